@@ -1,0 +1,174 @@
+//! The 188 bytes of a sealed DEK: layout, parse, checksum (FORMAT.md A1, and steps 1 to 3 of A5). No keys, no cipher.
+
+use core::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::{BlobRule, Error, ErrorKind},
+    key_id::KeyId,
+};
+
+// A1. Each offset is computed from the one before.
+const VERSION: usize = 0;
+const BODY_LENGTH: usize = VERSION + 2;
+const SALT: usize = BODY_LENGTH + 2;
+const CIPHERTEXT: usize = SALT + SALT_LEN;
+const TAG: usize = CIPHERTEXT + CIPHERTEXT_LEN;
+const KEY_ID: usize = TAG + TAG_LEN;
+const KEY_VERSION: usize = KEY_ID + KeyId::LEN;
+const CHECKSUM: usize = KEY_VERSION + 4;
+const LEN: usize = CHECKSUM + 32;
+
+pub(crate) const HEADER_LEN: usize = SALT - VERSION;
+pub(crate) const SALT_LEN: usize = 32;
+pub(crate) const CIPHERTEXT_LEN: usize = 64;
+pub(crate) const TAG_LEN: usize = 16;
+pub(crate) const TRAILER_LEN: usize = KeyId::LEN + 4;
+
+const _: () = {
+    assert!(SALT == 4 && CIPHERTEXT == 36 && TAG == 100 && KEY_ID == 116);
+    assert!(KEY_VERSION == 152 && CHECKSUM == 156 && LEN == 188);
+    assert!(CHECKSUM - SALT == 152);
+};
+
+/// The version and the body length, little-endian: all that a header of version 2 can be.
+pub(crate) const HEADER: [u8; HEADER_LEN] = [2, 0, 152, 0];
+
+/// A sealed DEK: the 188 bytes of FORMAT.md A1.
+///
+/// Whoever holds one knows that its frame, its key ID and its checksum are well-formed, and no more: the checksum needs no
+/// key, so anyone can make it. Only opening shows that a blob is authentic.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::SealedDek;
+///
+/// fn report(bytes: &[u8]) -> Result<(), dekseal::Error> {
+///     let sealed = SealedDek::from_bytes(bytes)?;
+///     println!("sealed under {} version {}", sealed.key_id(), sealed.key_version());
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SealedDek([u8; LEN]);
+
+impl SealedDek {
+    /// The length of a sealed DEK in bytes.
+    pub const LEN: usize = LEN;
+
+    /// Takes bytes for a sealed DEK where steps 1 to 3 of FORMAT.md A5 hold. Needs no key.
+    ///
+    /// # Errors
+    ///
+    /// In this order, and no others: [`ErrorKind::NotABlob`] with the rule that is broken, [`ErrorKind::MalformedKeyId`],
+    /// [`ErrorKind::DamagedBlob`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        // A5, step 1: the length is 188, the version 2, the body length 152.
+        let bytes: [u8; LEN] = bytes.try_into().map_err(|_| ErrorKind::NotABlob(BlobRule::Length))?;
+        if bytes[VERSION..BODY_LENGTH] != HEADER[VERSION..BODY_LENGTH] {
+            return Err(ErrorKind::NotABlob(BlobRule::Version).into());
+        }
+        if bytes[BODY_LENGTH..SALT] != HEADER[BODY_LENGTH..SALT] {
+            return Err(ErrorKind::NotABlob(BlobRule::BodyLength).into());
+        }
+        // Step 2: the key ID matches A2.
+        KeyId::from_bytes(*field::<KEY_ID, { KeyId::LEN }>(&bytes))?;
+        // Step 3: the checksum is right. It is public, so any comparison will do.
+        if checksum(&bytes) != bytes[CHECKSUM..] {
+            return Err(ErrorKind::DamagedBlob.into());
+        }
+        Ok(Self(bytes))
+    }
+
+    /// A blob of these parts, with its checksum.
+    pub(crate) fn assemble(
+        salt: &[u8; SALT_LEN],
+        ciphertext: &[u8; CIPHERTEXT_LEN],
+        tag: &[u8; TAG_LEN],
+        trailer: &[u8; TRAILER_LEN],
+    ) -> Self {
+        let mut bytes = [0; LEN];
+        bytes[VERSION..SALT].copy_from_slice(&HEADER);
+        bytes[SALT..CIPHERTEXT].copy_from_slice(salt);
+        bytes[CIPHERTEXT..TAG].copy_from_slice(ciphertext);
+        bytes[TAG..KEY_ID].copy_from_slice(tag);
+        bytes[KEY_ID..CHECKSUM].copy_from_slice(trailer);
+        let checksum = checksum(&bytes);
+        bytes[CHECKSUM..].copy_from_slice(&checksum);
+        Self(bytes)
+    }
+
+    /// The 188 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; LEN] {
+        &self.0
+    }
+
+    /// The ID of the CMK that the blob says it was sealed under.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        KeyId::from_checked(*field::<KEY_ID, { KeyId::LEN }>(&self.0))
+    }
+
+    /// The version of that CMK.
+    #[must_use]
+    pub fn key_version(&self) -> u32 {
+        u32::from_le_bytes(*field::<KEY_VERSION, 4>(&self.0))
+    }
+
+    pub(crate) fn salt(&self) -> &[u8; SALT_LEN] {
+        field::<SALT, SALT_LEN>(&self.0)
+    }
+
+    pub(crate) fn ciphertext(&self) -> &[u8; CIPHERTEXT_LEN] {
+        field::<CIPHERTEXT, CIPHERTEXT_LEN>(&self.0)
+    }
+
+    pub(crate) fn tag(&self) -> &[u8; TAG_LEN] {
+        field::<TAG, TAG_LEN>(&self.0)
+    }
+}
+
+impl TryFrom<&[u8]> for SealedDek {
+    type Error = Error;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Error> {
+        Self::from_bytes(bytes)
+    }
+}
+
+impl AsRef<[u8]> for SealedDek {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SealedDek {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key_id, version) = (self.key_id(), self.key_version());
+        write!(f, "SealedDek({key_id} version {version})")
+    }
+}
+
+/// The trailer of A4: the key ID and the key version.
+pub(crate) fn trailer(key_id: &KeyId, key_version: u32) -> [u8; TRAILER_LEN] {
+    let mut trailer = [0; TRAILER_LEN];
+    trailer[..KeyId::LEN].copy_from_slice(key_id.as_bytes());
+    trailer[KeyId::LEN..].copy_from_slice(&key_version.to_le_bytes());
+    trailer
+}
+
+/// A1: SHA-256 of bytes 0..156.
+fn checksum(bytes: &[u8; LEN]) -> [u8; 32] {
+    Sha256::digest(&bytes[..CHECKSUM]).into()
+}
+
+/// The `N` bytes from `AT` on.
+fn field<const AT: usize, const N: usize>(bytes: &[u8; LEN]) -> &[u8; N] {
+    const { assert!(AT < LEN && N <= LEN - AT) };
+    // In bounds by that assertion, so the zeros are never taken.
+    let field = bytes.get(AT..).and_then(<[u8]>::first_chunk);
+    field.unwrap_or(const { &[0; N] })
+}

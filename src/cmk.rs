@@ -1,0 +1,284 @@
+//! One version of one CMK: its derived keys; seals and opens one DEK (FORMAT.md A4, and steps 6 and 7 of A5).
+
+use core::fmt;
+
+use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U12, aes::Aes256Enc};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::{
+    blob::{self, CIPHERTEXT_LEN, HEADER, HEADER_LEN, SALT_LEN, SealedDek, TAG_LEN, TRAILER_LEN},
+    context::{EncryptionContext, MAX_CANONICAL},
+    dek::Dek,
+    error::{Error, ErrorKind},
+    key_id::KeyId,
+    labels,
+};
+
+type HmacSha256 = Hmac<Sha256>;
+type HkdfSha256 = Hkdf<Sha256>;
+/// AES-256-GCM with a 96-bit nonce and a 128-bit tag. GCM decrypts with the forward cipher too, so the key schedule for
+/// decryption is never made.
+type Aes256Gcm = AesGcm<Aes256Enc, U12>;
+
+const KEY_LEN: usize = 32;
+const NONCE_LEN: usize = 12;
+
+/// One version of one customer master key: seals DEKs and opens them.
+///
+/// Holds the keys that were derived from the secret material, not the material, and wipes them on drop. It cannot be cloned,
+/// printed or serialized; `Debug` shows key ID and version.
+///
+/// ```compile_fail,E0599
+/// # fn f(cmk: dekseal::Cmk) {
+/// let copy = cmk.clone();
+/// # }
+/// ```
+/// ```compile_fail,E0277
+/// # fn f(cmk: dekseal::Cmk) {
+/// println!("{cmk}");
+/// # }
+/// ```
+/// ```compile_fail,E0277
+/// # fn f(cmk: dekseal::Cmk) {
+/// serde_json::to_string(&cmk).ok();
+/// # }
+/// ```
+///
+/// # Examples
+///
+#[cfg_attr(feature = "std", doc = "```")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore")]
+/// use dekseal::{Cmk, Dek, EncryptionContext};
+///
+/// # let material = [7; 32];
+/// let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &material)?;
+/// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+///
+/// let dek = Dek::generate()?;
+/// let sealed = cmk.seal(&context, &dek);
+/// assert_eq!(sealed.as_bytes().len(), 188);
+/// assert_eq!(cmk.open(&context, &sealed)?, dek);
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+pub struct Cmk {
+    trailer: [u8; TRAILER_LEN],
+    key_id: KeyId,
+    key_version: u32,
+    /// HMAC keyed with `salt_key`; cloned for each DEK instead of keyed again.
+    salt_mac: HmacSha256,
+    /// HKDF keyed with `wrap_key`; likewise.
+    wrap: HkdfSha256,
+}
+
+impl Cmk {
+    /// Version `key_version` of the CMK `key_id`, from its secret material: 32 to 64 uniformly random bytes.
+    ///
+    /// The first version of a key is 0.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidMaterial`] where the material is shorter or longer; no other.
+    ///
+    /// # Security
+    ///
+    /// Material is never a password or derived from one: nothing here slows down guessing. The caller's copy is the caller's
+    /// to wipe.
+    pub fn new(key_id: KeyId, key_version: u32, material: &[u8]) -> Result<Self, Error> {
+        let prk = extract(material)?;
+        let trailer = blob::trailer(&key_id, key_version);
+        let salt_key = derive(&prk, &[labels::SALT_KEY, &trailer])?;
+        let wrap_key = derive(&prk, &[labels::WRAP_KEY, &trailer])?;
+        Ok(Self {
+            trailer,
+            key_id,
+            key_version,
+            salt_mac: <HmacSha256 as KeyInit>::new_from_slice(&*salt_key).map_err(|_| ErrorKind::InvalidMaterial)?,
+            wrap: from_prk(&wrap_key)?,
+        })
+    }
+
+    /// The ID of the CMK.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// The version of the CMK.
+    #[must_use]
+    pub fn key_version(&self) -> u32 {
+        self.key_version
+    }
+
+    /// Seals `dek` (FORMAT.md A4).
+    ///
+    /// Deterministic: the same DEK under the same CMK version and context gives the same blob. Allocates nothing; with a
+    /// context of more than 4 KiB it takes 66 KiB of stack.
+    ///
+    /// # Panics
+    ///
+    /// Never: it would take a length beyond the limits of AES-256-GCM, and a context is checked when it is built.
+    #[must_use]
+    pub fn seal(&self, context: &EncryptionContext, dek: &Dek) -> SealedDek {
+        // "HMAC and GCM read one and the same owned copy of the DEK". It is encrypted in place.
+        let mut body = *dek.expose_secret();
+        let salt = self.salt(context, &body);
+        let sealed = self.gcm(&salt, context, |gcm, nonce, aad| {
+            gcm.encrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into())
+        });
+        #[expect(
+            clippy::expect_used,
+            reason = "64 bytes and 65,582 of AAD are within every limit; see Panics"
+        )]
+        let tag: [u8; TAG_LEN] = sealed.expect("within the limits of AES-256-GCM").into();
+        SealedDek::assemble(&salt, &body, &tag, &self.trailer)
+    }
+
+    /// Opens `sealed` (FORMAT.md A5, steps 4 to 7).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::KeyMismatch`] or [`ErrorKind::UnknownKeyVersion`] where the blob names another key ID or version than this
+    /// one's; [`ErrorKind::AuthenticationFailed`] where it was sealed under other material or another context, or was changed.
+    /// No others.
+    pub fn open(&self, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
+        let mut dek = Dek::zeroed();
+        self.open_into(context, sealed, &mut dek)?;
+        Ok(dek)
+    }
+
+    /// Opens `sealed` into `dek`, which holds nothing secret where that fails.
+    pub(crate) fn open_into(
+        &self,
+        context: &EncryptionContext,
+        sealed: &SealedDek,
+        dek: &mut Dek,
+    ) -> Result<(), Error> {
+        if sealed.key_id() != self.key_id {
+            return Err(ErrorKind::KeyMismatch.into());
+        }
+        if sealed.key_version() != self.key_version {
+            return Err(ErrorKind::UnknownKeyVersion.into());
+        }
+        // Step 6. A tag that does not hold leaves the buffer as it was: ciphertext.
+        let body = dek.expose_mut();
+        body.copy_from_slice(sealed.ciphertext());
+        self.gcm(sealed.salt(), context, |gcm, nonce, aad| {
+            gcm.decrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into(), sealed.tag().into())
+        })
+        .ok_or(ErrorKind::AuthenticationFailed)?;
+        // Step 7: the salt is that of this DEK in this context, compared in constant time.
+        let salt = self.salt(context, body);
+        if bool::from(salt.ct_eq(sealed.salt())) {
+            Ok(())
+        } else {
+            body.zeroize();
+            Err(ErrorKind::AuthenticationFailed.into())
+        }
+    }
+
+    /// `salt = HMAC-SHA-256(salt_key, SHA-256(context) ‖ dek)`
+    fn salt(&self, context: &EncryptionContext, dek: &[u8; CIPHERTEXT_LEN]) -> [u8; SALT_LEN] {
+        let mut mac = self.salt_mac.clone();
+        mac.update(context.sha256());
+        mac.update(dek);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// `key = HKDF-Expand(wrap_key, info = "dekseal/v2 key" ‖ salt, L = 32)`
+    fn blob_key(&self, salt: &[u8; SALT_LEN]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        let info = [labels::BLOB_KEY, salt];
+        self.wrap.expand_multi_info(&info, &mut *key).ok()?;
+        Some(key)
+    }
+
+    /// Calls `f` with AES-256-GCM under the blob's key, the blob's nonce and its AAD. `None` where a primitive refused: a tag
+    /// that does not hold, or a length beyond its limits, which none of ours is.
+    fn gcm<T>(
+        &self,
+        salt: &[u8; SALT_LEN],
+        context: &EncryptionContext,
+        f: impl FnOnce(&Aes256Gcm, &[u8; NONCE_LEN], &[u8]) -> Result<T, aes_gcm::Error>,
+    ) -> Option<T> {
+        let key = self.blob_key(salt)?;
+        let gcm = Aes256Gcm::new((&*key).into());
+        // nonce = salt[0..12]
+        let nonce = salt.first_chunk()?;
+        with_aad(&self.trailer, context, |aad| f(&gcm, nonce, aad).ok())?
+    }
+}
+
+/// `PRK = HKDF-Extract(salt = "dekseal/v2", IKM = material)`, where the material has a length that is allowed.
+fn extract(material: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, Error> {
+    if !(32..=64).contains(&material.len()) {
+        return Err(ErrorKind::InvalidMaterial.into());
+    }
+    let (mut output, _) = HkdfSha256::extract(Some(labels::EXTRACT), material);
+    let prk = Zeroizing::new(output.into());
+    output.zeroize();
+    Ok(prk)
+}
+
+/// `HKDF-Expand(PRK, info, L = 32)`
+fn derive(prk: &[u8; KEY_LEN], info: &[&[u8]]) -> Result<Zeroizing<[u8; KEY_LEN]>, Error> {
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    from_prk(prk)?
+        .expand_multi_info(info, &mut *key)
+        .map_err(|_| ErrorKind::InvalidMaterial)?;
+    Ok(key)
+}
+
+/// HKDF takes any key of at least 32 bytes, so this cannot fail.
+fn from_prk(key: &[u8; KEY_LEN]) -> Result<HkdfSha256, Error> {
+    HkdfSha256::from_prk(key).map_err(|_| ErrorKind::InvalidMaterial.into())
+}
+
+/// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`, joined on the stack, in the smallest of three buffers that holds it.
+fn with_aad<T>(trailer: &[u8; TRAILER_LEN], context: &EncryptionContext, f: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    const FIXED: usize = HEADER_LEN + TRAILER_LEN;
+    const SMALL: usize = 256;
+    const MEDIUM: usize = 4096;
+    let parts = [&HEADER, trailer.as_slice(), context.canonical()];
+    match context.canonical().len() {
+        length if length <= SMALL - FIXED => with_joined::<SMALL, T>(parts, f),
+        length if length <= MEDIUM - FIXED => with_joined::<MEDIUM, T>(parts, f),
+        _ => with_joined::<{ FIXED + MAX_CANONICAL }, T>(parts, f),
+    }
+}
+
+/// Calls `f` with the parts joined, or gives `None` where they are longer than `N` bytes.
+#[inline(never)] // so that only who needs the large buffer pays for its stack
+fn with_joined<const N: usize, T>(parts: [&[u8]; 3], f: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    let mut buffer = [0; N];
+    let mut rest = buffer.as_mut_slice();
+    for part in parts {
+        let (head, tail) = rest.split_at_mut_checked(part.len())?;
+        head.copy_from_slice(part);
+        rest = tail;
+    }
+    let unused = rest.len();
+    let joined = buffer.get(..N.saturating_sub(unused))?;
+    Some(f(joined))
+}
+
+impl fmt::Debug for Cmk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cmk({} version {}, ..)", self.key_id, self.key_version)
+    }
+}
+
+// The derived keys live in two HMAC states (`Hkdf` is one under another name). Each is two states of SHA-256 and a buffer; an
+// `Hmac` has no marker of its own, its parts wipe themselves.
+impl ZeroizeOnDrop for Cmk {}
+const _: () = {
+    const fn wiped_on_drop<T: ZeroizeOnDrop>() {}
+    wiped_on_drop::<Sha256>();
+    wiped_on_drop::<Aes256Gcm>();
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! The canonical encryption context (FORMAT.md A3).
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{ContextRule, Error, ErrorKind};
+
+/// The most characters that all keys and values together may have.
+const MAX_CHARACTERS: usize = 8192;
+
+/// `len(key)` and `len(value)` of one pair.
+const LENGTHS: usize = 2 + 2;
+
+/// The longest canonical form, in bytes: every character is a key of its own and takes four bytes, every value is empty.
+pub(crate) const MAX_CANONICAL: usize = 2 + MAX_CHARACTERS * (LENGTHS + 4);
+
+/// SHA-256 of nothing, which is what the canonical form of no context is.
+const SHA256_OF_NOTHING: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
+    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+
+/// An encryption context: a map from string to string that a DEK is bound to.
+///
+/// It is not secret and not stored in the blob. What was sealed with one opens with the same one only: the same pairs, in
+/// whatever order they are given, byte for byte (no normalization, trimming or case folding).
+///
+/// Keeps the canonical bytes and their SHA-256, so sealing any number of DEKs under one context computes them once. `Debug`
+/// shows no key and no value.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::EncryptionContext;
+///
+/// let context = EncryptionContext::from_pairs([("tenant", "42"), ("purpose", "backup")])?;
+/// let same = EncryptionContext::from_pairs([("purpose", "backup"), ("tenant", "42")])?;
+/// assert_eq!(context, same);
+/// assert_ne!(context, EncryptionContext::none());
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct EncryptionContext {
+    canonical: Vec<u8>,
+    sha256: [u8; 32],
+}
+
+impl EncryptionContext {
+    /// No encryption context. The same as one of no pairs.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            canonical: Vec::new(),
+            sha256: SHA256_OF_NOTHING,
+        }
+    }
+
+    /// The encryption context of these pairs, in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Context`] with the rule that is broken; no other.
+    pub fn from_pairs<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<Self, Error>
+    where
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let pairs = Self::checked(pairs)?;
+        if pairs.is_empty() {
+            return Ok(Self::none());
+        }
+        // A3: count ‖ pair ‖ pair …
+        let mut canonical = Vec::with_capacity(canonical_length(&pairs));
+        put_length(&mut canonical, pairs.len())?;
+        for (key, value) in &pairs {
+            // A3: len(key) ‖ key ‖ len(value) ‖ value
+            for text in [key.as_ref(), value.as_ref()] {
+                put_length(&mut canonical, text.len())?;
+                canonical.extend_from_slice(text.as_bytes());
+            }
+        }
+        let sha256 = Sha256::digest(&canonical).into();
+        Ok(Self { canonical, sha256 })
+    }
+
+    /// The pairs, in canonical order, where they keep the rules of A3.
+    fn checked<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<Vec<(K, V)>, Error>
+    where
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let mut room = MAX_CHARACTERS;
+        let mut checked = Vec::new();
+        for (key, value) in pairs {
+            if key.as_ref().is_empty() {
+                return Err(ErrorKind::Context(ContextRule::EmptyKey).into());
+            }
+            for text in [key.as_ref(), value.as_ref()] {
+                room = room
+                    .checked_sub(text.chars().count())
+                    .ok_or(ErrorKind::Context(ContextRule::TooManyCharacters))?;
+            }
+            checked.push((key, value));
+        }
+        // A3: ascending order of the unsigned bytes of the UTF-8 key, a prefix first. That is how `str` compares.
+        checked.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+        if !checked.is_sorted_by(|(a, _), (b, _)| a.as_ref() < b.as_ref()) {
+            return Err(ErrorKind::Context(ContextRule::DuplicateKey).into());
+        }
+        Ok(checked)
+    }
+
+    /// The canonical bytes of FORMAT.md A3, empty where there is no context: 0 to 65,538 bytes.
+    #[must_use]
+    pub fn canonical(&self) -> &[u8] {
+        &self.canonical
+    }
+
+    /// SHA-256 of the canonical bytes. Its first bytes make a fingerprint that can be logged where the context cannot.
+    #[must_use]
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+}
+
+/// How many bytes the canonical form takes. An estimate that is too low costs an allocation, no more.
+fn canonical_length<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> usize {
+    pairs.iter().fold(2, |sum: usize, (key, value)| {
+        sum.saturating_add(LENGTHS)
+            .saturating_add(key.as_ref().len())
+            .saturating_add(value.as_ref().len())
+    })
+}
+
+/// A3: `count` and each length are unsigned 16-bit big-endian. 8192 characters of at most four bytes are within that.
+fn put_length(canonical: &mut Vec<u8>, length: usize) -> Result<(), Error> {
+    let length = u16::try_from(length).map_err(|_| ErrorKind::Context(ContextRule::TooManyCharacters))?;
+    canonical.extend_from_slice(&length.to_be_bytes());
+    Ok(())
+}
+
+impl PartialEq for EncryptionContext {
+    fn eq(&self, other: &Self) -> bool {
+        self.canonical == other.canonical
+    }
+}
+
+impl Eq for EncryptionContext {}
+
+impl fmt::Debug for EncryptionContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EncryptionContext({} bytes, sha256 ", self.canonical.len())?;
+        for byte in self.sha256.iter().take(8) {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str("..)")
+    }
+}

@@ -1,0 +1,157 @@
+//! One opaque error with a kind.
+
+use alloc::boxed::Box;
+use core::fmt;
+
+/// Why an operation failed.
+///
+/// What to do about it is decided by [`kind`](Error::kind); the text is for people. Neither holds a key, a DEK or a value of
+/// an encryption context.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::{ErrorKind, KeyId};
+///
+/// let error = "not a key ID".parse::<KeyId>().unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::MalformedKeyId);
+/// ```
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    source: Option<Box<dyn core::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// A fault of the place where CMKs are kept, for an implementation of [`Keyring`](crate::Keyring): the kind is
+    /// [`ErrorKind::Keyring`], and `source` is what [`source`](core::error::Error::source) gives.
+    ///
+    /// # Security
+    ///
+    /// Whoever logs errors may log their sources too: `source` must not hold key material.
+    #[must_use]
+    pub fn keyring(source: impl Into<Box<dyn core::error::Error + Send + Sync>>) -> Self {
+        Self {
+            kind: ErrorKind::Keyring,
+            source: Some(source.into()),
+        }
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A key ID breaks FORMAT.md A2, alone or inside a blob.
+    MalformedKeyId,
+    /// An encryption context breaks FORMAT.md A3.
+    Context(ContextRule),
+    /// The bytes are not a sealed DEK of FORMAT.md A1.
+    NotABlob(BlobRule),
+    /// The blob's checksum does not fit: it was damaged after it was made.
+    DamagedBlob,
+    /// The blob was sealed under another key ID than the caller expects.
+    KeyMismatch,
+    /// The keyring does not know the key ID.
+    UnknownKey,
+    /// The keyring knows the key ID, and not that version of it.
+    UnknownKeyVersion,
+    /// The key is disabled.
+    KeyDisabled,
+    /// The key is pending deletion.
+    KeyPendingDeletion,
+    /// The blob does not open: wrong CMK material, wrong encryption context, or a changed blob. Which of them cannot be told.
+    AuthenticationFailed,
+    /// CMK material is not 32 to 64 bytes long.
+    InvalidMaterial,
+    /// The keyring holds that version of that key ID already.
+    DuplicateKeyVersion,
+    /// The random source cannot be used.
+    Randomness(RandomnessFault),
+    /// The place where CMKs are kept failed; [`source`](core::error::Error::source) says why.
+    Keyring,
+}
+
+/// The rules for an encryption context (FORMAT.md A3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ContextRule {
+    /// Keys are not empty.
+    EmptyKey,
+    /// No key occurs twice.
+    DuplicateKey,
+    /// All keys and values together have at most 8192 characters.
+    TooManyCharacters,
+}
+
+/// The rules for the frame of a sealed DEK (FORMAT.md A5, step 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BlobRule {
+    /// A blob has 188 bytes.
+    Length,
+    /// The version is 2.
+    Version,
+    /// The body length is 152.
+    BodyLength,
+}
+
+/// What is wrong with a random source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RandomnessFault {
+    /// It reported an error.
+    Failed,
+    /// It repeats itself: the first 32 of the 64 bytes are those that follow.
+    Stuck,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MalformedKeyId => "malformed key ID",
+            Self::Context(ContextRule::EmptyKey) => "encryption context: a key is empty",
+            Self::Context(ContextRule::DuplicateKey) => "encryption context: a key occurs twice",
+            Self::Context(ContextRule::TooManyCharacters) => "encryption context: more than 8192 characters",
+            Self::NotABlob(BlobRule::Length) => "not a sealed DEK: the length is not 188 bytes",
+            Self::NotABlob(BlobRule::Version) => "not a sealed DEK: the version is not 2",
+            Self::NotABlob(BlobRule::BodyLength) => "not a sealed DEK: the body length is not 152",
+            Self::DamagedBlob => "damaged sealed DEK: the checksum does not fit",
+            Self::KeyMismatch => "sealed under another key than expected",
+            Self::UnknownKey => "unknown key",
+            Self::UnknownKeyVersion => "unknown key version",
+            Self::KeyDisabled => "the key is disabled",
+            Self::KeyPendingDeletion => "the key is pending deletion",
+            Self::AuthenticationFailed => "authentication failed",
+            Self::InvalidMaterial => "CMK material is not 32 to 64 bytes long",
+            Self::DuplicateKeyVersion => "the keyring holds this key version already",
+            Self::Randomness(RandomnessFault::Failed) => "the random source failed",
+            Self::Randomness(RandomnessFault::Stuck) => "the random source is stuck",
+            Self::Keyring => "the keyring failed",
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! The ID of a CMK (FORMAT.md A2).
+
+use core::{fmt, str::FromStr};
+
+use crate::error::{Error, ErrorKind};
+
+/// The ID of a customer master key: the 36 ASCII bytes of FORMAT.md A2, `8-4-4-4-12` out of `[0-9a-z]`.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::KeyId;
+///
+/// let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// assert_eq!(key_id.to_string(), "0d0466b0-e727-4d9c-b35d-f84bb474a37f");
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; Self::LEN]);
+
+impl KeyId {
+    /// The length of a key ID in bytes.
+    pub const LEN: usize = 8 + 1 + 4 + 1 + 4 + 1 + 4 + 1 + 12;
+
+    /// A key ID from its 36 ASCII bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::MalformedKeyId`] where they break FORMAT.md A2; no other.
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Result<Self, Error> {
+        let well_formed = bytes.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_digit() || byte.is_ascii_lowercase(),
+        });
+        if well_formed {
+            Ok(Self(bytes))
+        } else {
+            Err(ErrorKind::MalformedKeyId.into())
+        }
+    }
+
+    /// A key ID from bytes that [`from_bytes`](Self::from_bytes) has accepted before.
+    pub(crate) fn from_checked(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 36 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
+    /// The 36 bytes as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // ASCII by construction, so the default is never taken.
+        core::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bytes = text.as_bytes().try_into();
+        Self::from_bytes(bytes.map_err(|_| ErrorKind::MalformedKeyId)?)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}

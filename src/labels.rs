@@ -1,0 +1,10 @@
+//! Every label of the key schedule, in one place (FORMAT.md A4).
+
+/// The salt of HKDF-Extract over CMK material.
+pub(crate) const EXTRACT: &[u8] = b"dekseal/v2";
+/// Material to `salt_key`.
+pub(crate) const SALT_KEY: &[u8] = b"dekseal/v2 salt";
+/// Material to `wrap_key`.
+pub(crate) const WRAP_KEY: &[u8] = b"dekseal/v2 wrap";
+/// `wrap_key` to the key of one blob.
+pub(crate) const BLOB_KEY: &[u8] = b"dekseal/v2 key";

@@ -1,0 +1,47 @@
+#![doc = include_str!("../docs/crate.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_errors_doc,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+#[cfg(feature = "json")]
+pub mod api;
+mod blob;
+mod cmk;
+mod context;
+mod dek;
+mod engine;
+mod error;
+mod key_id;
+mod keyring;
+mod labels;
+
+pub use rand_core;
+
+pub use crate::{
+    blob::SealedDek,
+    cmk::Cmk,
+    context::EncryptionContext,
+    dek::Dek,
+    engine::Engine,
+    error::{BlobRule, ContextRule, Error, ErrorKind, RandomnessFault},
+    key_id::KeyId,
+    keyring::{Keyring, MemoryKeyring},
+};
+
+/// The README's code, as doctests.
+#[cfg(all(doctest, feature = "std", feature = "json"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
