@@ -1,0 +1,170 @@
+//! The fields of a request, each by its rule.
+
+use alloc::{string::String, vec::Vec};
+use core::fmt;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::{
+    Operation,
+    json::{Object, Value},
+    request::Payload,
+    response::{self, Refusal, Response},
+};
+use crate::{
+    blob::SealedDek,
+    context::EncryptionContext,
+    dek::Dek,
+    error::{Error, ErrorKind},
+    key_id::KeyId,
+};
+
+/// The fields of a request. All are such that the operation has, and the mandatory ones are there.
+pub(super) struct Fields<'a>(&'a Object<'a>);
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(operation: Operation, object: &'a Object<'a>) -> Result<Self, Response> {
+        let mandatory = || core::iter::once("key_id").chain(operation.mandatory().iter().copied());
+        let known = |name: &str| {
+            mandatory()
+                .chain(["encryption_context", "sequence"])
+                .any(|known| known == name)
+        };
+        for (name, _) in object {
+            if !name.as_str().is_some_and(known) {
+                let name = String::from_utf8_lossy(name.as_bytes());
+                return Err(response::UNKNOWN_FIELD.naming(&name));
+            }
+        }
+        let fields = Self(object);
+        for name in mandatory() {
+            if fields.get(name).is_none() {
+                return Err(response::MISSING_FIELD.naming(name));
+            }
+        }
+        Ok(fields)
+    }
+
+    fn get(&self, name: &str) -> Option<&'a Value<'a>> {
+        let (_, value) = self.0.iter().find(|(field, _)| field.as_bytes() == name.as_bytes())?;
+        Some(value)
+    }
+
+    /// The bytes of a field that is a string.
+    fn text(&self, name: &str) -> Option<&'a [u8]> {
+        match self.get(name)? {
+            Value::Text(text) => Some(text.as_bytes()),
+            _ => None,
+        }
+    }
+
+    /// Whether a length is `expected`, as a string or as a number.
+    fn length_is(&self, name: &str, expected: &str) -> bool {
+        match self.get(name) {
+            Some(Value::Text(text)) => text.as_bytes() == expected.as_bytes(),
+            Some(Value::Number(number)) => *number == expected,
+            _ => false,
+        }
+    }
+
+    pub(super) fn key_id(&self) -> Option<KeyId> {
+        KeyId::from_bytes(self.text("key_id")?.try_into().ok()?).ok()
+    }
+
+    /// `None` where it is malformed.
+    pub(super) fn sequence(&self) -> Option<Option<&'a str>> {
+        if self.get("sequence").is_none() {
+            return Some(None);
+        }
+        let sequence = core::str::from_utf8(self.text("sequence")?).ok()?;
+        let well_formed = sequence.len() == 36
+            && sequence
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        well_formed.then_some(Some(sequence))
+    }
+
+    /// FORMAT.md A3. No context and an empty one are the same.
+    pub(super) fn context(&self) -> Result<EncryptionContext, Response> {
+        let refused = |why: &str| response::CONTEXT.response_with(format_args!(": {why}"));
+        let pairs = match self.get("encryption_context") {
+            None => return Ok(EncryptionContext::none()),
+            Some(Value::Object(pairs)) => pairs,
+            Some(_) => return Err(refused("not an object")),
+        };
+        let mut texts = Vec::with_capacity(pairs.len());
+        for (key, value) in pairs {
+            let Value::Text(value) = value else {
+                return Err(refused("a value is not a string"));
+            };
+            let (Some(key), Some(value)) = (key.as_str(), value.as_str()) else {
+                return Err(refused("a lone surrogate"));
+            };
+            texts.push((key, value));
+        }
+        EncryptionContext::from_pairs(texts).map_err(|error| response::CONTEXT.response_with(format_args!(": {error}")))
+    }
+
+    pub(super) fn payload(&self, operation: Operation, key_id: &KeyId) -> Result<Payload, Response> {
+        let length = |name, expected, refusal: Refusal| match self.length_is(name, expected) {
+            true => Ok(()),
+            false => Err(refusal.response()),
+        };
+        match operation {
+            Operation::CreateDatakey => {
+                length("datakey_length", "512", response::CREATE_LENGTH)?;
+                Ok(Payload::CreateDatakey)
+            }
+            Operation::CreateDatakeyWithoutPlaintext => {
+                length("datakey_length", "512", response::CREATE_WITHOUT_PLAINTEXT_LENGTH)?;
+                Ok(Payload::CreateDatakeyWithoutPlaintext)
+            }
+            Operation::EncryptDatakey => {
+                let plain = self.plain_text().ok_or_else(|| response::PLAIN_TEXT.response())?;
+                length("datakey_plain_length", "64", response::PLAIN_LENGTH)?;
+                let dek = checked_dek(&plain).ok_or_else(|| response::DIGEST.response())?;
+                Ok(Payload::EncryptDatakey(dek))
+            }
+            Operation::DecryptDatakey => {
+                let sealed = self.cipher_text(key_id)?;
+                length("datakey_cipher_length", "64", response::CIPHER_LENGTH)?;
+                Ok(Payload::DecryptDatakey(sealed))
+            }
+        }
+    }
+
+    /// A DEK and its digest, out of 192 hex digits.
+    fn plain_text(&self) -> Option<Zeroizing<[u8; Dek::LEN + 32]>> {
+        let mut bytes = Zeroizing::new([0; Dek::LEN + 32]);
+        decode(self.text("plain_text")?, &mut *bytes)?;
+        Some(bytes)
+    }
+
+    /// A blob out of 376 hex digits, where steps 1 to 4 of FORMAT.md A5 hold.
+    fn cipher_text(&self, key_id: &KeyId) -> Result<SealedDek, Response> {
+        let refused = |why: &dyn fmt::Display| response::CIPHER_TEXT.response_with(format_args!(": {why}"));
+        let mut bytes = [0; SealedDek::LEN];
+        self.text("cipher_text")
+            .and_then(|text| decode(text, &mut bytes))
+            .ok_or_else(|| refused(&"not 376 hex digits"))?;
+        let sealed = SealedDek::from_bytes(&bytes).map_err(|error| refused(&error))?;
+        if sealed.key_id() != *key_id {
+            return Err(refused(&Error::from(ErrorKind::KeyMismatch)));
+        }
+        Ok(sealed)
+    }
+}
+
+/// The DEK, where the digest after it is its own.
+fn checked_dek(plain: &[u8; Dek::LEN + 32]) -> Option<Dek> {
+    let (dek, digest) = plain.split_first_chunk::<{ Dek::LEN }>()?;
+    bool::from(Sha256::digest(dek).as_slice().ct_eq(digest)).then(|| Dek::from_bytes(dek))
+}
+
+/// Fills `bytes` from as many hex digits in either case as it takes, in constant time.
+fn decode(digits: &[u8], bytes: &mut [u8]) -> Option<()> {
+    let decoded = base16ct::mixed::decode(digits, bytes).ok()?.len();
+    (decoded == bytes.len()).then_some(())
+}

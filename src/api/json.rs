@@ -1,0 +1,129 @@
+//! A request's body as JSON. Text is kept as bytes, since a lone surrogate in an escape makes it no UTF-8: which field that
+//! breaks decides how it is refused.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+/// How deep values may stand in one another, so that reading takes time in proportion to the body.
+const MAX_DEPTH: usize = 32;
+
+/// As much of a JSON value as the rules of the API look at.
+pub(super) enum Value<'a> {
+    Text(Text<'a>),
+    /// A number as it was written.
+    Number(&'a str),
+    Object(Object<'a>),
+    /// An array, `true`, `false` or `null`, none of which any field may be.
+    Other,
+}
+
+/// Pairs in the order of the text. No name occurs twice.
+pub(super) type Object<'a> = Vec<(Text<'a>, Value<'a>)>;
+
+/// A string after unescaping.
+pub(super) enum Text<'a> {
+    Borrowed(&'a [u8]),
+    /// It had escapes. It may be the hex of a DEK, so it is wiped.
+    Unescaped(Zeroizing<Vec<u8>>),
+}
+
+impl Text<'_> {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Unescaped(bytes) => bytes,
+        }
+    }
+
+    /// `None` where it holds a lone surrogate.
+    pub(super) fn as_str(&self) -> Option<&str> {
+        core::str::from_utf8(self.as_bytes()).ok()
+    }
+}
+
+/// The body, where it is one JSON object of UTF-8 text and no name occurs twice in any of its objects.
+pub(super) fn read(body: &[u8]) -> Option<Object<'_>> {
+    let text = core::str::from_utf8(body).ok()?;
+    // Takes the grammar of the whole text to the letter, before any part of it is looked at.
+    let value = serde_json::from_str::<&RawValue>(text).ok()?;
+    match read_value(value.get(), MAX_DEPTH)? {
+        Value::Object(object) => Some(object),
+        _ => None,
+    }
+}
+
+/// Reads a value whose grammar is known to be right.
+fn read_value(text: &str, depth: usize) -> Option<Value<'_>> {
+    let depth = depth.checked_sub(1)?;
+    Some(match text.as_bytes().first()? {
+        b'"' => Value::Text(serde_json::from_str(text).ok()?),
+        b'{' => {
+            let mut deserializer = serde_json::Deserializer::from_str(text);
+            Value::Object(deserializer.deserialize_map(ObjectVisitor { depth }).ok()?)
+        }
+        b'[' => {
+            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+            for item in items {
+                read_value(item.get(), depth)?;
+            }
+            Value::Other
+        }
+        b't' | b'f' | b'n' => Value::Other,
+        _ => Value::Number(text),
+    })
+}
+
+impl<'a> Deserialize<'a> for Text<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'a> Visitor<'a> for TextVisitor {
+            type Value = Text<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_bytes<E>(self, bytes: &'a [u8]) -> Result<Text<'a>, E> {
+                Ok(Text::Borrowed(bytes))
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text<'a>, E> {
+                Ok(Text::Unescaped(Zeroizing::new(bytes.to_vec())))
+            }
+        }
+        // serde_json gives a lone surrogate to whoever asks for bytes, as three bytes that are no UTF-8.
+        deserializer.deserialize_bytes(TextVisitor)
+    }
+}
+
+struct ObjectVisitor {
+    depth: usize,
+}
+
+impl<'a> Visitor<'a> for ObjectVisitor {
+    type Value = Object<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object in which no name occurs twice")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Object<'a>, A::Error> {
+        let refused = || A::Error::invalid_value(Unexpected::Map, &self);
+        let mut object = Object::new();
+        while let Some((name, value)) = map.next_entry::<Text<'a>, &'a RawValue>()? {
+            let value = read_value(value.get(), self.depth).ok_or_else(refused)?;
+            object.push((name, value));
+        }
+        let mut names: Vec<&[u8]> = object.iter().map(|(name, _)| name.as_bytes()).collect();
+        names.sort_unstable();
+        if names.is_sorted_by(|a, b| a < b) {
+            Ok(object)
+        } else {
+            Err(refused())
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A request: parsed first, so that a host can authorise it, then executed.
+
+use alloc::{borrow::ToOwned, string::String};
+use core::fmt;
+
+use rand_core::TryCryptoRng;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{
+    MAX_BODY, Operation,
+    fields::Fields,
+    json,
+    response::{self, Response, hex, refusal},
+};
+use crate::{
+    blob::SealedDek, context::EncryptionContext, dek::Dek, engine::Engine, error::Error, key_id::KeyId,
+    keyring::Keyring,
+};
+
+/// A request that keeps every rule that can be checked without a key.
+///
+/// `Debug` shows operation and key ID.
+pub struct Request {
+    payload: Payload,
+    project_id: String,
+    key_id: KeyId,
+    sequence: Option<String>,
+    context: EncryptionContext,
+}
+
+/// What each operation needs besides key ID and context.
+pub(super) enum Payload {
+    CreateDatakey,
+    CreateDatakeyWithoutPlaintext,
+    EncryptDatakey(Dek),
+    DecryptDatakey(SealedDek),
+}
+
+impl Request {
+    /// Parses a request.
+    ///
+    /// # Errors
+    ///
+    /// The response to send, by the first rule of the error table that is broken, up to `KMS.2202`.
+    pub fn parse(method: &str, path: &str, body: &[u8]) -> Result<Self, Response> {
+        let (project_id, operation) = parse_path(path).ok_or_else(|| response::PATH.response())?;
+        if method != "POST" {
+            return Err(response::METHOD.response());
+        }
+        if body.len() > MAX_BODY {
+            return Err(response::TOO_LONG.response());
+        }
+        let object = json::read(body).ok_or_else(|| response::NOT_AN_OBJECT.response())?;
+        let fields = Fields::of(operation, &object)?;
+        let key_id = fields.key_id().ok_or_else(|| response::KEY_ID.response())?;
+        let sequence = fields
+            .sequence()
+            .ok_or_else(|| response::SEQUENCE.response())?
+            .map(ToOwned::to_owned);
+        let context = fields.context()?;
+        let payload = fields.payload(operation, &key_id)?;
+        Ok(Self {
+            payload,
+            project_id: project_id.to_owned(),
+            key_id,
+            sequence,
+            context,
+        })
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        match self.payload {
+            Payload::CreateDatakey => Operation::CreateDatakey,
+            Payload::CreateDatakeyWithoutPlaintext => Operation::CreateDatakeyWithoutPlaintext,
+            Payload::EncryptDatakey(_) => Operation::EncryptDatakey,
+            Payload::DecryptDatakey(_) => Operation::DecryptDatakey,
+        }
+    }
+
+    /// The project of the path: 1 to 64 characters out of `[0-9A-Za-z_-]`.
+    #[must_use]
+    pub fn project_id(&self) -> &str {
+        &self.project_id
+    }
+
+    /// The CMK that is to be used.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// The caller's serial number of the message: 36 characters out of `[0-9A-Za-z-]`.
+    #[must_use]
+    pub fn sequence(&self) -> Option<&str> {
+        self.sequence.as_deref()
+    }
+
+    /// The encryption context, for a host whose rules look at it.
+    #[must_use]
+    pub fn encryption_context(&self) -> &EncryptionContext {
+        &self.context
+    }
+
+    /// Carries the request out.
+    #[cfg(feature = "std")]
+    #[must_use]
+    pub fn execute<K: Keyring>(&self, engine: &Engine<K>) -> Response {
+        self.execute_with_rng(engine, &mut getrandom::SysRng)
+    }
+
+    /// [`execute`](Self::execute) with a caller's random generator.
+    #[must_use]
+    pub fn execute_with_rng<K: Keyring, R: TryCryptoRng + ?Sized>(&self, engine: &Engine<K>, rng: &mut R) -> Response {
+        self.try_execute(engine, rng)
+            .unwrap_or_else(|error| refusal(&error).response())
+    }
+
+    fn try_execute<K: Keyring, R: TryCryptoRng + ?Sized>(
+        &self,
+        engine: &Engine<K>,
+        rng: &mut R,
+    ) -> Result<Response, Error> {
+        let Self { key_id, context, .. } = self;
+        let mut plain = Zeroizing::new([0; 2 * Dek::LEN]);
+        let mut cipher = [0; 2 * SealedDek::LEN];
+        Ok(match &self.payload {
+            Payload::CreateDatakey => {
+                let (dek, sealed) = engine.create_dek_with_rng(key_id, context, rng)?;
+                Response::ok(&[
+                    ("key_id", key_id.as_str()),
+                    ("plain_text", hex(dek.expose_secret(), &mut plain)),
+                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)),
+                ])
+            }
+            Payload::CreateDatakeyWithoutPlaintext => {
+                let sealed = engine.create_dek_without_plaintext_with_rng(key_id, context, rng)?;
+                Response::ok(&[
+                    ("key_id", key_id.as_str()),
+                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)),
+                ])
+            }
+            Payload::EncryptDatakey(dek) => {
+                let sealed = engine.encrypt_dek(key_id, context, dek)?;
+                Response::ok(&[
+                    ("key_id", key_id.as_str()),
+                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)),
+                    ("datakey_length", "64"),
+                ])
+            }
+            Payload::DecryptDatakey(sealed) => {
+                let dek = engine.decrypt_dek(key_id, context, sealed)?;
+                let digest: [u8; 32] = Sha256::digest(dek.expose_secret()).into();
+                Response::ok(&[
+                    ("data_key", hex(dek.expose_secret(), &mut plain)),
+                    ("datakey_length", "64"),
+                    ("datakey_dgst", hex(&digest, &mut [0; 64])),
+                ])
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({} under {}, ..)", self.operation().as_str(), self.key_id)
+    }
+}
+
+/// `/v1.0/{project_id}/kms/OPERATION`
+fn parse_path(path: &str) -> Option<(&str, Operation)> {
+    let (project_id, name) = path.strip_prefix("/v1.0/")?.split_once("/kms/")?;
+    let operation = Operation::ALL
+        .into_iter()
+        .find(|operation| operation.as_str() == name)?;
+    let well_formed = matches!(project_id.len(), 1..=64)
+        && project_id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    well_formed.then_some((project_id, operation))
+}

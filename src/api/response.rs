@@ -1,0 +1,164 @@
+//! What is sent back: status and body, and every error of the API.
+
+use alloc::string::String;
+use core::{fmt, fmt::Write};
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, ErrorKind};
+
+/// What to send to the client: an HTTP status, and a JSON body, which is wiped on drop since it may hold a DEK.
+///
+/// `Debug` shows the status and the error code, not the body.
+pub struct Response {
+    status: u16,
+    code: Option<&'static str>,
+    body: Zeroizing<String>,
+}
+
+impl Response {
+    /// The HTTP status: 200, or that of the error.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The error code, such as `KMS.0207`, or `None` where the request was carried out.
+    #[must_use]
+    pub fn error_code(&self) -> Option<&'static str> {
+        self.code
+    }
+
+    /// The JSON text.
+    ///
+    /// # Security
+    ///
+    /// It may hold a DEK: what is copied out of here is the caller's to wipe, and nothing to log.
+    #[must_use]
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// What a host answers to a caller who may not use the key: 403 with `KMS.0306`.
+    #[must_use]
+    pub fn forbidden() -> Self {
+        FORBIDDEN.response()
+    }
+
+    /// A success with these fields. Names and values are letters, digits, `_` and `-`, which JSON writes as they are.
+    pub(super) fn ok(fields: &[(&str, &str)]) -> Self {
+        // Room for all at once: a string that grew would leave parts of a DEK behind.
+        let length = fields.iter().fold("{}".len(), |sum, (name, value)| {
+            sum.saturating_add(name.len())
+                .saturating_add(value.len())
+                .saturating_add(r#""":"","#.len())
+        });
+        let mut body = Zeroizing::new(String::with_capacity(length));
+        for (name, value) in fields {
+            let before = if body.is_empty() { r#"{""# } else { r#"",""# };
+            for part in [before, name, r#"":""#, value] {
+                body.push_str(part);
+            }
+        }
+        body.push_str(r#""}"#);
+        Self {
+            status: 200,
+            code: None,
+            body,
+        }
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (status, code) = (self.status, self.code.unwrap_or("ok"));
+        write!(f, "Response({status} {code}, ..)")
+    }
+}
+
+/// A row of the error table of docs/KMS_API.md.
+pub(super) struct Refusal {
+    status: u16,
+    code: &'static str,
+    message: &'static str,
+}
+
+impl Refusal {
+    const fn new(status: u16, code: &'static str, message: &'static str) -> Self {
+        Self { status, code, message }
+    }
+
+    pub(super) fn response(&self) -> Response {
+        self.response_with(format_args!(""))
+    }
+
+    /// The refusal, its message followed by `detail`.
+    pub(super) fn response_with(&self, detail: fmt::Arguments<'_>) -> Response {
+        let mut message = String::from(self.message);
+        // Writing to a string does not fail, nor does making JSON of one.
+        let _ = message.write_fmt(detail);
+        let message = serde_json::to_string(&message).unwrap_or_default();
+        let code = self.code;
+        let body = alloc::format!(r#"{{"error":{{"error_code":"{code}","error_msg":{message}}}}}"#);
+        Response {
+            status: self.status,
+            code: Some(code),
+            body: Zeroizing::new(body),
+        }
+    }
+
+    /// The refusal, naming a field: no more of it than 64 characters.
+    pub(super) fn naming(&self, field: &str) -> Response {
+        let end = field.char_indices().nth(64).map_or(field.len(), |(at, _)| at);
+        self.response_with(format_args!(": {}", field.get(..end).unwrap_or_default()))
+    }
+}
+
+/// The row for what the engine answered.
+pub(super) fn refusal(error: &Error) -> &'static Refusal {
+    match error.kind() {
+        ErrorKind::UnknownKey => &NO_SUCH_KEY,
+        ErrorKind::UnknownKeyVersion => &NO_SUCH_VERSION,
+        ErrorKind::KeyDisabled => &DISABLED,
+        ErrorKind::KeyPendingDeletion => &PENDING_DELETION,
+        ErrorKind::AuthenticationFailed => &AUTHENTICATION_FAILED,
+        // Parsing has answered to all else that a caller can do wrong.
+        _ => &INTERNAL,
+    }
+}
+
+// The table, in its order.
+pub(super) const PATH: Refusal = Refusal::new(400, "KMS.0201", "the path is no operation of this API");
+pub(super) const METHOD: Refusal = Refusal::new(405, "KMS.0215", "the method is not POST");
+pub(super) const TOO_LONG: Refusal = Refusal::new(400, "KMS.0203", "the body is longer than 256 KiB");
+pub(super) const NOT_AN_OBJECT: Refusal = Refusal::new(
+    400,
+    "KMS.0202",
+    "the body is not one JSON object of UTF-8 text, or a key occurs twice",
+);
+pub(super) const UNKNOWN_FIELD: Refusal = Refusal::new(400, "KMS.0308", "unknown field");
+pub(super) const MISSING_FIELD: Refusal = Refusal::new(400, "KMS.0204", "missing field");
+pub(super) const KEY_ID: Refusal = Refusal::new(400, "KMS.0205", "key_id is malformed");
+pub(super) const SEQUENCE: Refusal = Refusal::new(400, "KMS.0206", "sequence is malformed");
+pub(super) const CONTEXT: Refusal = Refusal::new(400, "KMS.0208", "encryption_context is refused");
+pub(super) const CREATE_LENGTH: Refusal = Refusal::new(400, "KMS.1901", "datakey_length is not 512");
+pub(super) const CREATE_WITHOUT_PLAINTEXT_LENGTH: Refusal = Refusal::new(400, "KMS.2001", "datakey_length is not 512");
+pub(super) const PLAIN_TEXT: Refusal = Refusal::new(400, "KMS.2101", "plain_text is not 192 hex digits");
+pub(super) const PLAIN_LENGTH: Refusal = Refusal::new(400, "KMS.2102", "datakey_plain_length is not 64");
+pub(super) const DIGEST: Refusal = Refusal::new(400, "KMS.2103", "the digest in plain_text is not that of the DEK");
+pub(super) const CIPHER_TEXT: Refusal = Refusal::new(400, "KMS.2201", "cipher_text is refused");
+pub(super) const CIPHER_LENGTH: Refusal = Refusal::new(400, "KMS.2202", "datakey_cipher_length is not 64");
+const NO_SUCH_KEY: Refusal = Refusal::new(404, "KMS.0207", "no such key");
+const NO_SUCH_VERSION: Refusal = Refusal::new(404, "KMS.0207", "no such version of the key");
+const DISABLED: Refusal = Refusal::new(400, "KMS.0209", "the key is disabled");
+const PENDING_DELETION: Refusal = Refusal::new(400, "KMS.0210", "the key is pending deletion");
+const AUTHENTICATION_FAILED: Refusal = Refusal::new(400, "KMS.2203", "authentication failed");
+const INTERNAL: Refusal = Refusal::new(500, "KMS.0101", "internal error");
+const FORBIDDEN: Refusal = Refusal::new(403, "KMS.0306", "the caller may not use this key");
+
+/// Bytes as upper-case hex, in constant time, written to `digits`.
+pub(super) fn hex<'a, const N: usize, const DIGITS: usize>(bytes: &[u8; N], digits: &'a mut [u8; DIGITS]) -> &'a str {
+    const { assert!(DIGITS == 2 * N) };
+    // It fails on too little room alone, which that assertion rules out.
+    base16ct::upper::encode_str(bytes, digits).unwrap_or_default()
+}
