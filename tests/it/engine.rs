@@ -1,0 +1,153 @@
+//! The engine over a keyring of several keys and versions.
+
+use std::sync::Arc;
+
+use dekseal::{Cmk, Dek, EncryptionContext, Engine, ErrorKind, Keyring, MemoryKeyring, SealedDek};
+
+use crate::support::{Fixed, KEY_ID, OTHER_KEY_ID, cmk, dek, key_id};
+
+fn engine() -> Engine<MemoryKeyring> {
+    let cmks = [
+        cmk(KEY_ID, 1, &[1; 32]),
+        cmk(KEY_ID, 7, &[2; 32]),
+        cmk(KEY_ID, 0, &[3; 32]),
+        cmk(OTHER_KEY_ID, 0, &[4; 32]),
+    ];
+    Engine::new(MemoryKeyring::from_cmks(cmks).unwrap())
+}
+
+fn some_context() -> EncryptionContext {
+    EncryptionContext::from_pairs([("tenant", "42")]).unwrap()
+}
+
+#[test]
+fn the_highest_version_seals_and_every_version_opens() {
+    let (engine, id, context) = (engine(), key_id(KEY_ID), some_context());
+    let random: Vec<u8> = (0..64).collect();
+    let (made, sealed) = engine.create_dek_with_rng(&id, &context, &mut Fixed(&random)).unwrap();
+    assert_eq!(made.expose_secret().as_slice(), random);
+    assert_eq!((sealed.key_id(), sealed.key_version()), (id, 7));
+    // The three ways to seal are one.
+    let without_plaintext = engine.create_dek_without_plaintext_with_rng(&id, &context, &mut Fixed(&random));
+    assert_eq!(without_plaintext.unwrap(), sealed);
+    assert_eq!(engine.encrypt_dek(&id, &context, &made).unwrap(), sealed);
+    assert_eq!(cmk(KEY_ID, 7, &[2; 32]).seal(&context, &made), sealed);
+
+    for (version, material) in [(0, [3; 32]), (1, [1; 32]), (7, [2; 32])] {
+        let old = cmk(KEY_ID, version, &material).seal(&context, &made);
+        assert!(
+            engine.decrypt_dek(&id, &context, &old).unwrap() == made,
+            "version {version}"
+        );
+    }
+}
+
+#[test]
+fn opening_expects_a_key() {
+    let (engine, context) = (engine(), some_context());
+    let (made, sealed) = engine
+        .create_dek_with_rng(
+            &key_id(OTHER_KEY_ID),
+            &context,
+            &mut Fixed(&[b'a'; 32].iter().chain(&[b'b'; 32]).copied().collect::<Vec<_>>()),
+        )
+        .unwrap();
+    let kind = engine
+        .decrypt_dek(&key_id(KEY_ID), &context, &sealed)
+        .unwrap_err()
+        .kind();
+    assert_eq!(kind, ErrorKind::KeyMismatch);
+    assert!(engine.decrypt_dek_under_any_key(&context, &sealed).unwrap() == made);
+}
+
+#[test]
+fn unknown_keys_and_versions_are_told_apart() {
+    let (engine, context, dek) = (engine(), some_context(), dek(&"5a".repeat(64)));
+    let nobody = key_id("43e243b5-0095-1b21-67b2-58370386cc4a");
+    let unknown =
+        |result: Result<SealedDek, dekseal::Error>| assert_eq!(result.unwrap_err().kind(), ErrorKind::UnknownKey);
+    unknown(engine.encrypt_dek(&nobody, &context, &dek));
+    // Whether a key exists comes before whether the generator works.
+    unknown(engine.create_dek_without_plaintext_with_rng(&nobody, &context, &mut crate::support::Failing));
+
+    let of_nobody = cmk(nobody.as_str(), 0, &[9; 32]).seal(&context, &dek);
+    assert_eq!(
+        engine.decrypt_dek(&nobody, &context, &of_nobody).unwrap_err().kind(),
+        ErrorKind::UnknownKey
+    );
+    let of_no_version = cmk(KEY_ID, 2, &[9; 32]).seal(&context, &dek);
+    let kind = engine
+        .decrypt_dek(&key_id(KEY_ID), &context, &of_no_version)
+        .unwrap_err()
+        .kind();
+    assert_eq!(kind, ErrorKind::UnknownKeyVersion);
+}
+
+#[test]
+fn a_keyring_holds_a_version_once() {
+    let twice = MemoryKeyring::from_cmks([cmk(KEY_ID, 1, &[1; 32]), cmk(KEY_ID, 1, &[2; 32])]);
+    assert_eq!(twice.unwrap_err().kind(), ErrorKind::DuplicateKeyVersion);
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_version_that_is_added_seals_from_then_on() {
+    let (engine, id, context) = (
+        Engine::new(Arc::new(crate::support::one_key())),
+        key_id(KEY_ID),
+        some_context(),
+    );
+    let (made, old) = engine.create_dek(&id, &context).unwrap();
+    assert_eq!(old.key_version(), 0);
+
+    let duplicate = engine.keyring().insert(cmk(KEY_ID, 0, &[8; 32]));
+    assert_eq!(duplicate.unwrap_err().kind(), ErrorKind::DuplicateKeyVersion);
+    assert!(
+        engine.decrypt_dek(&id, &context, &old).unwrap() == made,
+        "a refused version replaced the one there"
+    );
+
+    engine.keyring().insert(cmk(KEY_ID, 1, &[8; 32])).unwrap();
+    engine.keyring().insert(cmk(OTHER_KEY_ID, 0, &[9; 32])).unwrap();
+    let new = engine.encrypt_dek(&id, &context, &made).unwrap();
+    assert_eq!(new.key_version(), 1);
+    for sealed in [old, new] {
+        assert!(engine.decrypt_dek(&id, &context, &sealed).unwrap() == made);
+    }
+    assert_eq!(
+        engine
+            .encrypt_dek(&key_id(OTHER_KEY_ID), &context, &made)
+            .unwrap()
+            .key_version(),
+        0
+    );
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn deks_differ() {
+    let (engine, id, none) = (engine(), key_id(KEY_ID), EncryptionContext::none());
+    let (first, sealed_first) = engine.create_dek(&id, &none).unwrap();
+    let (second, sealed_second) = engine.create_dek(&id, &none).unwrap();
+    assert!(first != second && sealed_first != sealed_second);
+    assert!(engine.create_dek_without_plaintext(&id, &none).unwrap() != sealed_first);
+}
+
+#[test]
+fn one_engine_serves_many_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Engine<MemoryKeyring>>();
+    shared::<Cmk>();
+    shared::<Dek>();
+    shared::<EncryptionContext>();
+    shared::<SealedDek>();
+    shared::<dekseal::Error>();
+    fn keyring<K: Keyring>() {}
+    keyring::<Arc<MemoryKeyring>>();
+}
+
+#[test]
+fn a_sealed_dek_is_188_bytes_in_memory_too() {
+    assert_eq!(size_of::<SealedDek>(), 188);
+    assert_eq!(size_of::<Dek>(), 64);
+}

@@ -1,0 +1,124 @@
+//! Imports go down only: the layers of docs/ARCHITECTURE.md.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// From the top to the bottom. A module may name those below it, and itself.
+const LAYERS: [&str; 10] = [
+    "api", "engine", "keyring", "cmk", "labels", "context", "blob", "dek", "key_id", "error",
+];
+
+/// The crate's modules that a source text names, by `crate::name`, alone or in braces.
+fn named(text: &str) -> Vec<String> {
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut names = Vec::new();
+    for after in code.split("crate::").skip(1) {
+        let list = match after.strip_prefix('{') {
+            Some(braced) => {
+                let mut depth = 1;
+                let end = braced.find(|c| {
+                    depth += i32::from(c == '{') - i32::from(c == '}');
+                    depth == 0
+                });
+                &braced[..end.unwrap()]
+            }
+            None => after,
+        };
+        let mut depth = 0;
+        let items = list.split(|c| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            c == ',' && depth == 0
+        });
+        let items = if after.starts_with('{') {
+            items.collect::<Vec<_>>()
+        } else {
+            items.take(1).collect()
+        };
+        for item in items {
+            let name: String = item
+                .trim()
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect();
+            if !name.is_empty() {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+/// The path of each source file below src/, and its text. Tests and the root, which names all to export it, are left out.
+fn sources() -> Vec<(PathBuf, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut directories = vec![src.clone()];
+    let mut sources = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if !path.ends_with("tests.rs") && !path.ends_with("lib.rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                sources.push((path.strip_prefix(&src).unwrap().to_owned(), text));
+            }
+        }
+    }
+    sources
+}
+
+/// The module at the root of the crate that a file belongs to.
+fn module(path: &Path) -> &str {
+    path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs")
+}
+
+#[test]
+fn no_module_names_one_above_it() {
+    let rank = |name: &str| {
+        let found = LAYERS.iter().position(|layer| *layer == name);
+        found.unwrap_or_else(|| panic!("{name} has no layer: name what the root exports through its module"))
+    };
+    let mut seen = 0;
+    for (path, text) in sources() {
+        for name in named(&text) {
+            assert!(
+                rank(&name) >= rank(module(&path)),
+                "{} names {name}, which is above it",
+                path.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "only {seen} imports found: the search is broken");
+}
+
+#[test]
+fn the_search_finds_imports_in_every_form() {
+    let text = "use crate::{\n    api::{A, b::C},\n    cmk::Cmk, error,\n};\nuse crate::blob::X;\nfn f() { crate::engine::g(); }\n// crate::no";
+    assert_eq!(named(text), ["api", "cmk", "error", "blob", "engine"]);
+}
+
+#[test]
+fn each_dependency_is_named_in_one_place() {
+    let homes = [
+        ("aes_gcm", "cmk"),
+        ("hkdf", "cmk"),
+        ("hmac", "cmk"),
+        ("serde", "api"),
+        ("base16ct", "api"),
+        ("arc_swap", "keyring"),
+    ];
+    for (path, text) in sources() {
+        for (dependency, home) in homes {
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let named = code.clone().any(|line| line.contains(&format!("{dependency}::")));
+            assert!(!named || module(&path) == home, "{} names {dependency}", path.display());
+        }
+    }
+}

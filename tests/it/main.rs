@@ -1,0 +1,16 @@
+//! One integration binary, a module for each subject.
+
+mod blob;
+mod context;
+mod engine;
+mod imports;
+mod properties;
+mod randomness;
+mod secrets;
+mod support;
+#[cfg(feature = "json")]
+mod wire;
+#[cfg(feature = "json")]
+mod wire_errors;
+#[cfg(all(feature = "json", feature = "std"))]
+mod wire_stdio;

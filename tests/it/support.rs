@@ -1,0 +1,155 @@
+//! What several modules need: the vectors, and random sources that do as they are told.
+
+use std::{collections::BTreeMap, convert::Infallible};
+
+use dekseal::{
+    Cmk, Dek, EncryptionContext, KeyId, MemoryKeyring, SealedDek,
+    rand_core::{TryCryptoRng, TryRng},
+};
+use serde::Deserialize;
+
+/// The key ID of the KMS documentation's examples.
+pub(crate) const KEY_ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+pub(crate) const OTHER_KEY_ID: &str = "25abe69f-ae10-44cd-bc87-1bda1de3b7d7";
+
+pub(crate) fn key_id(text: &str) -> KeyId {
+    text.parse().unwrap()
+}
+
+pub(crate) fn cmk(key_id: &str, version: u32, material: &[u8]) -> Cmk {
+    Cmk::new(self::key_id(key_id), version, material).unwrap()
+}
+
+/// One CMK, version 0 of `KEY_ID`.
+pub(crate) fn one_key() -> MemoryKeyring {
+    MemoryKeyring::from_cmks([cmk(KEY_ID, 0, &[7; 32])]).unwrap()
+}
+
+pub(crate) fn dek(digits: &str) -> Dek {
+    Dek::from_bytes(&hex::decode(digits).unwrap().try_into().unwrap())
+}
+
+pub(crate) fn context<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> EncryptionContext {
+    EncryptionContext::from_pairs(pairs).unwrap()
+}
+
+/// `blob` with the checksum that its first 156 bytes call for.
+pub(crate) fn with_checksum(mut blob: [u8; SealedDek::LEN]) -> [u8; SealedDek::LEN] {
+    use sha2::{Digest, Sha256};
+    let checksum = Sha256::digest(&blob[..156]);
+    blob[156..].copy_from_slice(&checksum);
+    blob
+}
+
+/// A file of `tests/vectors`. Every field of it has a name here: one that no test reads would not parse.
+pub(crate) fn vectors<T: for<'de> Deserialize<'de>>(name: &str) -> T {
+    let path = format!("{}/tests/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// blob.json
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SealedVector {
+    pub name: String,
+    pub key_id: String,
+    pub key_version: u32,
+    pub material: String,
+    pub context: BTreeMap<String, String>,
+    pub dek: String,
+    pub blob: String,
+    // The values in between. `cmk::tests` inside the crate compares what it computes to each of them.
+    #[serde(rename = "prk")]
+    _prk: String,
+    #[serde(rename = "salt_key")]
+    _salt_key: String,
+    #[serde(rename = "wrap_key")]
+    _wrap_key: String,
+    #[serde(rename = "aad")]
+    _aad: String,
+    #[serde(rename = "salt")]
+    _salt: String,
+    #[serde(rename = "key")]
+    _key: String,
+}
+
+/// A generator that gives these bytes, one after the other, and fails at their end.
+pub(crate) struct Fixed<'a>(pub &'a [u8]);
+
+/// A generator that fails.
+pub(crate) struct Failing;
+
+/// A generator that gives the same bytes over and over.
+pub(crate) struct Repeating<'a>(pub &'a [u8]);
+
+#[derive(Debug)]
+pub(crate) struct Exhausted;
+
+impl std::fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no bytes left")
+    }
+}
+
+impl std::error::Error for Exhausted {}
+
+/// The words of a source that is asked for bytes alone.
+macro_rules! words_from_bytes {
+    () => {
+        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+            let mut bytes = [0; 4];
+            self.try_fill_bytes(&mut bytes)?;
+            Ok(u32::from_le_bytes(bytes))
+        }
+
+        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+            let mut bytes = [0; 8];
+            self.try_fill_bytes(&mut bytes)?;
+            Ok(u64::from_le_bytes(bytes))
+        }
+    };
+}
+
+impl TryRng for Fixed<'_> {
+    type Error = Exhausted;
+
+    words_from_bytes!();
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Exhausted> {
+        let (head, tail) = self.0.split_at_checked(bytes.len()).ok_or(Exhausted)?;
+        bytes.copy_from_slice(head);
+        self.0 = tail;
+        Ok(())
+    }
+}
+
+impl TryRng for Failing {
+    type Error = Exhausted;
+
+    words_from_bytes!();
+
+    /// Leaves half of the bytes written, as a source that breaks off may.
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Exhausted> {
+        let half = bytes.len() / 2;
+        bytes[..half].fill(0xa5);
+        Err(Exhausted)
+    }
+}
+
+impl TryRng for Repeating<'_> {
+    type Error = Infallible;
+
+    words_from_bytes!();
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for (byte, source) in bytes.iter_mut().zip(self.0.iter().cycle()) {
+            *byte = *source;
+        }
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Fixed<'_> {}
+impl TryCryptoRng for Failing {}
+impl TryCryptoRng for Repeating<'_> {}
