@@ -66,7 +66,7 @@ impl SealedDek {
     /// [`ErrorKind::DamagedBlob`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         // A5, step 1: the length is 188, the version 2, the body length 152.
-        let bytes: [u8; LEN] = bytes.try_into().map_err(|_| ErrorKind::NotABlob(BlobRule::Length))?;
+        let bytes: &[u8; LEN] = bytes.try_into().map_err(|_| ErrorKind::NotABlob(BlobRule::Length))?;
         if bytes[VERSION..BODY_LENGTH] != HEADER[VERSION..BODY_LENGTH] {
             return Err(ErrorKind::NotABlob(BlobRule::Version).into());
         }
@@ -74,12 +74,12 @@ impl SealedDek {
             return Err(ErrorKind::NotABlob(BlobRule::BodyLength).into());
         }
         // Step 2: the key ID matches A2.
-        KeyId::from_bytes(*field::<KEY_ID, { KeyId::LEN }>(&bytes))?;
+        KeyId::check(field::<KEY_ID, { KeyId::LEN }>(bytes))?;
         // Step 3: the checksum is right. It is public, so any comparison will do.
-        if checksum(&bytes) != bytes[CHECKSUM..] {
+        if checksum(bytes) != bytes[CHECKSUM..] {
             return Err(ErrorKind::DamagedBlob.into());
         }
-        Ok(Self(bytes))
+        Ok(Self(*bytes))
     }
 
     /// A blob of these parts, with its checksum.

@@ -6,8 +6,7 @@ use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U12, aes::Aes256Enc};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
     blob::{self, CIPHERTEXT_LEN, HEADER, HEADER_LEN, SALT_LEN, SealedDek, TAG_LEN, TRAILER_LEN},
@@ -16,6 +15,7 @@ use crate::{
     error::{Error, ErrorKind},
     key_id::KeyId,
     labels,
+    secret::{Secret, ct_eq},
 };
 
 type HmacSha256 = Hmac<Sha256>;
@@ -172,10 +172,10 @@ impl Cmk {
         .ok_or(ErrorKind::AuthenticationFailed)?;
         // Step 7: the salt is that of this DEK in this context, compared in constant time.
         let salt = self.salt(context, body);
-        if bool::from(salt.ct_eq(sealed.salt())) {
+        if ct_eq(&salt, sealed.salt()) {
             Ok(())
         } else {
-            body.zeroize();
+            body.wipe();
             Err(ErrorKind::AuthenticationFailed.into())
         }
     }
@@ -189,8 +189,8 @@ impl Cmk {
     }
 
     /// `key = HKDF-Expand(wrap_key, info = "dekseal/v2 key" ‖ salt, L = 32)`
-    fn blob_key(&self, salt: &[u8; SALT_LEN]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
-        let mut key = Zeroizing::new([0; KEY_LEN]);
+    fn blob_key(&self, salt: &[u8; SALT_LEN]) -> Option<Secret<KEY_LEN>> {
+        let mut key = Secret::zeroed();
         let info = [labels::BLOB_KEY, salt];
         self.wrap.expand_multi_info(&info, &mut *key).ok()?;
         Some(key)
@@ -213,19 +213,19 @@ impl Cmk {
 }
 
 /// `PRK = HKDF-Extract(salt = "dekseal/v2", IKM = material)`, where the material has a length that is allowed.
-fn extract(material: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, Error> {
+fn extract(material: &[u8]) -> Result<Secret<KEY_LEN>, Error> {
     if !(32..=64).contains(&material.len()) {
         return Err(ErrorKind::InvalidMaterial.into());
     }
     let (mut output, _) = HkdfSha256::extract(Some(labels::EXTRACT), material);
-    let prk = Zeroizing::new(output.into());
-    output.zeroize();
+    let prk = Secret::copy_of(output.as_ref());
+    output.as_mut_slice().zeroize();
     Ok(prk)
 }
 
 /// `HKDF-Expand(PRK, info, L = 32)`
-fn derive(prk: &[u8; KEY_LEN], info: &[&[u8]]) -> Result<Zeroizing<[u8; KEY_LEN]>, Error> {
-    let mut key = Zeroizing::new([0; KEY_LEN]);
+fn derive(prk: &[u8; KEY_LEN], info: &[&[u8]]) -> Result<Secret<KEY_LEN>, Error> {
+    let mut key = Secret::zeroed();
     from_prk(prk)?
         .expand_multi_info(info, &mut *key)
         .map_err(|_| ErrorKind::InvalidMaterial)?;

@@ -3,10 +3,12 @@
 use core::fmt;
 
 use rand_core::TryCryptoRng;
-use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::ZeroizeOnDrop;
 
-use crate::error::{Error, ErrorKind, RandomnessFault};
+use crate::{
+    error::{Error, ErrorKind, RandomnessFault},
+    secret::{Secret, ct_eq},
+};
 
 /// A data-encryption key: 64 secret bytes, wiped on drop.
 ///
@@ -42,7 +44,7 @@ use crate::error::{Error, ErrorKind, RandomnessFault};
 ///
 /// Rust moves values by copying their bytes, and what a move leaves behind on the stack is not wiped. Keep a DEK where it was
 /// returned, and pass references.
-pub struct Dek([u8; Self::LEN]);
+pub struct Dek(Secret<{ Self::LEN }>);
 
 impl Dek {
     /// The length of a DEK in bytes: 512 bits.
@@ -77,7 +79,7 @@ impl Dek {
     /// caller's array is not wiped.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
-        Self(*bytes)
+        Self(Secret::copy_of(bytes))
     }
 
     /// The 64 bytes.
@@ -92,30 +94,29 @@ impl Dek {
 
     /// Room for a DEK, to be filled in place.
     pub(crate) fn zeroed() -> Self {
-        Self([0; Self::LEN])
+        Self(Secret::zeroed())
     }
 
     /// The 64 bytes, to be filled in place.
-    pub(crate) fn expose_mut(&mut self) -> &mut [u8; Self::LEN] {
+    pub(crate) fn expose_mut(&mut self) -> &mut Secret<{ Self::LEN }> {
         &mut self.0
     }
 
     /// Draws all 64 bytes at once. A generator that gives the same 32 bytes twice is stuck; that it gives one byte 64 times is
     /// a case of that. Chance does it once in 2²⁵⁶ DEKs.
     pub(crate) fn fill<R: TryCryptoRng + ?Sized>(&mut self, rng: &mut R) -> Result<(), Error> {
-        rng.try_fill_bytes(&mut self.0)
+        rng.try_fill_bytes(&mut *self.0)
             .map_err(|_| ErrorKind::Randomness(RandomnessFault::Failed))?;
-        let (first, second) = self.0.split_at(Self::LEN / 2);
-        if bool::from(first.ct_eq(second)) {
-            return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
+        match self.0.as_chunks() {
+            ([first, second], []) if !ct_eq::<{ Self::LEN / 2 }>(first, second) => Ok(()),
+            _ => Err(ErrorKind::Randomness(RandomnessFault::Stuck).into()),
         }
-        Ok(())
     }
 }
 
 impl PartialEq for Dek {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        ct_eq(&self.0, &other.0)
     }
 }
 
@@ -127,10 +128,5 @@ impl fmt::Debug for Dek {
     }
 }
 
-impl Drop for Dek {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
+// Its one field is.
 impl ZeroizeOnDrop for Dek {}

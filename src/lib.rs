@@ -27,6 +27,7 @@ mod error;
 mod key_id;
 mod keyring;
 mod labels;
+mod secret;
 
 pub use rand_core;
 

@@ -4,8 +4,6 @@ use alloc::{string::String, vec::Vec};
 use core::fmt;
 
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use super::{
     Operation,
@@ -19,6 +17,7 @@ use crate::{
     dek::Dek,
     error::{Error, ErrorKind},
     key_id::KeyId,
+    secret::{Secret, ct_eq},
 };
 
 /// The fields of a request. All are such that the operation has, and the mandatory ones are there.
@@ -136,8 +135,8 @@ impl<'a> Fields<'a> {
     }
 
     /// A DEK and its digest, out of 192 hex digits.
-    fn plain_text(&self) -> Option<Zeroizing<[u8; Dek::LEN + 32]>> {
-        let mut bytes = Zeroizing::new([0; Dek::LEN + 32]);
+    fn plain_text(&self) -> Option<Secret<{ Dek::LEN + 32 }>> {
+        let mut bytes = Secret::zeroed();
         decode(self.text("plain_text")?, &mut *bytes)?;
         Some(bytes)
     }
@@ -160,7 +159,7 @@ impl<'a> Fields<'a> {
 /// The DEK, where the digest after it is its own.
 fn checked_dek(plain: &[u8; Dek::LEN + 32]) -> Option<Dek> {
     let (dek, digest) = plain.split_first_chunk::<{ Dek::LEN }>()?;
-    bool::from(Sha256::digest(dek).as_slice().ct_eq(digest)).then(|| Dek::from_bytes(dek))
+    ct_eq(&Sha256::digest(dek).into(), digest.try_into().ok()?).then(|| Dek::from_bytes(dek))
 }
 
 /// Fills `bytes` from as many hex digits in either case as it takes, in constant time.

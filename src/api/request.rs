@@ -5,7 +5,6 @@ use core::fmt;
 
 use rand_core::TryCryptoRng;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use super::{
     MAX_BODY, Operation,
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{
     blob::SealedDek, context::EncryptionContext, dek::Dek, engine::Engine, error::Error, key_id::KeyId,
-    keyring::Keyring,
+    keyring::Keyring, secret::Secret,
 };
 
 /// A request that keeps every rule that can be checked without a key.
@@ -124,7 +123,7 @@ impl Request {
         rng: &mut R,
     ) -> Result<Response, Error> {
         let Self { key_id, context, .. } = self;
-        let mut plain = Zeroizing::new([0; 2 * Dek::LEN]);
+        let mut plain = Secret::<{ 2 * Dek::LEN }>::zeroed();
         let mut cipher = [0; 2 * SealedDek::LEN];
         Ok(match &self.payload {
             Payload::CreateDatakey => {

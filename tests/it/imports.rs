@@ -6,8 +6,8 @@ use std::{
 };
 
 /// From the top to the bottom. A module may name those below it, and itself.
-const LAYERS: [&str; 10] = [
-    "api", "engine", "keyring", "cmk", "labels", "context", "blob", "dek", "key_id", "error",
+const LAYERS: [&str; 11] = [
+    "api", "engine", "keyring", "cmk", "labels", "context", "blob", "dek", "key_id", "secret", "error",
 ];
 
 /// The crate's modules that a source text names, by `crate::name`, alone or in braces.
