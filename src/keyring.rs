@@ -90,7 +90,7 @@ type Keys = Map<KeyId, Arc<Versions>>;
 
 /// CMKs in memory. The highest version of a key seals, and every version opens.
 ///
-/// Looking a CMK up never waits: [`insert`](Self::insert) makes the next state beside the present one and puts it in place.
+/// Looking a CMK up never waits: `insert` makes the next state beside the present one and puts it in place.
 /// Without the feature `std` a keyring is what [`from_cmks`](Self::from_cmks) made of it.
 ///
 /// # Examples

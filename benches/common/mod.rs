@@ -1,0 +1,188 @@
+//! What both benches measure: the operations' inputs, and the floor of each, which is the primitives that it is made of, called one
+//! after another with the same sizes.
+
+// Each bench uses a part of it.
+#![allow(dead_code)]
+
+pub(crate) mod wire;
+
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U12, aes::Aes256Enc};
+use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
+use sha2::{Digest, Sha256};
+
+pub(crate) const KEY_ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+
+pub(crate) fn key_id() -> KeyId {
+    KEY_ID.parse().expect("a key ID")
+}
+
+pub(crate) fn cmk() -> Cmk {
+    Cmk::new(key_id(), 0, &[7; 64]).expect("64 bytes")
+}
+
+pub(crate) fn engine() -> Engine<MemoryKeyring> {
+    Engine::new(MemoryKeyring::from_cmks([cmk()]).expect("one key"))
+}
+
+/// A usual context: two short pairs.
+pub(crate) fn context() -> EncryptionContext {
+    EncryptionContext::from_pairs([("tenant", "42"), ("purpose", "backup")]).expect("within the rules")
+}
+
+pub(crate) fn pairs(count: usize) -> Vec<(String, String)> {
+    (0..count).map(|n| (format!("key {n}"), format!("value {n}"))).collect()
+}
+
+/// 8192 characters, the most there may be, in 16 pairs of 512.
+pub(crate) fn long_pairs() -> Vec<(String, String)> {
+    (0..16).map(|n| (format!("k{n:02}"), "v".repeat(509))).collect()
+}
+
+pub(crate) fn long_context() -> EncryptionContext {
+    EncryptionContext::from_pairs(long_pairs()).expect("within the rules")
+}
+
+pub(crate) fn dek() -> Dek {
+    Dek::from_bytes(&core::array::from_fn(|at| at as u8))
+}
+
+/// 64 bytes of the operating system's randomness.
+pub(crate) fn os_randomness() -> [u8; 64] {
+    let mut bytes = [0; 64];
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    bytes
+}
+
+/// The primitives of seal, open and parse, keyed once as a CMK is, and with the same features (those of this crate's manifest, so
+/// what they hold is wiped too).
+pub(crate) struct Floor {
+    salt_mac: Hmac<Sha256>,
+    wrap: Hkdf<Sha256>,
+    context_sha256: [u8; 32],
+    aad: Vec<u8>,
+    dek: [u8; 64],
+    /// What `seal` makes: salt, ciphertext, tag.
+    sealed: ([u8; 32], [u8; 64], [u8; 16]),
+    blob: [u8; 188],
+}
+
+impl Floor {
+    pub(crate) fn new(context: &EncryptionContext) -> Self {
+        let blob = *cmk().seal(context, &dek()).as_bytes();
+        let mut floor = Self {
+            salt_mac: <Hmac<Sha256> as KeyInit>::new_from_slice(&[1; 32]).expect("any length"),
+            wrap: Hkdf::from_prk(&[2; 32]).expect("32 bytes"),
+            context_sha256: *context.sha256(),
+            aad: [&blob[..4], &blob[116..156], context.canonical()].concat(),
+            dek: *dek().expose_secret(),
+            sealed: ([0; 32], [0; 64], [0; 16]),
+            blob,
+        };
+        floor.sealed = floor.encrypt();
+        floor
+    }
+
+    /// HMAC, HKDF-Expand, the set-up of GCM, GCM of 64 bytes, SHA-256 of 156 bytes.
+    pub(crate) fn seal(&self) {
+        black_box(self.encrypt());
+        black_box(self.sha256_of_156_bytes());
+    }
+
+    fn encrypt(&self) -> ([u8; 32], [u8; 64], [u8; 16]) {
+        let mut body = *black_box(&self.dek);
+        let salt = self.hmac(&body);
+        let gcm = self.gcm(&salt);
+        let nonce = salt[..12].try_into().expect("12 bytes");
+        let tag = gcm.encrypt_inout_detached(nonce, black_box(&self.aad), body.as_mut_slice().into());
+        (salt, body, tag.expect("short").into())
+    }
+
+    /// HKDF-Expand, the set-up of GCM, GCM of 64 bytes, HMAC.
+    pub(crate) fn open(&self) {
+        let (salt, mut body, tag) = *black_box(&self.sealed);
+        let gcm = self.gcm(&salt);
+        let nonce = salt[..12].try_into().expect("12 bytes");
+        let opened = gcm.decrypt_inout_detached(nonce, black_box(&self.aad), body.as_mut_slice().into(), (&tag).into());
+        opened.expect("it was sealed here");
+        black_box((body, self.hmac(&body)));
+    }
+
+    pub(crate) fn sha256_of_156_bytes(&self) -> [u8; 32] {
+        Sha256::digest(&black_box(&self.blob)[..156]).into()
+    }
+
+    pub(crate) fn hmac(&self, dek: &[u8; 64]) -> [u8; 32] {
+        let mut mac = self.salt_mac.clone();
+        mac.update(&self.context_sha256);
+        mac.update(dek);
+        mac.finalize().into_bytes().into()
+    }
+
+    pub(crate) fn expand(&self, salt: &[u8; 32]) -> [u8; 32] {
+        let mut key = [0; 32];
+        self.wrap
+            .expand_multi_info(&[b"dekseal/v2 key", salt], &mut key)
+            .expect("32 bytes");
+        key
+    }
+
+    fn gcm(&self, salt: &[u8; 32]) -> AesGcm<Aes256Enc, U12> {
+        AesGcm::new(&self.expand(salt).into())
+    }
+}
+
+/// A keyring of `count` keys, and the ID of one in the middle.
+pub(crate) fn keyring_of(count: u32) -> (MemoryKeyring, KeyId) {
+    let id = |n: u32| -> KeyId { format!("{n:08}-e727-4d9c-b35d-f84bb474a37f").parse().expect("a key ID") };
+    let cmks = (0..count).map(|n| Cmk::new(id(n), 0, &[7; 32]).expect("32 bytes"));
+    (MemoryKeyring::from_cmks(cmks).expect("all differ"), id(count / 2))
+}
+
+/// A keyring to which another thread adds versions of one key for as long as this lives.
+pub(crate) struct Busy {
+    pub(crate) keyring: Arc<MemoryKeyring>,
+    stop: Arc<AtomicBool>,
+    writer: Option<thread::JoinHandle<()>>,
+}
+
+impl Busy {
+    pub(crate) fn new(keyring: MemoryKeyring) -> Self {
+        let (keyring, stop) = (Arc::new(keyring), Arc::new(AtomicBool::new(false)));
+        let (shared, stopped) = (Arc::clone(&keyring), Arc::clone(&stop));
+        let writer = thread::spawn(move || {
+            for version in 1.. {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                shared
+                    .insert(Cmk::new(key_id(), version, &[9; 32]).expect("32 bytes"))
+                    .expect("a new version");
+            }
+        });
+        Self {
+            keyring,
+            stop,
+            writer: Some(writer),
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(writer) = self.writer.take() {
+            writer.join().expect("the writer ends by itself");
+        }
+    }
+}

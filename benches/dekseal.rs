@@ -1,0 +1,142 @@
+//! Each operation beside its floor, in groups: `cargo bench --bench dekseal`.
+
+mod common;
+
+use std::{hint::black_box, thread, time::Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use dekseal::{EncryptionContext, Keyring, SealedDek, api};
+
+use crate::common::{
+    Busy, Floor, cmk, context, dek, engine, key_id, keyring_of, long_context, long_pairs, os_randomness, pairs, wire,
+};
+
+fn seal_and_open(c: &mut Criterion) {
+    let (cmk, context, dek) = (cmk(), context(), dek());
+    let floor = Floor::new(&context);
+    let sealed = cmk.seal(&context, &dek);
+
+    let mut group = c.benchmark_group("seal");
+    group.bench_function("dekseal", |b| b.iter(|| cmk.seal(black_box(&context), black_box(&dek))));
+    group.bench_function("floor", |b| b.iter(|| floor.seal()));
+    group.finish();
+
+    let mut group = c.benchmark_group("open");
+    group.bench_function("dekseal", |b| {
+        b.iter(|| cmk.open(black_box(&context), black_box(&sealed)))
+    });
+    group.bench_function("floor", |b| b.iter(|| floor.open()));
+    group.finish();
+
+    let mut group = c.benchmark_group("parse");
+    group.bench_function("dekseal", |b| {
+        b.iter(|| SealedDek::from_bytes(black_box(sealed.as_bytes())))
+    });
+    group.bench_function("floor", |b| b.iter(|| floor.sha256_of_156_bytes()));
+    group.finish();
+}
+
+fn create_dek(c: &mut Criterion) {
+    let (engine, cmk, key_id, context, dek) = (engine(), cmk(), key_id(), context(), dek());
+    let mut group = c.benchmark_group("create_dek");
+    group.bench_function("dekseal", |b| {
+        b.iter(|| engine.create_dek(&key_id, black_box(&context)))
+    });
+    group.bench_function("floor", |b| {
+        b.iter(|| {
+            black_box(os_randomness());
+            cmk.seal(black_box(&context), black_box(&dek))
+        });
+    });
+    group.finish();
+}
+
+fn contexts(c: &mut Criterion) {
+    let mut group = c.benchmark_group("context");
+    for count in [0, 2, 20, 500] {
+        let pairs = pairs(count);
+        group.bench_function(BenchmarkId::new("pairs", count), |b| {
+            b.iter(|| EncryptionContext::from_pairs(black_box(&pairs).iter().map(|(key, value)| (key, value))));
+        });
+    }
+    let (cmk, dek, pairs, context) = (cmk(), dek(), long_pairs(), long_context());
+    group.bench_function("8192 characters, first use", |b| {
+        b.iter(|| {
+            let context = EncryptionContext::from_pairs(black_box(&pairs).iter().map(|(key, value)| (key, value)));
+            cmk.seal(&context.expect("within the rules"), black_box(&dek))
+        });
+    });
+    group.bench_function("8192 characters, used again", |b| {
+        b.iter(|| cmk.seal(black_box(&context), black_box(&dek)));
+    });
+    group.finish();
+}
+
+fn wire_api(c: &mut Criterion) {
+    let engine = engine();
+    let mut group = c.benchmark_group("api");
+    for (operation, body) in [
+        ("create-datakey", wire::create_body()),
+        ("decrypt-datakey", wire::decrypt_body()),
+    ] {
+        let path = wire::path(operation);
+        group.bench_function(BenchmarkId::new("dekseal", operation), |b| {
+            b.iter(|| api::handle(&engine, "POST", black_box(&path), black_box(body.as_bytes())));
+        });
+        group.bench_function(BenchmarkId::new("floor", operation), |b| {
+            b.iter(|| wire::floor(&engine, operation, black_box(&body)));
+        });
+    }
+    group.finish();
+}
+
+fn keyring(c: &mut Criterion) {
+    let mut group = c.benchmark_group("keyring");
+    for count in [1, 1_000, 100_000] {
+        let (keyring, wanted) = keyring_of(count);
+        group.bench_function(BenchmarkId::new("look up among", count), |b| {
+            b.iter(|| keyring.with_current(black_box(&wanted), |cmk| cmk.key_version()));
+        });
+    }
+    let (keyring, wanted) = keyring_of(1_000);
+    let busy = Busy::new(keyring);
+    group.bench_function("look up among 1000, with a busy writer", |b| {
+        b.iter(|| busy.keyring.with_current(black_box(&wanted), |cmk| cmk.key_version()));
+    });
+    group.finish();
+}
+
+fn threads(c: &mut Criterion) {
+    let (engine, key_id, context, dek) = (engine(), key_id(), context(), dek());
+    let mut group = c.benchmark_group("threads");
+    for count in [1, 2] {
+        group.throughput(Throughput::Elements(count));
+        let parallel = |iterations: u64, f: &(dyn Fn() + Sync)| {
+            let start = Instant::now();
+            thread::scope(|scope| {
+                for _ in 0..count {
+                    scope.spawn(|| (0..iterations).for_each(|_| f()));
+                }
+            });
+            start.elapsed()
+        };
+        group.bench_function(BenchmarkId::new("seal", count), |b| {
+            b.iter_custom(|iterations| {
+                parallel(iterations, &|| {
+                    let _ = black_box(engine.encrypt_dek(&key_id, &context, &dek));
+                })
+            });
+        });
+        group.bench_function(BenchmarkId::new("create", count), |b| {
+            b.iter_custom(|iterations| {
+                parallel(iterations, &|| {
+                    let _ = black_box(engine.create_dek(&key_id, &context));
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, seal_and_open, create_dek, contexts, wire_api, keyring, threads);
+criterion_main!(benches);
