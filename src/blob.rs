@@ -162,7 +162,12 @@ pub(crate) fn trailer(key_id: &KeyId, key_version: u32) -> [u8; TRAILER_LEN] {
 
 /// A1: SHA-256 of bytes 0..156.
 fn checksum(bytes: &[u8; LEN]) -> [u8; 32] {
-    Sha256::digest(&bytes[..CHECKSUM]).into()
+    let mut checksum = [0; 32];
+    let mut sha256 = Sha256::new();
+    sha256.update(&bytes[..CHECKSUM]);
+    // `finalize` takes the hasher, which moves it; this does not.
+    Digest::finalize_into_reset(&mut sha256, (&mut checksum).into());
+    checksum
 }
 
 /// The `N` bytes from `AT` on.

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U12, aes::Aes256Enc};
+use arrayvec::ArrayVec;
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -116,7 +117,7 @@ impl Cmk {
     /// Seals `dek` (FORMAT.md A4).
     ///
     /// Deterministic: the same DEK under the same CMK version and context gives the same blob. Allocates nothing; with a
-    /// context of more than 4 KiB it takes 66 KiB of stack.
+    /// context of more than 980 bytes it takes 66 KiB of stack.
     ///
     /// # Panics
     ///
@@ -237,32 +238,26 @@ fn from_prk(key: &[u8; KEY_LEN]) -> Result<HkdfSha256, Error> {
     HkdfSha256::from_prk(key).map_err(|_| ErrorKind::InvalidMaterial.into())
 }
 
-/// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`, joined on the stack, in the smallest of three buffers that holds it.
+/// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`, joined on the stack.
 fn with_aad<T>(trailer: &[u8; TRAILER_LEN], context: &EncryptionContext, f: impl FnOnce(&[u8]) -> T) -> Option<T> {
     const FIXED: usize = HEADER_LEN + TRAILER_LEN;
-    const SMALL: usize = 256;
-    const MEDIUM: usize = 4096;
+    const USUAL: usize = 1024;
     let parts = [&HEADER, trailer.as_slice(), context.canonical()];
-    match context.canonical().len() {
-        length if length <= SMALL - FIXED => with_joined::<SMALL, T>(parts, f),
-        length if length <= MEDIUM - FIXED => with_joined::<MEDIUM, T>(parts, f),
-        _ => with_joined::<{ FIXED + MAX_CANONICAL }, T>(parts, f),
+    if context.canonical().len() <= USUAL - FIXED {
+        with_joined::<USUAL, T>(parts, f)
+    } else {
+        with_joined::<{ FIXED + MAX_CANONICAL }, T>(parts, f)
     }
 }
 
 /// Calls `f` with the parts joined, or gives `None` where they are longer than `N` bytes.
-#[inline(never)] // so that only who needs the large buffer pays for its stack
+#[inline(never)] // so that the large buffer takes up stack only where it is needed
 fn with_joined<const N: usize, T>(parts: [&[u8]; 3], f: impl FnOnce(&[u8]) -> T) -> Option<T> {
-    let mut buffer = [0; N];
-    let mut rest = buffer.as_mut_slice();
+    let mut joined = ArrayVec::<u8, N>::new();
     for part in parts {
-        let (head, tail) = rest.split_at_mut_checked(part.len())?;
-        head.copy_from_slice(part);
-        rest = tail;
+        joined.try_extend_from_slice(part).ok()?;
     }
-    let unused = rest.len();
-    let joined = buffer.get(..N.saturating_sub(unused))?;
-    Some(f(joined))
+    Some(f(&joined))
 }
 
 impl fmt::Debug for Cmk {

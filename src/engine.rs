@@ -62,7 +62,7 @@ impl<K: Keyring> Engine<K> {
         self.create_dek_with_rng(key_id, context, &mut getrandom::SysRng)
     }
 
-    /// [`create_dek`](Self::create_dek) with a caller's random generator.
+    /// `create_dek` with a caller's random generator.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl<K: Keyring> Engine<K> {
         self.create_dek_without_plaintext_with_rng(key_id, context, &mut getrandom::SysRng)
     }
 
-    /// [`create_dek_without_plaintext`](Self::create_dek_without_plaintext) with a caller's random generator.
+    /// `create_dek_without_plaintext` with a caller's random generator.
     ///
     /// # Errors
     ///

@@ -1,20 +1,13 @@
 //! Which CMK, and which version of it; where CMKs are kept.
 
-#[cfg(not(feature = "std"))]
-use alloc::collections::BTreeMap as Map;
-use alloc::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-};
+use alloc::{collections::BTreeMap, sync::Arc};
 use core::fmt;
 #[cfg(feature = "std")]
-use std::{
-    collections::HashMap as Map,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 #[cfg(feature = "std")]
 use arc_swap::ArcSwap;
+use hashbrown::{HashMap, hash_map::Entry};
 
 use crate::{
     cmk::Cmk,
@@ -84,9 +77,35 @@ impl<K: Keyring + ?Sized> Keyring for Arc<K> {
     }
 }
 
-/// The versions of one key. Never empty.
-type Versions = BTreeMap<u32, Arc<Cmk>>;
-type Keys = Map<KeyId, Arc<Versions>>;
+/// One key: the version that seals, which is the highest, and the others.
+#[derive(Clone)]
+struct Key {
+    current: Arc<Cmk>,
+    older: BTreeMap<u32, Arc<Cmk>>,
+}
+
+impl Key {
+    fn version(&self, key_version: u32) -> Result<&Cmk, Error> {
+        if key_version == self.current.key_version() {
+            return Ok(&self.current);
+        }
+        let cmk = self.older.get(&key_version);
+        Ok(cmk.ok_or(ErrorKind::UnknownKeyVersion)?)
+    }
+
+    fn add(&mut self, mut cmk: Arc<Cmk>) -> Result<(), Error> {
+        if self.version(cmk.key_version()).is_ok() {
+            return Err(ErrorKind::DuplicateKeyVersion.into());
+        }
+        if cmk.key_version() > self.current.key_version() {
+            core::mem::swap(&mut self.current, &mut cmk);
+        }
+        self.older.insert(cmk.key_version(), cmk);
+        Ok(())
+    }
+}
+
+type Keys = HashMap<KeyId, Arc<Key>>;
 
 /// CMKs in memory. The highest version of a key seals, and every version opens.
 ///
@@ -152,8 +171,9 @@ impl MemoryKeyring {
         Ok(())
     }
 
-    /// Calls `f` with the versions of `key_id`, as they are now.
-    fn with_versions<T>(&self, key_id: &KeyId, f: impl FnOnce(&Versions) -> Result<T, Error>) -> Result<T, Error> {
+    /// Lends the key as it is now.
+    #[inline]
+    fn with_key<T>(&self, key_id: &KeyId, f: impl FnOnce(&Key) -> Result<T, Error>) -> Result<T, Error> {
         #[cfg(feature = "std")]
         let keys = self.keys.load();
         #[cfg(not(feature = "std"))]
@@ -164,29 +184,29 @@ impl MemoryKeyring {
 
 /// Adds `cmk` where its version is not there yet.
 fn add(keys: &mut Keys, cmk: Cmk) -> Result<(), Error> {
-    let versions = Arc::make_mut(keys.entry(cmk.key_id()).or_default());
-    match versions.entry(cmk.key_version()) {
-        Entry::Occupied(_) => Err(ErrorKind::DuplicateKeyVersion.into()),
+    let cmk = Arc::new(cmk);
+    match keys.entry(cmk.key_id()) {
+        Entry::Occupied(mut key) => Arc::make_mut(key.get_mut()).add(cmk),
         Entry::Vacant(slot) => {
-            slot.insert(Arc::new(cmk));
+            let key = Key {
+                current: cmk,
+                older: BTreeMap::new(),
+            };
+            slot.insert(Arc::new(key));
             Ok(())
         }
     }
 }
 
 impl Keyring for MemoryKeyring {
+    #[inline]
     fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
-        self.with_versions(key_id, |versions| {
-            let (_, cmk) = versions.last_key_value().ok_or(ErrorKind::UnknownKey)?;
-            Ok(f(cmk))
-        })
+        self.with_key(key_id, |key| Ok(f(&key.current)))
     }
 
+    #[inline]
     fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
-        self.with_versions(key_id, |versions| {
-            let cmk = versions.get(&key_version);
-            Ok(f(cmk.ok_or(ErrorKind::UnknownKeyVersion)?))
-        })
+        self.with_key(key_id, |key| Ok(f(key.version(key_version)?)))
     }
 }
 

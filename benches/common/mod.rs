@@ -142,11 +142,21 @@ impl Floor {
     }
 }
 
-/// A keyring of `count` keys, and the ID of one in the middle.
-pub(crate) fn keyring_of(count: u32) -> (MemoryKeyring, KeyId) {
-    let id = |n: u32| -> KeyId { format!("{n:08}-e727-4d9c-b35d-f84bb474a37f").parse().expect("a key ID") };
-    let cmks = (0..count).map(|n| Cmk::new(id(n), 0, &[7; 32]).expect("32 bytes"));
-    (MemoryKeyring::from_cmks(cmks).expect("all differ"), id(count / 2))
+/// A keyring of `count` keys, and their IDs in an order that no cache foresees.
+pub(crate) fn keyring_of(count: u32) -> (MemoryKeyring, Vec<KeyId>) {
+    // Odd and no multiple of 5, so that it meets every number below a power of ten once.
+    const STEP: u32 = 61_803;
+    let ids: Vec<KeyId> = (0..count)
+        .map(|n| {
+            format!(
+                "{:08}-e727-4d9c-b35d-f84bb474a37f",
+                u64::from(n) * u64::from(STEP) % u64::from(count)
+            )
+        })
+        .map(|id| id.parse().expect("a key ID"))
+        .collect();
+    let cmks = ids.iter().map(|id| Cmk::new(*id, 0, &[7; 32]).expect("32 bytes"));
+    (MemoryKeyring::from_cmks(cmks).expect("all differ"), ids)
 }
 
 /// A keyring to which another thread adds versions of one key for as long as this lives.

@@ -60,7 +60,10 @@ pub(super) fn read(body: &[u8]) -> Option<Object<'_>> {
 fn read_value(text: &str, depth: usize) -> Option<Value<'_>> {
     let depth = depth.checked_sub(1)?;
     Some(match text.as_bytes().first()? {
-        b'"' => Value::Text(serde_json::from_str(text).ok()?),
+        b'"' => Value::Text(match text.get(1..text.len().saturating_sub(1)) {
+            Some(plain) if !plain.contains('\\') => Text::Borrowed(plain.as_bytes()),
+            _ => serde_json::from_str(text).ok()?,
+        }),
         b'{' => {
             let mut deserializer = serde_json::Deserializer::from_str(text);
             Value::Object(deserializer.deserialize_map(ObjectVisitor { depth }).ok()?)

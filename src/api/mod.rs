@@ -1,6 +1,6 @@
 //! The KMS wire API: JSON text to requests, and responses to JSON text (docs/KMS_API.md).
 //!
-//! No network. A host passes method, path and body in, and sends the status and the body that come back. [`handle`] does it
+//! No network. A host passes method, path and body in, and sends the status and the body that come back. `handle` does it
 //! all. A host that authorises its callers, as one that serves more than itself must, does it in two steps, so that whoever may not
 //! use a key learns nothing about it:
 //!
@@ -55,7 +55,7 @@ pub fn handle<K: Keyring>(engine: &Engine<K>, method: &str, path: &str, body: &[
     handle_with_rng(engine, method, path, body, &mut getrandom::SysRng)
 }
 
-/// [`handle`] with a caller's random generator.
+/// `handle` with a caller's random generator.
 #[must_use]
 pub fn handle_with_rng<K: Keyring, R: TryCryptoRng + ?Sized>(
     engine: &Engine<K>,

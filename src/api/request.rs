@@ -110,7 +110,7 @@ impl Request {
         self.execute_with_rng(engine, &mut getrandom::SysRng)
     }
 
-    /// [`execute`](Self::execute) with a caller's random generator.
+    /// `execute` with a caller's random generator.
     #[must_use]
     pub fn execute_with_rng<K: Keyring, R: TryCryptoRng + ?Sized>(&self, engine: &Engine<K>, rng: &mut R) -> Response {
         self.try_execute(engine, rng)

@@ -53,7 +53,7 @@ fn every_intermediate_value_is_the_known_one() {
 fn aad_of_every_length_around_the_buffers_is_whole() {
     let trailer = [b't'; TRAILER_LEN];
     // A pair with a key of one byte takes 2 + 2 + 1 + 2 bytes and those of its value; 44 come before.
-    for length in [0, 1, 204, 205, 206, 207, 4044, 4045, 4046, 4047, 8191] {
+    for length in [0, 1, 971, 972, 973, 974, 975, 8191] {
         let value = "v".repeat(length);
         let context = EncryptionContext::from_pairs([("k", value.as_str())]).unwrap();
         let expected = [&HEADER, trailer.as_slice(), context.canonical()].concat();
