@@ -82,22 +82,27 @@ impl SealedDek {
         Ok(Self(*bytes))
     }
 
-    /// A blob of these parts, with its checksum.
+    /// Becomes the blob of these parts, with its checksum.
     pub(crate) fn assemble(
+        &mut self,
         salt: &[u8; SALT_LEN],
         ciphertext: &[u8; CIPHERTEXT_LEN],
         tag: &[u8; TAG_LEN],
         trailer: &[u8; TRAILER_LEN],
-    ) -> Self {
-        let mut bytes = [0; LEN];
+    ) {
+        let bytes = &mut self.0;
         bytes[VERSION..SALT].copy_from_slice(&HEADER);
         bytes[SALT..CIPHERTEXT].copy_from_slice(salt);
         bytes[CIPHERTEXT..TAG].copy_from_slice(ciphertext);
         bytes[TAG..KEY_ID].copy_from_slice(tag);
         bytes[KEY_ID..CHECKSUM].copy_from_slice(trailer);
-        let checksum = checksum(&bytes);
+        let checksum = checksum(bytes);
         bytes[CHECKSUM..].copy_from_slice(&checksum);
-        Self(bytes)
+    }
+
+    /// Room for a blob, to be filled in place. Not one yet.
+    pub(crate) fn zeroed() -> Self {
+        Self([0; LEN])
     }
 
     /// The 188 bytes.

@@ -124,18 +124,25 @@ impl Cmk {
     /// Never: it would take a length beyond the limits of AES-256-GCM, and a context is checked when it is built.
     #[must_use]
     pub fn seal(&self, context: &EncryptionContext, dek: &Dek) -> SealedDek {
+        let mut sealed = SealedDek::zeroed();
+        self.seal_into(context, dek, &mut sealed);
+        sealed
+    }
+
+    /// Seals `dek` into `sealed`.
+    pub(crate) fn seal_into(&self, context: &EncryptionContext, dek: &Dek, sealed: &mut SealedDek) {
         // "HMAC and GCM read one and the same owned copy of the DEK". It is encrypted in place.
         let mut body = *dek.expose_secret();
         let salt = self.salt(context, &body);
-        let sealed = self.gcm(&salt, context, |gcm, nonce, aad| {
+        let tag = self.gcm(&salt, context, |gcm, nonce, aad| {
             gcm.encrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into())
         });
         #[expect(
             clippy::expect_used,
             reason = "64 bytes and 65,582 of AAD are within every limit; see Panics"
         )]
-        let tag: [u8; TAG_LEN] = sealed.expect("within the limits of AES-256-GCM").into();
-        SealedDek::assemble(&salt, &body, &tag, &self.trailer)
+        let tag: [u8; TAG_LEN] = tag.expect("within the limits of AES-256-GCM").into();
+        sealed.assemble(&salt, &body, &tag, &self.trailer);
     }
 
     /// Opens `sealed` (FORMAT.md A5, steps 4 to 7).

@@ -102,16 +102,26 @@ impl Dek {
         &mut self.0
     }
 
-    /// Draws all 64 bytes at once. A generator that gives the same 32 bytes twice is stuck; that it gives one byte 64 times is
-    /// a case of that. Chance does it once in 2²⁵⁶ DEKs.
+    /// Draws the 64 bytes.
     pub(crate) fn fill<R: TryCryptoRng + ?Sized>(&mut self, rng: &mut R) -> Result<(), Error> {
-        rng.try_fill_bytes(&mut *self.0)
-            .map_err(|_| ErrorKind::Randomness(RandomnessFault::Failed))?;
+        draw(rng, &mut *self.0)?;
+        self.check()
+    }
+
+    /// A generator that gives the same 32 bytes twice is stuck; that it gives one byte 64 times is a case of that. Chance does it
+    /// once in 2²⁵⁶ DEKs.
+    pub(crate) fn check(&self) -> Result<(), Error> {
         match self.0.as_chunks() {
             ([first, second], []) if !ct_eq::<{ Self::LEN / 2 }>(first, second) => Ok(()),
             _ => Err(ErrorKind::Randomness(RandomnessFault::Stuck).into()),
         }
     }
+}
+
+/// Fills `bytes` from the generator.
+pub(crate) fn draw<R: TryCryptoRng + ?Sized>(rng: &mut R, bytes: &mut [u8]) -> Result<(), Error> {
+    let drawn = rng.try_fill_bytes(bytes);
+    drawn.map_err(|_| ErrorKind::Randomness(RandomnessFault::Failed).into())
 }
 
 impl PartialEq for Dek {

@@ -4,7 +4,8 @@
 //! all. A host that authorises its callers, as one that serves more than itself must, does it in two steps, so that whoever may not
 //! use a key learns nothing about it:
 //!
-//! ```
+#![cfg_attr(feature = "std", doc = "```")]
+#![cfg_attr(not(feature = "std"), doc = "```ignore")]
 //! use dekseal::{Engine, Keyring, api::{Request, Response}};
 //!
 //! # fn may_use(caller: &str, request: &Request) -> bool { true }

@@ -134,6 +134,56 @@ fn deks_differ() {
 }
 
 #[test]
+fn a_batch_is_what_single_calls_make_of_the_same_bytes() {
+    let (engine, id, context) = (engine(), key_id(KEY_ID), some_context());
+    // More than two pools of 64, and not a multiple of one.
+    let random: Vec<u8> = (0..130 * 64_u32).map(|at| (at * at / 7) as u8).collect();
+    let mut slots: Vec<_> = (0..130).map(|_| None).collect();
+    engine
+        .create_deks_with_rng(&id, &context, &mut slots, &mut Fixed(&random))
+        .unwrap();
+    for (slot, bytes) in slots.into_iter().zip(random.chunks(64)) {
+        let (dek, sealed) = slot.unwrap();
+        assert_eq!(dek.expose_secret().as_slice(), bytes);
+        assert_eq!(engine.encrypt_dek(&id, &context, &dek).unwrap(), sealed);
+    }
+}
+
+#[test]
+fn a_batch_fills_every_slot_or_none() {
+    let (engine, id, context) = (engine(), key_id(KEY_ID), some_context());
+    let filled = || -> Vec<_> {
+        let mut slots: Vec<_> = (0..70).map(|_| None).collect();
+        let random: Vec<u8> = (0..70 * 64_u32).map(|at| (at * at / 7) as u8).collect();
+        engine
+            .create_deks_with_rng(&id, &context, &mut slots, &mut Fixed(&random))
+            .unwrap();
+        slots
+    };
+    let stuck: Vec<u8> = (0..69 * 64_u32).map(|at| (at * at / 7) as u8).chain([9; 64]).collect();
+    let one_draw: Vec<u8> = (0..64 * 64_u32).map(|at| (at * at / 7) as u8).collect();
+    let failed = ErrorKind::Randomness(dekseal::RandomnessFault::Failed);
+    for (random, kind) in [
+        (stuck, ErrorKind::Randomness(dekseal::RandomnessFault::Stuck)),
+        (one_draw, failed),
+        (vec![], failed),
+    ] {
+        let mut slots = filled();
+        let result = engine.create_deks_with_rng(&id, &context, &mut slots, &mut Fixed(&random));
+        assert_eq!(result.unwrap_err().kind(), kind);
+        assert!(slots.iter().all(Option::is_none));
+    }
+    let mut slots = filled();
+    let nobody = key_id("43e243b5-0095-1b21-67b2-58370386cc4a");
+    let result = engine.create_deks_with_rng(&nobody, &context, &mut slots, &mut Fixed(&[]));
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::UnknownKey);
+    assert!(slots.iter().all(Option::is_none));
+    engine
+        .create_deks_with_rng(&id, &context, &mut [], &mut Fixed(&[]))
+        .unwrap();
+}
+
+#[test]
 fn one_engine_serves_many_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Engine<MemoryKeyring>>();

@@ -1,5 +1,6 @@
 //! One integration binary, a module for each subject.
 
+mod allocations;
 mod blob;
 mod context;
 mod engine;
