@@ -48,6 +48,13 @@ fn create_dek(c: &mut Criterion) {
             cmk.seal(black_box(&context), black_box(&dek))
         });
     });
+    for count in [64, 1024] {
+        let mut slots: Vec<_> = (0..count).map(|_| None).collect();
+        group.throughput(Throughput::Elements(count));
+        group.bench_function(BenchmarkId::new("batch", count), |b| {
+            b.iter(|| engine.create_deks(&key_id, black_box(&context), &mut slots));
+        });
+    }
     group.finish();
 }
 

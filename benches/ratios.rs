@@ -80,6 +80,14 @@ fn randomness(table: &mut Table) {
         "OS randomness of 64 bytes, seal",
         || (os_randomness(), cmk.seal(black_box(&context), black_box(&dek))),
     );
+    let mut slots = [const { None }; 64];
+    table.at_most(
+        0.75,
+        "create_deks, 64 of them",
+        || engine.create_deks(black_box(&key_id), black_box(&context), &mut slots),
+        "create_dek, 64 times",
+        || (0..64).for_each(|_| drop(black_box(engine.create_dek(black_box(&key_id), black_box(&context))))),
+    );
 }
 
 fn wire_api(table: &mut Table) {
@@ -129,7 +137,7 @@ fn contexts(table: &mut Table) {
     let (cmk, dek, context) = (cmk(), dek(), long_context());
     let floor = Floor::new(&context);
     table.at_most(
-        1.05,
+        1.20,
         "seal with 8192 characters, used again",
         || cmk.seal(black_box(&context), black_box(&dek)),
         "the primitives, without SHA-256 of the context",

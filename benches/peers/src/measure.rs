@@ -1,0 +1,116 @@
+//! Rounds of short batches, every row in every round.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    alloc,
+    peer::{Job, Row},
+};
+
+/// Long enough for the clock, short enough that a round of all rows sees one and the same machine.
+const BATCH: Duration = Duration::from_millis(2);
+/// Calls over which allocations are counted.
+const COUNTED: u64 = 64;
+
+/// One direction of one row.
+pub struct Direction {
+    /// Nanoseconds a call, one number a round.
+    pub rounds: Vec<f64>,
+    /// Allocations and reallocations a call.
+    pub allocs: f64,
+    batch: u64,
+}
+
+pub struct Numbers {
+    pub wrap: Direction,
+    pub unwrap: Direction,
+}
+
+/// The numbers of each row, `None` where it has no job to measure.
+pub fn all(rows: &[Row], rounds: usize) -> Vec<Option<Numbers>> {
+    let mut numbers: Vec<_> = rows
+        .iter()
+        .map(|row| row.job.as_ref().ok().map(Numbers::calibrated))
+        .collect();
+    for round in 0..rounds {
+        for turn in 0..rows.len() {
+            // Another row begins each round, so that none is always behind the same one.
+            let at = (round + turn) % rows.len();
+            if let (Ok(job), Some(numbers)) = (&rows[at].job, &mut numbers[at]) {
+                numbers.wrap.measure(&job.wrap);
+                numbers.unwrap.measure(&job.unwrap);
+            }
+        }
+    }
+    numbers
+}
+
+/// The median of nanoseconds a call of `f`, by itself.
+pub fn alone(rounds: usize, f: impl Fn()) -> f64 {
+    let repeat = |times| (0..times).for_each(|_| f());
+    let mut direction = Direction::calibrated(&repeat);
+    (0..rounds).for_each(|_| direction.measure(&repeat));
+    median(direction.rounds)
+}
+
+impl Numbers {
+    fn calibrated(job: &Job) -> Self {
+        Self {
+            wrap: Direction::calibrated(&job.wrap),
+            unwrap: Direction::calibrated(&job.unwrap),
+        }
+    }
+}
+
+impl Direction {
+    fn calibrated(repeat: &dyn Fn(u64)) -> Self {
+        let mut batch = 1;
+        // The best of three: one interruption does not make a batch too short.
+        while (0..3).map(|_| time(repeat, batch)).min() < Some(BATCH) {
+            batch *= 2;
+        }
+        let allocs = alloc::calls(|| repeat(COUNTED)) as f64 / COUNTED as f64;
+        Self {
+            rounds: Vec::new(),
+            allocs,
+            batch,
+        }
+    }
+
+    fn measure(&mut self, repeat: &dyn Fn(u64)) {
+        let took = time(repeat, self.batch);
+        self.rounds.push(took.as_nanos() as f64 / self.batch as f64);
+    }
+
+    pub fn ns(&self) -> f64 {
+        median(self.rounds.clone())
+    }
+
+    /// How many times as long as `base` it takes: the median over rounds of the ratio within a round, in which both had the
+    /// same machine.
+    pub fn ratio(&self, base: &Self) -> f64 {
+        median(
+            self.rounds
+                .iter()
+                .zip(&base.rounds)
+                .map(|(own, base)| own / base)
+                .collect(),
+        )
+    }
+}
+
+fn time(repeat: &dyn Fn(u64), times: u64) -> Duration {
+    let start = Instant::now();
+    repeat(times);
+    start.elapsed()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[half]
+    } else {
+        f64::midpoint(values[half - 1], values[half])
+    }
+}
