@@ -97,7 +97,7 @@ impl Cmk {
             trailer,
             key_id,
             key_version,
-            salt_mac: <HmacSha256 as KeyInit>::new_from_slice(&*salt_key).map_err(|_| ErrorKind::InvalidMaterial)?,
+            salt_mac: keyed(&salt_key)?,
             wrap: from_prk(&wrap_key)?,
         })
     }
@@ -188,6 +188,21 @@ impl Cmk {
         }
     }
 
+    /// C1: what a keyring file under this root shows of it.
+    #[cfg(all(feature = "std", feature = "json"))]
+    pub(crate) fn keyring_check(&self) -> Result<[u8; KEY_LEN], Error> {
+        Ok(*expand(&self.wrap, &[labels::KEYRING_CHECK])?)
+    }
+
+    /// C3: the MAC of a keyring file under this root.
+    #[cfg(all(feature = "std", feature = "json"))]
+    pub(crate) fn keyring_mac(&self, message: &[u8]) -> Result<[u8; KEY_LEN], Error> {
+        let key = expand(&self.wrap, &[labels::KEYRING_MAC])?;
+        let mut mac = keyed(&key)?;
+        mac.update(message);
+        Ok(mac.finalize().into_bytes().into())
+    }
+
     /// `salt = HMAC-SHA-256(salt_key, SHA-256(context) ‖ dek)`
     fn salt(&self, context: &EncryptionContext, dek: &[u8; CIPHERTEXT_LEN]) -> [u8; SALT_LEN] {
         let mut mac = self.salt_mac.clone();
@@ -198,10 +213,7 @@ impl Cmk {
 
     /// `key = HKDF-Expand(wrap_key, info = "dekseal/v2 key" ‖ salt, L = 32)`
     fn blob_key(&self, salt: &[u8; SALT_LEN]) -> Option<Secret<KEY_LEN>> {
-        let mut key = Secret::zeroed();
-        let info = [labels::BLOB_KEY, salt];
-        self.wrap.expand_multi_info(&info, &mut *key).ok()?;
-        Some(key)
+        expand(&self.wrap, &[labels::BLOB_KEY, salt]).ok()
     }
 
     /// Calls `f` with AES-256-GCM under the blob's key, the blob's nonce and its AAD. `None` where a primitive refused: a tag
@@ -233,11 +245,19 @@ fn extract(material: &[u8]) -> Result<Secret<KEY_LEN>, Error> {
 
 /// `HKDF-Expand(PRK, info, L = 32)`
 fn derive(prk: &[u8; KEY_LEN], info: &[&[u8]]) -> Result<Secret<KEY_LEN>, Error> {
+    expand(&from_prk(prk)?, info)
+}
+
+fn expand(hkdf: &HkdfSha256, info: &[&[u8]]) -> Result<Secret<KEY_LEN>, Error> {
     let mut key = Secret::zeroed();
-    from_prk(prk)?
-        .expand_multi_info(info, &mut *key)
+    hkdf.expand_multi_info(info, &mut *key)
         .map_err(|_| ErrorKind::InvalidMaterial)?;
     Ok(key)
+}
+
+/// HMAC takes a key of any length, so this cannot fail.
+fn keyed(key: &[u8; KEY_LEN]) -> Result<HmacSha256, Error> {
+    <HmacSha256 as KeyInit>::new_from_slice(key).map_err(|_| ErrorKind::InvalidMaterial.into())
 }
 
 /// HKDF takes any key of at least 32 bytes, so this cannot fail.

@@ -232,6 +232,105 @@ impl<K: Keyring> Engine<K> {
             })??;
         Ok(dek)
     }
+
+    /// Seals the DEK of `sealed` again, under the current version of its key, without handing it out.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`decrypt_dek`](Self::decrypt_dek); no others.
+    ///
+    /// # Examples
+    ///
+    /// After a rotation, over whatever holds the blobs:
+    ///
+    /// ```
+    /// # use dekseal::{EncryptionContext, Engine, KeyId, Keyring, Reencrypted, SealedDek};
+    /// fn renew(engine: &Engine<impl Keyring>, key_id: &KeyId, blob: &mut Vec<u8>) -> Result<(), dekseal::Error> {
+    ///     let sealed = SealedDek::from_bytes(blob)?;
+    ///     match engine.reencrypt_dek(key_id, &EncryptionContext::none(), &sealed)? {
+    ///         Reencrypted::Renewed(sealed) => *blob = sealed.as_bytes().to_vec(),
+    ///         Reencrypted::AlreadyCurrent(_) => {}
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn reencrypt_dek(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        sealed: &SealedDek,
+    ) -> Result<Reencrypted, Error> {
+        let renewed = self.move_dek((key_id, context), sealed, (key_id, context))?;
+        // Sealing is deterministic: under the same version it gives the same bytes.
+        Ok(if renewed == *sealed {
+            Reencrypted::AlreadyCurrent(renewed)
+        } else {
+            Reencrypted::Renewed(renewed)
+        })
+    }
+
+    /// [`reencrypt_dek`](Self::reencrypt_dek) for any number of blobs, each with its context. Gives the result of each, in order, when it
+    /// is asked for; what is wrong with one does not stop the others.
+    ///
+    /// The errors are those of [`SealedDek::from_bytes`] and of [`decrypt_dek`](Self::decrypt_dek).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, MemoryKeyring, Reencrypted};
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// let context = EncryptionContext::none();
+    /// let rows = [vec![1, 2, 3], vec![2; 188]];
+    /// let blobs = rows.iter().map(|row| (&context, row));
+    /// let failed = engine.reencrypt_deks(&key_id, blobs).filter(Result::is_err).count();
+    /// assert_eq!(failed, 2);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn reencrypt_deks<'a, B: AsRef<[u8]>>(
+        &'a self,
+        key_id: &'a KeyId,
+        blobs: impl IntoIterator<Item = (&'a EncryptionContext, B)> + 'a,
+    ) -> impl Iterator<Item = Result<Reencrypted, Error>> + 'a {
+        let reencrypt = move |(context, blob): (&EncryptionContext, B)| {
+            self.reencrypt_dek(key_id, context, &SealedDek::from_bytes(blob.as_ref())?)
+        };
+        blobs.into_iter().map(reencrypt)
+    }
+
+    /// Moves a DEK from one key and context to another key, another context or both, without handing it out.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`decrypt_dek`](Self::decrypt_dek) for `from`, and what the [`Keyring`] answers for the key of `to`; no others.
+    pub fn move_dek(
+        &self,
+        from: (&KeyId, &EncryptionContext),
+        sealed: &SealedDek,
+        to: (&KeyId, &EncryptionContext),
+    ) -> Result<SealedDek, Error> {
+        let dek = self.decrypt_dek(from.0, from.1, sealed)?;
+        self.encrypt_dek(to.0, to.1, &dek)
+    }
+}
+
+/// What became of a blob that was to be sealed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reencrypted {
+    /// It is sealed under the current version: the same bytes.
+    AlreadyCurrent(SealedDek),
+    /// The same DEK, sealed under the current version.
+    Renewed(SealedDek),
+}
+
+impl Reencrypted {
+    /// The blob to keep.
+    #[must_use]
+    pub fn sealed(&self) -> &SealedDek {
+        match self {
+            Self::AlreadyCurrent(sealed) | Self::Renewed(sealed) => sealed,
+        }
+    }
 }
 
 impl<K> fmt::Debug for Engine<K> {

@@ -42,6 +42,15 @@ impl Error {
             source: Some(source.into()),
         }
     }
+
+    /// The operating system failed to read or write a file.
+    #[cfg(all(feature = "std", feature = "json"))]
+    pub(crate) fn io(source: std::io::Error) -> Self {
+        Self {
+            kind: ErrorKind::File(FileFault::Io),
+            source: Some(source.into()),
+        }
+    }
 }
 
 impl From<ErrorKind> for Error {
@@ -80,6 +89,8 @@ pub enum ErrorKind {
     UnknownKey,
     /// The keyring knows the key ID, and not that version of it.
     UnknownKeyVersion,
+    /// The version is below the lowest one of its key that still opens.
+    KeyVersionRetired,
     /// The key is disabled.
     KeyDisabled,
     /// The key is pending deletion.
@@ -90,10 +101,31 @@ pub enum ErrorKind {
     InvalidMaterial,
     /// The keyring holds that version of that key ID already.
     DuplicateKeyVersion,
+    /// The keyring holds a key of that ID already.
+    KeyExists,
+    /// The key has had its 2³² versions.
+    TooManyVersions,
+    /// The lowest version that opens can be raised, up to the current version, and nothing else.
+    MinVersion,
+    /// Only a disabled key can be enabled (KMS.1201).
+    KeyNotDisabled,
+    /// Only an enabled key can be disabled (KMS.1301).
+    KeyNotEnabled,
+    /// Deletion is scheduled for 7 to 1096 days ahead (KMS.1401).
+    DeletionDays,
+    /// The deletion of the key is scheduled already (KMS.1402).
+    DeletionScheduled,
+    /// The deletion of the key is not scheduled (KMS.1501).
+    DeletionNotScheduled,
+    /// The time of the deletion has not come.
+    DeletionNotDue,
     /// The random source cannot be used.
     Randomness(RandomnessFault),
     /// The place where CMKs are kept failed; [`source`](core::error::Error::source) says why.
     Keyring,
+    /// The file of a [`FileKeyring`](crate::FileKeyring) cannot be used.
+    #[cfg(all(feature = "std", feature = "json"))]
+    File(FileFault),
 }
 
 /// The rules for an encryption context (FORMAT.md A3).
@@ -130,6 +162,31 @@ pub enum RandomnessFault {
     Stuck,
 }
 
+/// What is wrong with the file of a keyring. In no case was anything changed.
+#[cfg(all(feature = "std", feature = "json"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FileFault {
+    /// The system could not read or write it; [`source`](core::error::Error::source) says why.
+    Io,
+    /// There is one already.
+    Exists,
+    /// It is larger than 64 MiB, or would be.
+    TooLarge,
+    /// It ends too early: it was not written to its end.
+    Truncated,
+    /// It is not the JSON of a keyring.
+    NotAKeyring,
+    /// It is a keyring in a format of another version.
+    UnknownFormat,
+    /// It is a keyring of another root CMK.
+    WrongRoot,
+    /// Its MAC does not fit: it was changed after it was written.
+    Changed,
+    /// It is older than what was read from it before.
+    RolledBack,
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -144,6 +201,7 @@ impl fmt::Display for ErrorKind {
             Self::KeyMismatch => "sealed under another key than expected",
             Self::UnknownKey => "unknown key",
             Self::UnknownKeyVersion => "unknown key version",
+            Self::KeyVersionRetired => "the key version is no longer used to open",
             Self::KeyDisabled => "the key is disabled",
             Self::KeyPendingDeletion => "the key is pending deletion",
             Self::AuthenticationFailed => "authentication failed",
@@ -151,7 +209,28 @@ impl fmt::Display for ErrorKind {
             Self::DuplicateKeyVersion => "the keyring holds this key version already",
             Self::Randomness(RandomnessFault::Failed) => "the random source failed",
             Self::Randomness(RandomnessFault::Stuck) => "the random source is stuck",
+            Self::KeyExists => "the keyring holds a key of this ID already",
+            Self::TooManyVersions => "the key has had all its versions",
+            Self::MinVersion => "the lowest version that opens can only be raised, up to the current one",
+            Self::KeyNotDisabled => "the key is not disabled",
+            Self::KeyNotEnabled => "the key is not enabled",
+            Self::DeletionDays => "deletion is scheduled for 7 to 1096 days ahead",
+            Self::DeletionScheduled => "the deletion of the key is scheduled already",
+            Self::DeletionNotScheduled => "the deletion of the key is not scheduled",
+            Self::DeletionNotDue => "the time of the deletion has not come",
             Self::Keyring => "the keyring failed",
+            #[cfg(all(feature = "std", feature = "json"))]
+            Self::File(fault) => match fault {
+                FileFault::Io => "keyring file: it cannot be read or written",
+                FileFault::Exists => "keyring file: there is one already",
+                FileFault::TooLarge => "keyring file: larger than 64 MiB",
+                FileFault::Truncated => "keyring file: it ends too early",
+                FileFault::NotAKeyring => "keyring file: not the JSON of a keyring",
+                FileFault::UnknownFormat => "keyring file: a format of another version",
+                FileFault::WrongRoot => "keyring file: of another root CMK",
+                FileFault::Changed => "keyring file: changed after it was written",
+                FileFault::RolledBack => "keyring file: older than what was read before",
+            },
         })
     }
 }

@@ -31,15 +31,18 @@ mod secret;
 
 pub use rand_core;
 
+#[cfg(all(feature = "std", feature = "json"))]
+pub use crate::{error::FileFault, keyring::FileKeyring};
+
 pub use crate::{
     blob::SealedDek,
     cmk::Cmk,
     context::EncryptionContext,
     dek::Dek,
-    engine::Engine,
+    engine::{Engine, Reencrypted},
     error::{BlobRule, ContextRule, Error, ErrorKind, RandomnessFault},
     key_id::KeyId,
-    keyring::{Keyring, MemoryKeyring},
+    keyring::{KeyInfo, KeyState, Keyring, Keys, MemoryKeyring},
 };
 
 /// The README's code, as doctests.

@@ -159,7 +159,7 @@ pub(crate) fn keyring_of(count: u32) -> (MemoryKeyring, Vec<KeyId>) {
     (MemoryKeyring::from_cmks(cmks).expect("all differ"), ids)
 }
 
-/// A keyring to which another thread adds versions of one key for as long as this lives.
+/// A keyring of which another thread disables and enables one key for as long as this lives.
 pub(crate) struct Busy {
     pub(crate) keyring: Arc<MemoryKeyring>,
     stop: Arc<AtomicBool>,
@@ -170,14 +170,13 @@ impl Busy {
     pub(crate) fn new(keyring: MemoryKeyring) -> Self {
         let (keyring, stop) = (Arc::new(keyring), Arc::new(AtomicBool::new(false)));
         let (shared, stopped) = (Arc::clone(&keyring), Arc::clone(&stop));
+        shared
+            .update(|keys| keys.import_key(key_id(), &[9; 32]))
+            .expect("it is none of the others");
         let writer = thread::spawn(move || {
-            for version in 1.. {
-                if stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                shared
-                    .insert(Cmk::new(key_id(), version, &[9; 32]).expect("32 bytes"))
-                    .expect("a new version");
+            while !stopped.load(Ordering::Relaxed) {
+                shared.update(|keys| keys.disable(&key_id())).expect("it is enabled");
+                shared.update(|keys| keys.enable(&key_id())).expect("it is disabled");
             }
         });
         Self {

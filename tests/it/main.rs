@@ -5,6 +5,9 @@ mod blob;
 mod context;
 mod engine;
 mod imports;
+#[cfg(all(feature = "json", feature = "std"))]
+mod keyring_file;
+mod keys;
 mod properties;
 mod randomness;
 mod secrets;

@@ -1,0 +1,206 @@
+//! A keyring in a file (FORMAT.md part C).
+
+mod document;
+mod storage;
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+pub(super) use self::document::Stored;
+use self::storage::Storage;
+use super::{Keyring, Keys, MemoryKeyring};
+use crate::{
+    cmk::Cmk,
+    error::{Error, ErrorKind, FileFault},
+    key_id::KeyId,
+};
+
+/// CMKs in a file, sealed under a root CMK that the caller supplies and the file does not hold (FORMAT.md part C).
+///
+/// It is looked up in memory, as a [`MemoryKeyring`] is. A change is written before it is used: to a file beside it, synced, and put
+/// in its place, so that after a crash there is the old state or the new one. Any number of processes may share the file; each
+/// change starts from what the file holds, and [`refresh`](Self::refresh) takes up what others have changed.
+///
+/// # Security
+///
+/// The file's MAC shows any change to it. An older file put back as a whole is as good as it was then: compare
+/// [`generation`](Self::generation) with a number kept elsewhere, where that matters. A keyring that has the file open refuses to go
+/// back. Whoever has the root has every key in the file, and every version that ever was in it.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::{Cmk, EncryptionContext, Engine, FileKeyring};
+///
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("keyring.json");
+/// # let material = [7; 32];
+/// let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &material);
+/// let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// FileKeyring::create(&path, root()?)?.update(|keys| keys.create_key(key_id))?;
+///
+/// let engine = Engine::new(FileKeyring::open(&path, root()?)?);
+/// let (dek, sealed) = engine.create_dek(&key_id, &EncryptionContext::none())?;
+/// engine.keyring().update(|keys| keys.rotate(&key_id))?;
+/// assert_eq!(engine.decrypt_dek(&key_id, &EncryptionContext::none(), &sealed)?, dek);
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+pub struct FileKeyring {
+    memory: MemoryKeyring,
+    storage: Storage,
+    held: Mutex<Held>,
+}
+
+/// What the keys in memory were read with, and from which generation of the file.
+struct Held {
+    root: Arc<Cmk>,
+    generation: u64,
+}
+
+impl FileKeyring {
+    /// Makes a file that holds no keys, readable for its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::File`] with [`FileFault::Exists`] or [`FileFault::Io`]; no others.
+    pub fn create(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
+        let storage = Storage::new(path.as_ref())?;
+        let _lock = storage.lock()?;
+        if storage.exists()? {
+            return Err(ErrorKind::File(FileFault::Exists).into());
+        }
+        let keys = Keys::new();
+        storage.write(&document::write(&keys, &root, 1)?)?;
+        Ok(Self {
+            memory: MemoryKeyring::new(keys),
+            storage,
+            held: Mutex::new(Held {
+                root: Arc::new(root),
+                generation: 1,
+            }),
+        })
+    }
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`] and [`FileFault::RolledBack`]; no others.
+    pub fn open(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
+        let storage = Storage::new(path.as_ref())?;
+        let (keys, generation) = document::read(&storage.read()?, &root, &Keys::new())?;
+        Ok(Self {
+            memory: MemoryKeyring::new(keys),
+            storage,
+            held: Mutex::new(Held {
+                root: Arc::new(root),
+                generation,
+            }),
+        })
+    }
+
+    /// Changes the keys and writes them to the file: whatever `f` does is there as a whole once this returns, or not at all.
+    ///
+    /// Starts from what the file holds, and so takes up what others have changed. Writers wait for one another, in this process and
+    /// in others; `f` must not call `update` on the same keyring. The whole file is written each time; many changes are best made in
+    /// one call.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns, and [`ErrorKind::File`] with any fault but [`FileFault::Exists`]; no others. Then the file is as it was
+    /// before, unless the fault is one of syncing the directory once the new file was in place.
+    pub fn update<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
+        let mut held = self.held();
+        let _lock = self.storage.lock()?;
+        self.take_up(&mut held)?;
+        let mut keys = Keys::clone(&self.memory.keys());
+        keys.seal_under(Some(Arc::clone(&held.root)));
+        let value = f(&mut keys)?;
+        keys.seal_under(None);
+        let generation = held.generation.saturating_add(1);
+        self.storage.write(&document::write(&keys, &held.root, generation)?)?;
+        self.memory.replace(keys);
+        held.generation = generation;
+        Ok(value)
+    }
+
+    /// Takes up what others have changed in the file, and tells whether there was anything.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`]; no others. Then the keys stay as they are.
+    pub fn refresh(&self) -> Result<bool, Error> {
+        self.take_up(&mut self.held())
+    }
+
+    /// Seals every key under another root, which this file is opened with from then on.
+    ///
+    /// Other processes that have it open get [`FileFault::WrongRoot`] until they open it again. Copies of the file from before open
+    /// with the former root.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`]; no others. Then nothing has changed.
+    pub fn change_root(&self, root: Cmk) -> Result<(), Error> {
+        let mut held = self.held();
+        let _lock = self.storage.lock()?;
+        self.take_up(&mut held)?;
+        let generation = held.generation.saturating_add(1);
+        let text = document::write_resealed(&self.memory.keys(), &held.root, &root, generation)?;
+        let (keys, _) = document::read(&text, &root, &Keys::new())?;
+        self.storage.write(&text)?;
+        self.memory.replace(keys);
+        *held = Held {
+            root: Arc::new(root),
+            generation,
+        };
+        Ok(())
+    }
+
+    /// How often the file has been written: 1 when it was made, one more with each change.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.held().generation
+    }
+
+    /// The keys as they are now, in memory.
+    #[must_use]
+    pub fn keys(&self) -> Arc<Keys> {
+        self.memory.keys()
+    }
+
+    /// A writer that panicked has left nothing half done: the generation is set last.
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_up(&self, held: &mut Held) -> Result<bool, Error> {
+        let (keys, generation) = document::read(&self.storage.read()?, &held.root, &self.memory.keys())?;
+        if generation < held.generation {
+            return Err(ErrorKind::File(FileFault::RolledBack).into());
+        }
+        let changed = generation != held.generation;
+        self.memory.replace(keys);
+        held.generation = generation;
+        Ok(changed)
+    }
+}
+
+impl Keyring for FileKeyring {
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+        self.memory.with_current(key_id, f)
+    }
+
+    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+        self.memory.with_version(key_id, key_version, f)
+    }
+}
+
+impl fmt::Debug for FileKeyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileKeyring({}, ..)", self.storage.path().display())
+    }
+}

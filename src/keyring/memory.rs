@@ -1,0 +1,133 @@
+//! A keyring in memory.
+
+use alloc::sync::Arc;
+use core::fmt;
+#[cfg(feature = "std")]
+use std::sync::{Mutex, PoisonError};
+
+#[cfg(feature = "std")]
+use arc_swap::ArcSwap;
+
+use super::{Keyring, Keys};
+use crate::{cmk::Cmk, error::Error, key_id::KeyId};
+
+/// CMKs in memory.
+///
+/// Looking a CMK up never waits: `update` makes the next state beside the present one and puts it in place, so that every call sees
+/// the keys as they were before or as they are after. Without the feature `std` the keys stay what the keyring was made of.
+///
+/// # Examples
+///
+#[cfg_attr(feature = "std", doc = "```")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore")]
+/// use dekseal::{EncryptionContext, Engine, Keys, MemoryKeyring};
+///
+/// let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// let mut keys = Keys::new();
+/// keys.create_key(key_id)?;
+/// let engine = Engine::new(MemoryKeyring::new(keys));
+///
+/// let (dek, sealed) = engine.create_dek(&key_id, &EncryptionContext::none())?;
+/// engine.keyring().update(|keys| keys.rotate(&key_id))?;
+/// assert_eq!(engine.decrypt_dek(&key_id, &EncryptionContext::none(), &sealed)?, dek);
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+pub struct MemoryKeyring {
+    #[cfg(feature = "std")]
+    keys: ArcSwap<Keys>,
+    #[cfg(not(feature = "std"))]
+    keys: Arc<Keys>,
+    /// Held while the next state is made, so that no writer misses what another one did.
+    #[cfg(feature = "std")]
+    writer: Mutex<()>,
+}
+
+impl MemoryKeyring {
+    /// A keyring of these keys.
+    #[must_use]
+    pub fn new(keys: Keys) -> Self {
+        let keys = Arc::new(keys);
+        Self {
+            #[cfg(feature = "std")]
+            keys: ArcSwap::new(keys),
+            #[cfg(not(feature = "std"))]
+            keys,
+            #[cfg(feature = "std")]
+            writer: Mutex::new(()),
+        }
+    }
+
+    /// A keyring of these CMKs, in any order, all enabled. The highest version of a key seals; there may be gaps.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::DuplicateKeyVersion`](crate::ErrorKind::DuplicateKeyVersion) where one version of one key ID occurs twice; no
+    /// other.
+    pub fn from_cmks(cmks: impl IntoIterator<Item = Cmk>) -> Result<Self, Error> {
+        let mut keys = Keys::new();
+        for cmk in cmks {
+            keys.add(cmk)?;
+        }
+        Ok(Self::new(keys))
+    }
+
+    /// Changes the keys: whatever `f` does shows as a whole once it returns, or, where it returns an error, not at all.
+    ///
+    /// Writers wait for one another, so `f` must not call `update` on the same keyring. It takes time in proportion to the number of
+    /// keys; many changes are best made in one call.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns; no others.
+    #[cfg(feature = "std")]
+    pub fn update<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
+        // The lock guards no data, so a writer that panicked has left nothing half done.
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = Keys::clone(&self.keys.load());
+        let value = f(&mut keys)?;
+        self.replace(keys);
+        Ok(value)
+    }
+
+    /// The keys as they are now.
+    #[must_use]
+    pub fn keys(&self) -> Arc<Keys> {
+        #[cfg(feature = "std")]
+        return self.keys.load_full();
+        #[cfg(not(feature = "std"))]
+        return Arc::clone(&self.keys);
+    }
+
+    #[cfg(feature = "std")]
+    pub(super) fn replace(&self, keys: Keys) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    #[cfg(feature = "std")]
+    fn load(&self) -> arc_swap::Guard<Arc<Keys>> {
+        self.keys.load()
+    }
+
+    #[cfg(not(feature = "std"))]
+    fn load(&self) -> &Keys {
+        &self.keys
+    }
+}
+
+impl Keyring for MemoryKeyring {
+    #[inline]
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+        Ok(f(self.load().current(key_id)?))
+    }
+
+    #[inline]
+    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+        Ok(f(self.load().opening(key_id, key_version)?))
+    }
+}
+
+impl fmt::Debug for MemoryKeyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryKeyring(..)")
+    }
+}

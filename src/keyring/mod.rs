@@ -1,0 +1,99 @@
+//! Which CMK, which version of it, in which state; where CMKs are kept.
+
+#[cfg(all(feature = "std", feature = "json"))]
+mod file;
+mod key;
+mod keys;
+mod memory;
+
+use alloc::sync::Arc;
+
+use crate::{cmk::Cmk, error::Error, key_id::KeyId};
+
+#[cfg(all(feature = "std", feature = "json"))]
+pub use self::file::FileKeyring;
+pub use self::{
+    key::{KeyInfo, KeyState},
+    keys::Keys,
+    memory::MemoryKeyring,
+};
+
+/// Where an [`Engine`](crate::Engine) finds CMKs.
+///
+/// A host implements it over its own store. Both methods lend the CMK to a function and give back what that returns, so an
+/// implementation cannot forget to call it, and need not share or clone a CMK to hand it out.
+///
+/// # Errors
+///
+/// An implementation answers [`UnknownKey`](crate::ErrorKind::UnknownKey),
+/// [`UnknownKeyVersion`](crate::ErrorKind::UnknownKeyVersion), [`KeyVersionRetired`](crate::ErrorKind::KeyVersionRetired),
+/// [`KeyDisabled`](crate::ErrorKind::KeyDisabled) or [`KeyPendingDeletion`](crate::ErrorKind::KeyPendingDeletion) as the case may
+/// be (`Err(ErrorKind::UnknownKey.into())`), and [`Error::keyring`] where its store fails. The engine passes them on.
+///
+/// # Examples
+///
+/// A keyring over a host's own database. It asks for what is in force at each call and keeps nothing; a host whose database is
+/// slow puts a cache in front of `cmk`.
+///
+/// ```
+/// use dekseal::{Cmk, Error, ErrorKind, KeyId, Keyring};
+///
+/// # trait Database: Send + Sync {
+/// #     type Fault: std::error::Error + Send + Sync + 'static;
+/// #     fn current_version(&self, key_id: &str) -> Result<Option<u32>, Self::Fault>;
+/// #     fn material(&self, key_id: &str, version: u32) -> Result<Option<Vec<u8>>, Self::Fault>;
+/// #     fn is_disabled(&self, key_id: &str) -> Result<bool, Self::Fault>;
+/// # }
+/// struct DatabaseKeyring<D>(D);
+///
+/// impl<D: Database> DatabaseKeyring<D> {
+///     fn cmk(&self, key_id: &KeyId, version: u32) -> Result<Cmk, Error> {
+///         if self.0.is_disabled(key_id.as_str()).map_err(Error::keyring)? {
+///             return Err(ErrorKind::KeyDisabled.into());
+///         }
+///         let material = self.0.material(key_id.as_str(), version).map_err(Error::keyring)?;
+///         let material = zeroize::Zeroizing::new(material.ok_or(ErrorKind::UnknownKeyVersion)?);
+///         Cmk::new(*key_id, version, &material)
+///     }
+/// }
+///
+/// impl<D: Database> Keyring for DatabaseKeyring<D> {
+///     fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+///         let current = self.0.current_version(key_id.as_str()).map_err(Error::keyring)?;
+///         let cmk = self.cmk(key_id, current.ok_or(ErrorKind::UnknownKey)?)?;
+///         Ok(f(&cmk))
+///     }
+///
+///     fn with_version<T>(&self, key_id: &KeyId, version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+///         let current = self.0.current_version(key_id.as_str()).map_err(Error::keyring)?;
+///         current.ok_or(ErrorKind::UnknownKey)?;
+///         let cmk = self.cmk(key_id, version)?;
+///         Ok(f(&cmk))
+///     }
+/// }
+/// ```
+pub trait Keyring: Send + Sync {
+    /// Lends the version of `key_id` that seals.
+    ///
+    /// # Errors
+    ///
+    /// As the trait says; never [`UnknownKeyVersion`](crate::ErrorKind::UnknownKeyVersion).
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error>;
+
+    /// Lends version `key_version` of `key_id`, to open what was sealed under it.
+    ///
+    /// # Errors
+    ///
+    /// As the trait says.
+    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error>;
+}
+
+impl<K: Keyring + ?Sized> Keyring for Arc<K> {
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+        (**self).with_current(key_id, f)
+    }
+
+    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+        (**self).with_version(key_id, key_version, f)
+    }
+}

@@ -1,0 +1,796 @@
+//! The keyring in a file: what it holds, what it refuses, and what is left of it when a process dies.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use dekseal::{Cmk, EncryptionContext, Engine, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring, SealedDek};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{KEY_ID, OTHER_KEY_ID, cmk, dek, key_id, vectors};
+
+const ROOT_ID: &str = "00000000-0000-0000-0000-00000000root";
+const THIRD_KEY_ID: &str = "43e243b5-0095-1b21-67b2-58370386cc4a";
+const NOW: u64 = 1_800_000_000;
+
+fn root() -> Cmk {
+    cmk(ROOT_ID, 0, &[0x77; 32])
+}
+
+/// In memory where there is such a place: what is tested is what a killed process leaves, not what a disk does.
+fn directory() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    let path = directory.path().join("keyring.json");
+    (directory, path)
+}
+
+/// Three keys: of three versions, with the first retired; disabled; and pending deletion.
+fn three_keys(path: &Path) -> FileKeyring {
+    let keyring = FileKeyring::create(path, root()).unwrap();
+    keyring
+        .update(|keys| {
+            keys.import_key(key_id(KEY_ID), &[1; 32])?;
+            keys.import_version(&key_id(KEY_ID), &[2; 64])?;
+            keys.import_version(&key_id(KEY_ID), &[3; 45])?;
+            keys.set_min_version(&key_id(KEY_ID), 1)?;
+            keys.import_key(key_id(OTHER_KEY_ID), &[4; 64])?;
+            keys.disable(&key_id(OTHER_KEY_ID))?;
+            keys.import_key(key_id(THIRD_KEY_ID), &[5; 64])?;
+            keys.schedule_deletion(&key_id(THIRD_KEY_ID), 30, NOW)?;
+            Ok(())
+        })
+        .unwrap();
+    keyring
+}
+
+fn open(path: &Path) -> Result<FileKeyring, ErrorKind> {
+    FileKeyring::open(path, root()).map_err(|error| error.kind())
+}
+
+fn fault(fault: FileFault) -> ErrorKind {
+    ErrorKind::File(fault)
+}
+
+/// What a keyring does with a DEK under each key: the blob, or why not.
+fn behaviour(keyring: &impl Keyring) -> Vec<Result<SealedDek, ErrorKind>> {
+    let dek = dek(&"5a".repeat(64));
+    let none = EncryptionContext::none();
+    let of = |id: &str, version: Option<u32>| match version {
+        None => keyring
+            .with_current(&key_id(id), |cmk| cmk.seal(&none, &dek))
+            .map_err(|error| error.kind()),
+        Some(v) => keyring
+            .with_version(&key_id(id), v, |cmk| cmk.seal(&none, &dek))
+            .map_err(|error| error.kind()),
+    };
+    [KEY_ID, OTHER_KEY_ID, THIRD_KEY_ID]
+        .iter()
+        .flat_map(|id| {
+            [
+                of(id, None),
+                of(id, Some(0)),
+                of(id, Some(1)),
+                of(id, Some(2)),
+                of(id, Some(3)),
+            ]
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let (_directory, path) = directory();
+    let written = three_keys(&path);
+    let read = open(&path).unwrap();
+    assert_eq!(read.generation(), 2);
+    assert_eq!(read.keys().list(), written.keys().list());
+    assert_eq!(behaviour(&read), behaviour(&written));
+    let seals = |version: u32, material: &[u8]| {
+        Ok(cmk(KEY_ID, version, material).seal(&EncryptionContext::none(), &dek(&"5a".repeat(64))))
+    };
+    assert_eq!(
+        behaviour(&read)[..5],
+        [
+            seals(2, &[3; 45]),
+            Err(ErrorKind::KeyVersionRetired),
+            seals(1, &[2; 64]),
+            seals(2, &[3; 45]),
+            Err(ErrorKind::UnknownKeyVersion)
+        ]
+    );
+    let states: Vec<_> = read.keys().list().iter().map(|info| info.state).collect();
+    assert_eq!(
+        states,
+        [
+            KeyState::Enabled,
+            KeyState::Disabled,
+            KeyState::PendingDeletion { at: NOW + 30 * 86_400 }
+        ]
+    );
+}
+
+#[test]
+fn a_known_file_is_read_and_written_to_the_byte() {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Vector {
+        root_key_id: String,
+        root_key_version: u32,
+        root_material: String,
+        check: String,
+        mac_key: String,
+        message: String,
+        file: Value,
+        keys: Vec<Material>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Material {
+        key_id: String,
+        version: u32,
+        material: String,
+    }
+    let v: Vector = vectors("keyring");
+    // What lies between, by the primitives and not by the crate.
+    let mac = {
+        use hmac::{KeyInit, Mac};
+        let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&hex::decode(&v.mac_key).unwrap()).unwrap();
+        mac.update(&hex::decode(&v.message).unwrap());
+        hex::encode_upper(mac.finalize().into_bytes())
+    };
+    assert_eq!(v.file["mac"], mac);
+    assert_eq!(v.file["root"]["check"], v.check);
+
+    let (_directory, path) = directory();
+    let text = serde_json::to_string_pretty(&v.file).unwrap();
+    fs::write(&path, &text).unwrap();
+    let root = || {
+        cmk(
+            &v.root_key_id,
+            v.root_key_version,
+            &hex::decode(&v.root_material).unwrap(),
+        )
+    };
+    let keyring = FileKeyring::open(&path, root()).unwrap();
+    assert_eq!(keyring.generation(), v.file["generation"].as_u64().unwrap());
+
+    // The same changes, made here, give the same fields.
+    let (_other_directory, other_path) = self::directory();
+    let other = FileKeyring::create(&other_path, root()).unwrap();
+    for _ in 2..keyring.generation() {
+        other.update(|_| Ok(())).unwrap();
+    }
+    other
+        .update(|keys| {
+            for key in &v.keys {
+                let material = hex::decode(&key.material).unwrap();
+                match key.version {
+                    0 => keys.import_key(key_id(&key.key_id), &material)?,
+                    _ => drop(keys.import_version(&key_id(&key.key_id), &material)?),
+                }
+            }
+            for key in v.file["keys"].as_array().unwrap() {
+                let id = key_id(key["key_id"].as_str().unwrap());
+                match key["state"].as_str().unwrap() {
+                    "disabled" => keys.disable(&id)?,
+                    "pending_deletion" => drop(keys.schedule_deletion(&id, 30, NOW)?),
+                    _ => {}
+                }
+                keys.set_min_version(&id, u32::try_from(key["min_version"].as_u64().unwrap()).unwrap())?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(behaviour(&other), behaviour(&keyring));
+    let written: Value = serde_json::from_str(&fs::read_to_string(&other_path).unwrap()).unwrap();
+    assert_eq!(written, v.file);
+}
+
+#[test]
+fn a_file_is_made_once_and_for_its_owner() {
+    let (directory, path) = directory();
+    three_keys(&path);
+    let again = FileKeyring::create(&path, root());
+    assert_eq!(again.unwrap_err().kind(), fault(FileFault::Exists));
+    assert_eq!(open(&path).unwrap().keys().list().len(), 3);
+    #[cfg(unix)]
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        use std::os::unix::fs::PermissionsExt;
+        let entry = entry.unwrap();
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            entry.path()
+        );
+    }
+    let names: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names.len(), 2, "the keyring and its lock: {names:?}");
+}
+
+#[test]
+fn no_material_stands_in_the_file() {
+    let (_directory, path) = directory();
+    let keyring = FileKeyring::create(&path, root()).unwrap();
+    let material = *b"S3cretS3cretS3cretS3cretS3cret0000111122223333444455556666777788";
+    keyring
+        .update(|keys| keys.import_key(key_id(KEY_ID), &material))
+        .unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    for form in [
+        hex::encode(&material[..8]),
+        hex::encode_upper(&material[..8]),
+        "S3cretS3".to_owned(),
+    ] {
+        assert!(!text.contains(&form), "{text}");
+    }
+    assert!(format!("{keyring:?}").starts_with("FileKeyring(/"));
+}
+
+#[test]
+fn each_bad_file_has_its_own_error_and_stays_as_it_is() {
+    let (directory, path) = directory();
+    three_keys(&path);
+    let good = fs::read_to_string(&path).unwrap();
+
+    let another_material = FileKeyring::open(&path, cmk(ROOT_ID, 0, &[0x78; 32]));
+    assert_eq!(another_material.unwrap_err().kind(), fault(FileFault::WrongRoot));
+    let another_id = FileKeyring::open(&path, cmk(KEY_ID, 0, &[0x77; 32]));
+    assert_eq!(another_id.unwrap_err().kind(), fault(FileFault::WrongRoot));
+    let another_version = FileKeyring::open(&path, cmk(ROOT_ID, 1, &[0x77; 32]));
+    assert_eq!(another_version.unwrap_err().kind(), fault(FileFault::WrongRoot));
+
+    let bad: Vec<(FileFault, Vec<u8>)> = vec![
+        (FileFault::Truncated, Vec::new()),
+        (FileFault::Truncated, good.as_bytes()[..good.len() / 2].to_vec()),
+        (FileFault::Truncated, good.as_bytes()[..good.len() - 2].to_vec()),
+        (FileFault::NotAKeyring, b"[]".to_vec()),
+        (FileFault::NotAKeyring, b"{}".to_vec()),
+        (FileFault::NotAKeyring, vec![0; 4096]),
+        (FileFault::NotAKeyring, format!("{good}x").into_bytes()),
+        (
+            FileFault::NotAKeyring,
+            good.replace("dekseal keyring", "other keyring").into_bytes(),
+        ),
+        (
+            FileFault::NotAKeyring,
+            good.replacen("\"generation\"", "\"generations\"", 1).into_bytes(),
+        ),
+        (
+            FileFault::NotAKeyring,
+            good.replacen("\"generation\": 2,", "\"generation\": 2, \"generation\": 2,", 1)
+                .into_bytes(),
+        ),
+        (
+            FileFault::UnknownFormat,
+            good.replacen("\"version\": 1", "\"version\": 2", 1).into_bytes(),
+        ),
+        (
+            FileFault::UnknownFormat,
+            br#"{"format":"dekseal keyring","version":77,"x":[]}"#.to_vec(),
+        ),
+        (
+            FileFault::Changed,
+            good.replacen("\"generation\": 2", "\"generation\": 3", 1).into_bytes(),
+        ),
+        (
+            FileFault::Changed,
+            good.replacen("\"disabled\"", "\"enabled\"", 1).into_bytes(),
+        ),
+        (
+            FileFault::Changed,
+            good.replacen("\"min_version\": 1", "\"min_version\": 0", 1)
+                .into_bytes(),
+        ),
+        (FileFault::TooLarge, vec![b'x'; 100 * 1024 * 1024]),
+    ];
+    for (expected, bytes) in bad {
+        fs::write(&path, &bytes).unwrap();
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+        let opened = FileKeyring::open(&path, root()).expect_err(&shown);
+        assert_eq!(opened.kind(), fault(expected), "{shown}");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+    fs::remove_file(&path).unwrap();
+    let missing = FileKeyring::open(&path, root()).unwrap_err();
+    assert_eq!(missing.kind(), fault(FileFault::Io));
+    assert!(
+        std::error::Error::source(&missing)
+            .unwrap()
+            .to_string()
+            .contains("No such file")
+    );
+    assert!(FileKeyring::create(directory.path().join("no/such/directory"), root()).is_err());
+}
+
+#[test]
+fn a_removed_a_swapped_and_a_mixed_in_entry_are_found() {
+    let (_directory, path) = directory();
+    three_keys(&path);
+    let good: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    // From another file under the same root.
+    let (_other_directory, other_path) = self::directory();
+    let other = FileKeyring::create(&other_path, root()).unwrap();
+    other
+        .update(|keys| keys.import_key(key_id("90000000-0000-0000-0000-000000000000"), &[9; 32]))
+        .unwrap();
+    let other: Value = serde_json::from_str(&fs::read_to_string(&other_path).unwrap()).unwrap();
+
+    let change = |what: &str, f: &dyn Fn(&mut Vec<Value>)| {
+        let mut changed = good.clone();
+        f(changed["keys"].as_array_mut().unwrap());
+        assert_ne!(changed, good, "{what}");
+        fs::write(&path, changed.to_string()).unwrap();
+        assert!(
+            matches!(
+                open(&path),
+                Err(ErrorKind::File(FileFault::Changed | FileFault::NotAKeyring))
+            ),
+            "{what}"
+        );
+    };
+    change("a key removed", &|keys| drop(keys.remove(1)));
+    change("all keys removed", &Vec::clear);
+    change("keys swapped", &|keys| keys.swap(0, 1));
+    change("a key twice", &|keys| keys.push(keys[2].clone()));
+    change("a key of another file", &|keys| keys.push(other["keys"][0].clone()));
+    change("a version removed", &|keys| {
+        drop(keys[0]["versions"].as_array_mut().unwrap().pop())
+    });
+    change("material of another version", &|keys| {
+        let versions = keys[0]["versions"].as_array_mut().unwrap();
+        versions[0]["sealed"] = versions[1]["sealed"].clone();
+    });
+    change("a later date", &|keys| {
+        let pending = keys.iter_mut().find(|key| key["state"] == "pending_deletion").unwrap();
+        pending["deletion"] = "2999-01-01T00:00:00Z".into();
+    });
+    fs::write(&path, good.to_string()).unwrap();
+    assert_eq!(open(&path).unwrap().keys().list().len(), 3);
+}
+
+/// Refused, or the same keyring; nothing else.
+#[test]
+fn every_byte_changed_in_turn() {
+    let (_directory, path) = directory();
+    let keyring = three_keys(&path);
+    let (list, expected) = (keyring.keys().list(), behaviour(&keyring));
+    let good = fs::read(&path).unwrap();
+    let mut same = 0;
+    for at in 0..good.len() {
+        for change in [0x01, 0x20, 0x80] {
+            let mut changed = good.clone();
+            changed[at] ^= change;
+            fs::write(&path, &changed).unwrap();
+            match open(&path) {
+                Err(ErrorKind::File(_)) => {}
+                Err(other) => panic!("byte {at}: {other:?}"),
+                Ok(read) => {
+                    assert_eq!(read.keys().list(), list, "byte {at}");
+                    assert_eq!(behaviour(&read), expected, "byte {at}");
+                    let (was, is) = (good[at], changed[at]);
+                    let meaningless =
+                        was.eq_ignore_ascii_case(&is) || (was.is_ascii_whitespace() && is.is_ascii_whitespace());
+                    assert!(meaningless, "byte {at}: {was} and {is} are taken for the same");
+                    same += 1;
+                }
+            }
+        }
+    }
+    assert!(same > 100, "the case of hex carries no meaning");
+}
+
+#[test]
+fn another_process_changes_are_seen_on_refresh_and_built_upon_by_update() {
+    let (_directory, path) = directory();
+    let (ours, theirs) = (three_keys(&path), open(&path).unwrap());
+    theirs
+        .update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
+        .unwrap();
+    assert_eq!(ours.keys().info(&key_id(KEY_ID)).unwrap().current_version, 2);
+    assert!(ours.refresh().unwrap());
+    assert!(!ours.refresh().unwrap());
+    assert_eq!(ours.keys().info(&key_id(KEY_ID)).unwrap().current_version, 3);
+    // Without a refresh in between.
+    assert_eq!(
+        theirs
+            .update(|keys| keys.import_version(&key_id(KEY_ID), &[7; 32]))
+            .unwrap(),
+        4
+    );
+    assert_eq!(
+        ours.update(|keys| keys.import_version(&key_id(KEY_ID), &[8; 32]))
+            .unwrap(),
+        5
+    );
+    assert_eq!(ours.generation(), 5);
+    theirs.refresh().unwrap();
+    assert_eq!(behaviour(&ours), behaviour(&theirs));
+}
+
+#[test]
+fn a_file_that_goes_back_is_refused_by_who_has_read_the_newer_one() {
+    let (_directory, path) = directory();
+    let keyring = three_keys(&path);
+    let old = fs::read(&path).unwrap();
+    keyring.update(|keys| keys.enable(&key_id(OTHER_KEY_ID))).unwrap();
+    fs::write(&path, old).unwrap();
+    assert_eq!(keyring.refresh().unwrap_err().kind(), fault(FileFault::RolledBack));
+    let update = keyring.update(|keys| keys.disable(&key_id(OTHER_KEY_ID)));
+    assert_eq!(update.unwrap_err().kind(), fault(FileFault::RolledBack));
+    assert_eq!(
+        keyring.keys().info(&key_id(OTHER_KEY_ID)).unwrap().state,
+        KeyState::Enabled
+    );
+    // Who opens it anew cannot tell, but by the generation.
+    assert_eq!(open(&path).unwrap().generation(), 2);
+}
+
+#[test]
+fn a_refused_change_writes_nothing() {
+    let (_directory, path) = directory();
+    let keyring = three_keys(&path);
+    let before = fs::read(&path).unwrap();
+    let refused = keyring.update(|keys| {
+        keys.import_version(&key_id(KEY_ID), &[9; 32])?;
+        keys.enable(&key_id(KEY_ID))
+    });
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyNotDisabled);
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(
+        (
+            keyring.generation(),
+            keyring.keys().info(&key_id(KEY_ID)).unwrap().current_version
+        ),
+        (2, 2)
+    );
+    let root_itself = keyring.update(|keys| keys.import_key(key_id(ROOT_ID), &[9; 32]));
+    assert_eq!(root_itself.unwrap_err().kind(), ErrorKind::KeyExists);
+}
+
+#[test]
+fn a_purged_key_is_gone_from_the_file() {
+    let (_directory, path) = directory();
+    let keyring = three_keys(&path);
+    let at = NOW + 30 * 86_400;
+    let early = keyring.update(|keys| keys.purge(&key_id(THIRD_KEY_ID), at - 1));
+    assert_eq!(early.unwrap_err().kind(), ErrorKind::DeletionNotDue);
+    keyring.update(|keys| keys.purge(&key_id(THIRD_KEY_ID), at)).unwrap();
+    assert!(!fs::read_to_string(&path).unwrap().contains(THIRD_KEY_ID));
+    assert_eq!(open(&path).unwrap().keys().list().len(), 2);
+}
+
+#[test]
+fn the_root_can_be_changed() {
+    let (_directory, path) = directory();
+    let (keyring, bystander) = (three_keys(&path), open(&path).unwrap());
+    let expected = behaviour(&keyring);
+    let new_root = || cmk(ROOT_ID, 1, &[0x99; 64]);
+    keyring.change_root(new_root()).unwrap();
+    assert_eq!(behaviour(&keyring), expected);
+    assert_eq!(keyring.generation(), 3);
+    keyring
+        .update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
+        .unwrap();
+
+    assert_eq!(open(&path).unwrap_err(), fault(FileFault::WrongRoot));
+    assert_eq!(bystander.refresh().unwrap_err().kind(), fault(FileFault::WrongRoot));
+    assert_eq!(behaviour(&bystander), expected);
+    let read = FileKeyring::open(&path, new_root()).unwrap();
+    assert_eq!(read.keys().list(), keyring.keys().list());
+    assert_eq!(behaviour(&read), behaviour(&keyring));
+}
+
+/// Root ignores permissions, so that a directory in the way of the temporary file stands for every failing write.
+#[test]
+fn a_write_that_fails_leaves_the_old_file_and_says_why() {
+    let (directory, path) = directory();
+    let keyring = three_keys(&path);
+    let before = fs::read(&path).unwrap();
+    let obstacle = directory.path().join(".keyring.json.tmp");
+    fs::create_dir_all(obstacle.join("full")).unwrap();
+
+    let failed = keyring
+        .update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
+        .unwrap_err();
+    assert_eq!(failed.kind(), fault(FileFault::Io));
+    assert!(std::error::Error::source(&failed).is_some());
+    assert_eq!(
+        keyring.change_root(cmk(ROOT_ID, 1, &[1; 32])).unwrap_err().kind(),
+        fault(FileFault::Io)
+    );
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(
+        (
+            keyring.generation(),
+            keyring.keys().info(&key_id(KEY_ID)).unwrap().current_version
+        ),
+        (2, 2)
+    );
+
+    fs::remove_dir_all(obstacle).unwrap();
+    assert_eq!(
+        keyring
+            .update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
+            .unwrap(),
+        3
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_leaves_the_old_file_and_says_why() {
+    let (directory, path) = directory();
+    let keyring = three_keys(&path);
+    let before = fs::read(&path).unwrap();
+    // A process that may write 4 KiB to a file and no more: the system answers as it does when a disk is full.
+    let output = child("limited", directory.path())
+        .env("DEKSEAL_TEST_LIMIT", "1")
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.contains("failed: keyring file: it cannot be read or written: File too large"),
+        "{output}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert!(!directory.path().join(".keyring.json.tmp").exists());
+    keyring
+        .update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
+        .unwrap();
+}
+
+#[test]
+fn a_half_written_temporary_file_is_in_nobodys_way() {
+    let (directory, path) = directory();
+    let keyring = three_keys(&path);
+    fs::write(directory.path().join(".keyring.json.tmp"), "{\"format\": \"dekseal").unwrap();
+    assert_eq!(open(&path).unwrap().keys().list().len(), 3);
+    keyring
+        .update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
+        .unwrap();
+    assert_eq!(
+        open(&path)
+            .unwrap()
+            .keys()
+            .info(&key_id(KEY_ID))
+            .unwrap()
+            .current_version,
+        3
+    );
+}
+
+#[test]
+fn blobs_open_after_a_restart_and_a_rotation_until_their_version_is_retired() {
+    let (_directory, path) = directory();
+    let (id, none) = (key_id(KEY_ID), EncryptionContext::none());
+    let engine = Engine::new(three_keys(&path));
+    let (dek, sealed) = engine.create_dek(&id, &none).unwrap();
+    engine.keyring().update(|keys| keys.rotate(&id)).unwrap();
+    drop(engine);
+
+    let engine = Engine::new(open(&path).unwrap());
+    assert!(engine.decrypt_dek(&id, &none, &sealed).unwrap() == dek);
+    let renewed = *engine.reencrypt_dek(&id, &none, &sealed).unwrap().sealed();
+    engine.keyring().update(|keys| keys.set_min_version(&id, 3)).unwrap();
+    drop(engine);
+
+    let engine = Engine::new(open(&path).unwrap());
+    assert_eq!(
+        engine.decrypt_dek(&id, &none, &sealed).unwrap_err().kind(),
+        ErrorKind::KeyVersionRetired
+    );
+    assert!(engine.decrypt_dek(&id, &none, &renewed).unwrap() == dek);
+}
+
+#[test]
+fn ten_thousand_keys() {
+    let (_directory, path) = directory();
+    let keyring = FileKeyring::create(&path, root()).unwrap();
+    let id = |n: u32| -> KeyId { key_id(&format!("{n:08}-0000-0000-0000-000000000000")) };
+    keyring
+        .update(|keys| (0..10_000).try_for_each(|n| keys.create_key(id(n))))
+        .unwrap();
+    let read = open(&path).unwrap();
+    assert_eq!(read.keys().list(), keyring.keys().list());
+    assert_eq!(read.keys().list().len(), 10_000);
+}
+
+/// This test binary again, running `child_process` alone, in `directory`.
+fn child(job: &str, directory: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "keyring_file::child_process", "--nocapture"])
+        .env("DEKSEAL_TEST_JOB", job)
+        .env("DEKSEAL_TEST_DIRECTORY", directory);
+    command
+}
+
+/// What a child does; without a job, nothing.
+#[test]
+fn child_process() {
+    let Ok(job) = std::env::var("DEKSEAL_TEST_JOB") else {
+        return;
+    };
+    let path = Path::new(&std::env::var_os("DEKSEAL_TEST_DIRECTORY").unwrap()).join("keyring.json");
+    let id = key_id(KEY_ID);
+    match job.as_str() {
+        "rotate 500" => {
+            let keyring = FileKeyring::open(path, root()).unwrap();
+            for _ in 0..500 {
+                println!("rotated {}", keyring.update(|keys| keys.rotate(&id)).unwrap());
+            }
+        }
+        "change for ever" => {
+            let keyring = FileKeyring::open(path, root()).unwrap();
+            for n in 0_u32.. {
+                let version = keyring.update(|keys| keys.rotate(&id)).unwrap();
+                println!("rotated {version}");
+                let new = key_id(&format!(
+                    "{n:08}-{:04}-0000-0000-000000000000",
+                    std::process::id() % 10_000
+                ));
+                match keyring.update(|keys| keys.create_key(new)) {
+                    Ok(()) => println!("created {new}"),
+                    // Of an earlier process with the same number.
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::KeyExists),
+                }
+                let disabled = keyring.update(|keys| keys.disable(&new));
+                if disabled.is_ok() {
+                    println!("disabled {new}");
+                }
+            }
+        }
+        "limited" => {
+            // `ulimit -f` in a shell, since a program without unsafe code cannot limit itself: see `a_full_disk`.
+            let script = "ulimit -f 1; trap '' XFSZ; DEKSEAL_TEST_JOB='rotate once' exec \"$0\" \"$@\"";
+            let status = Command::new("sh")
+                .args(["-c", script])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", "keyring_file::child_process", "--nocapture"])
+                .status()
+                .unwrap();
+            assert!(status.success());
+        }
+        "rotate once" => {
+            let keyring = FileKeyring::open(path, root()).unwrap();
+            let error = keyring.update(|keys| keys.rotate(&id)).unwrap_err();
+            println!("failed: {error}: {}", std::error::Error::source(&error).unwrap());
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn two_processes_that_rotate_lose_no_version() {
+    let (directory, path) = directory();
+    let keyring = FileKeyring::create(&path, root()).unwrap();
+    keyring.update(|keys| keys.create_key(key_id(KEY_ID))).unwrap();
+    let children: Vec<Child> = (0..2)
+        .map(|_| {
+            child("rotate 500", directory.path())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut reported: Vec<u32> = Vec::new();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        reported.extend(
+            text.lines()
+                .filter_map(|line| line.split_once("rotated "))
+                .map(|(_, n)| n.parse::<u32>().unwrap()),
+        );
+    }
+    reported.sort_unstable();
+    assert_eq!(reported, (1..=1000).collect::<Vec<_>>());
+
+    assert!(keyring.refresh().unwrap());
+    assert_eq!(keyring.keys().info(&key_id(KEY_ID)).unwrap().current_version, 1000);
+    for version in 0..=1000 {
+        keyring
+            .with_version(&key_id(KEY_ID), version, |cmk| assert_eq!(cmk.key_version(), version))
+            .unwrap();
+    }
+}
+
+/// Kills a process that rotates, creates and disables, at moments that differ, 200 times over.
+#[test]
+fn whatever_a_killed_process_had_reported_is_there() {
+    let (directory, path) = directory();
+    let fresh = || {
+        let _ = fs::remove_file(&path);
+        FileKeyring::create(&path, root())
+            .unwrap()
+            .update(|keys| keys.create_key(key_id(KEY_ID)))
+            .unwrap();
+    };
+    fresh();
+    let mut reports = 0;
+    for round in 0_u64..200 {
+        // So that the file, and with it the time of a round, stays small.
+        if round % 20 == 0 {
+            fresh();
+        }
+        let mut killed = child("change for ever", directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = killed.stdout.take().unwrap();
+        let reader = thread::spawn(move || BufReader::new(output).lines().map_while(Result::ok).collect::<Vec<_>>());
+        // Between nothing done and some changes done, and in the middle of each.
+        thread::sleep(Duration::from_micros(4_000 + round * 7919 % 16_000));
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let lines = reader.join().unwrap();
+
+        let keyring = open(&path).unwrap_or_else(|kind| panic!("round {round}: {kind:?}"));
+        let keys = keyring.keys();
+        for line in &lines {
+            let Some((what, subject)) = ["rotated ", "created ", "disabled "]
+                .iter()
+                .find_map(|what| line.split_once(what).map(|(_, subject)| (what.trim(), subject)))
+            else {
+                continue;
+            };
+            match what {
+                "rotated" => {
+                    let version: u32 = subject.parse().unwrap();
+                    assert!(
+                        keys.info(&key_id(KEY_ID)).unwrap().current_version >= version,
+                        "round {round}: {line}"
+                    );
+                    assert!(
+                        keyring.with_version(&key_id(KEY_ID), version, |_| ()).is_ok(),
+                        "round {round}: {line}"
+                    );
+                }
+                "created" => assert!(keys.info(&key_id(subject)).is_ok(), "round {round}: {line}"),
+                _ => assert_eq!(
+                    keys.info(&key_id(subject)).unwrap().state,
+                    KeyState::Disabled,
+                    "round {round}: {line}"
+                ),
+            }
+            reports += 1;
+        }
+    }
+    assert!(
+        reports > 200,
+        "only {reports} reports: the processes were killed too early"
+    );
+}
+
+#[test]
+fn one_keyring_serves_many_threads() {
+    let (_directory, path) = directory();
+    let keyring = Arc::new(three_keys(&path));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    keyring.update(|keys| keys.rotate(&key_id(KEY_ID))).unwrap();
+                    keyring.refresh().unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(keyring.keys().info(&key_id(KEY_ID)).unwrap().current_version, 42);
+    assert_eq!(open(&path).unwrap().generation(), 42);
+}

@@ -1,0 +1,455 @@
+//! Versions and states of keys: every transition, allowed and refused, and what a key does in each state.
+
+use dekseal::{EncryptionContext, Engine, ErrorKind, KeyState, Keys, MemoryKeyring, Reencrypted, SealedDek};
+
+use crate::support::{Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, cmk, dek, key_id};
+
+const NOW: u64 = 1_800_000_000;
+const DAY: u64 = 86_400;
+
+/// One enabled key of version 0.
+fn keys() -> Keys {
+    let mut keys = Keys::new();
+    keys.import_key(key_id(KEY_ID), &[7; 32]).unwrap();
+    keys
+}
+
+fn kind<T>(result: Result<T, dekseal::Error>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+#[test]
+fn every_transition_from_every_state() {
+    type Change = fn(&mut Keys) -> Result<(), dekseal::Error>;
+    let id = || key_id(KEY_ID);
+    let changes: [(&str, Change); 8] = [
+        ("enable", |keys| keys.enable(&key_id(KEY_ID))),
+        ("disable", |keys| keys.disable(&key_id(KEY_ID))),
+        ("schedule", |keys| {
+            keys.schedule_deletion(&key_id(KEY_ID), 7, NOW).map(drop)
+        }),
+        ("cancel", |keys| keys.cancel_deletion(&key_id(KEY_ID))),
+        ("purge, in time", |keys| keys.purge(&key_id(KEY_ID), NOW + 7 * DAY)),
+        ("purge, too early", |keys| {
+            keys.purge(&key_id(KEY_ID), NOW + 7 * DAY - 1)
+        }),
+        ("rotate", |keys| {
+            keys.import_version(&key_id(KEY_ID), &[8; 32]).map(drop)
+        }),
+        ("create again", |keys| keys.import_key(key_id(KEY_ID), &[8; 32])),
+    ];
+    let (enabled, disabled, pending) = (
+        KeyState::Enabled,
+        KeyState::Disabled,
+        KeyState::PendingDeletion { at: NOW + 7 * DAY },
+    );
+    use ErrorKind::*;
+    /// The state after it, `None` where the key is gone.
+    type After = Result<Option<KeyState>, ErrorKind>;
+    let table: [(KeyState, [After; 8]); 3] = [
+        (
+            enabled,
+            [
+                Err(KeyNotDisabled),
+                Ok(Some(disabled)),
+                Ok(Some(pending)),
+                Err(DeletionNotScheduled),
+                Err(DeletionNotScheduled),
+                Err(DeletionNotScheduled),
+                Ok(Some(enabled)),
+                Err(KeyExists),
+            ],
+        ),
+        (
+            disabled,
+            [
+                Ok(Some(enabled)),
+                Err(KeyNotEnabled),
+                Ok(Some(pending)),
+                Err(DeletionNotScheduled),
+                Err(DeletionNotScheduled),
+                Err(DeletionNotScheduled),
+                Err(KeyDisabled),
+                Err(KeyExists),
+            ],
+        ),
+        (
+            pending,
+            [
+                Err(KeyNotDisabled),
+                Err(KeyNotEnabled),
+                Err(DeletionScheduled),
+                Ok(Some(disabled)),
+                Ok(None),
+                Err(DeletionNotDue),
+                Err(KeyPendingDeletion),
+                Err(KeyExists),
+            ],
+        ),
+    ];
+    for (state, results) in table {
+        for ((name, change), expected) in changes.iter().zip(results) {
+            let mut keys = keys();
+            match state {
+                KeyState::Disabled => keys.disable(&id()).unwrap(),
+                KeyState::PendingDeletion { .. } => drop(keys.schedule_deletion(&id(), 7, NOW).unwrap()),
+                _ => {}
+            }
+            assert_eq!(keys.info(&id()).unwrap().state, state);
+            let found = change(&mut keys).map(|()| keys.info(&id()).ok().map(|info| info.state));
+            assert_eq!(found.map_err(|error| error.kind()), expected, "{name} from {state:?}");
+            if expected.is_err() {
+                assert_eq!(
+                    keys.info(&id()).unwrap().state,
+                    state,
+                    "{name}: refused, and changed all the same"
+                );
+            }
+        }
+    }
+    // Of a key that is not there.
+    for (name, change) in &changes[..7] {
+        assert_eq!(kind(change(&mut Keys::new())), Some(UnknownKey), "{name}");
+    }
+}
+
+#[test]
+fn deletion_is_7_to_1096_days_ahead() {
+    for (days, allowed) in [
+        (0, false),
+        (6, false),
+        (7, true),
+        (1096, true),
+        (1097, false),
+        (u32::MAX, false),
+    ] {
+        let scheduled = keys().schedule_deletion(&key_id(KEY_ID), days, NOW);
+        match allowed {
+            true => assert_eq!(scheduled.unwrap(), NOW + u64::from(days) * DAY),
+            false => assert_eq!(kind(scheduled), Some(ErrorKind::DeletionDays), "{days}"),
+        }
+    }
+    // A clock that is far off makes a date that can still be written.
+    assert_eq!(
+        keys().schedule_deletion(&key_id(KEY_ID), 7, u64::MAX).unwrap(),
+        253_402_300_799
+    );
+}
+
+#[test]
+fn only_an_enabled_key_seals_and_opens() {
+    let (id, none) = (key_id(KEY_ID), EncryptionContext::none());
+    let engine = Engine::new(MemoryKeyring::new(keys()));
+    let dek = dek(&"5a".repeat(64));
+    let sealed = engine.encrypt_dek(&id, &none, &dek).unwrap();
+    type Change = fn(&mut Keys) -> Result<(), dekseal::Error>;
+    let steps: [(Change, Option<ErrorKind>); 5] = [
+        (|keys| keys.disable(&key_id(KEY_ID)), Some(ErrorKind::KeyDisabled)),
+        (|keys| keys.enable(&key_id(KEY_ID)), None),
+        (
+            |keys| keys.schedule_deletion(&key_id(KEY_ID), 7, NOW).map(drop),
+            Some(ErrorKind::KeyPendingDeletion),
+        ),
+        (
+            |keys| keys.cancel_deletion(&key_id(KEY_ID)),
+            Some(ErrorKind::KeyDisabled),
+        ),
+        (|keys| keys.enable(&key_id(KEY_ID)), None),
+    ];
+    let mut keys = Keys::clone(&engine.keyring().keys());
+    for (change, expected) in steps {
+        change(&mut keys).unwrap();
+        let engine = Engine::new(MemoryKeyring::new(keys.clone()));
+        assert_eq!(kind(engine.encrypt_dek(&id, &none, &dek)), expected);
+        assert_eq!(
+            kind(engine.create_dek_with_rng(&id, &none, &mut Fixed(&[[1; 32], [2; 32]].concat()))),
+            expected
+        );
+        assert_eq!(kind(engine.decrypt_dek(&id, &none, &sealed)), expected);
+        assert_eq!(kind(engine.decrypt_dek_under_any_key(&none, &sealed)), expected);
+        assert_eq!(kind(engine.reencrypt_dek(&id, &none, &sealed)), expected);
+    }
+}
+
+#[test]
+fn rotation_counts_up_from_0_and_old_versions_open_until_they_are_retired() {
+    let (id, none, dek) = (key_id(KEY_ID), EncryptionContext::none(), dek(&"5a".repeat(64)));
+    let mut keys = keys();
+    assert_eq!(keys.info(&id).unwrap().current_version, 0);
+    let seal = |keys: &Keys| {
+        Engine::new(MemoryKeyring::new(keys.clone()))
+            .encrypt_dek(&id, &none, &dek)
+            .unwrap()
+    };
+    let mut sealed = vec![seal(&keys)];
+    for version in 1..5 {
+        assert_eq!(keys.import_version(&id, &[version; 40]).unwrap(), u32::from(version));
+        sealed.push(seal(&keys));
+        assert_eq!(
+            sealed[usize::from(version)],
+            cmk(KEY_ID, version.into(), &[version; 40]).seal(&none, &dek)
+        );
+    }
+    let versions: Vec<u32> = sealed.iter().map(SealedDek::key_version).collect();
+    assert_eq!(versions, [0, 1, 2, 3, 4]);
+
+    for min in 0..5 {
+        keys.set_min_version(&id, min).unwrap();
+        let engine = Engine::new(MemoryKeyring::new(keys.clone()));
+        for (version, sealed) in (0..).zip(&sealed) {
+            let expected = (version < min).then_some(ErrorKind::KeyVersionRetired);
+            assert_eq!(
+                kind(engine.decrypt_dek(&id, &none, sealed)),
+                expected,
+                "version {version}, from {min} on"
+            );
+        }
+        // Neither back, nor beyond the current one.
+        for wrong in [min.wrapping_sub(1), 5] {
+            assert_eq!(kind(keys.set_min_version(&id, wrong)), Some(ErrorKind::MinVersion));
+        }
+        assert_eq!(keys.info(&id).unwrap().min_version, min);
+    }
+    let engine = Engine::new(MemoryKeyring::new(keys));
+    let of_no_version = cmk(KEY_ID, 9, &[1; 32]).seal(&none, &dek);
+    assert_eq!(
+        kind(engine.decrypt_dek(&id, &none, &of_no_version)),
+        Some(ErrorKind::UnknownKeyVersion)
+    );
+}
+
+#[test]
+fn versions_end_where_their_number_does() {
+    let keyring = MemoryKeyring::from_cmks([cmk(KEY_ID, u32::MAX, &[1; 32])]).unwrap();
+    let mut keys = Keys::clone(&keyring.keys());
+    assert_eq!(
+        kind(keys.import_version(&key_id(KEY_ID), &[1; 32])),
+        Some(ErrorKind::TooManyVersions)
+    );
+}
+
+#[test]
+fn material_that_is_bad_or_cannot_be_made_changes_nothing() {
+    let mut keys = keys();
+    for length in [0, 31, 65] {
+        assert_eq!(
+            kind(keys.import_key(key_id(OTHER_KEY_ID), &vec![1; length])),
+            Some(ErrorKind::InvalidMaterial)
+        );
+        assert_eq!(
+            kind(keys.import_version(&key_id(KEY_ID), &vec![1; length])),
+            Some(ErrorKind::InvalidMaterial)
+        );
+    }
+    for error in [
+        keys.create_key_with_rng(key_id(OTHER_KEY_ID), &mut Failing)
+            .unwrap_err(),
+        keys.create_key_with_rng(key_id(OTHER_KEY_ID), &mut Repeating(&[0]))
+            .unwrap_err(),
+        keys.rotate_with_rng(&key_id(KEY_ID), &mut Failing).unwrap_err(),
+        keys.rotate_with_rng(&key_id(KEY_ID), &mut Repeating(&[0])).unwrap_err(),
+    ] {
+        assert!(matches!(error.kind(), ErrorKind::Randomness(_)));
+    }
+    let list = keys.list();
+    assert_eq!((list.len(), list[0].current_version), (1, 0));
+}
+
+#[test]
+fn the_list_is_in_order_and_tells_all() {
+    let mut keys = keys();
+    keys.create_key_with_rng(key_id(OTHER_KEY_ID), &mut Fixed(&[[1; 32], [2; 32]].concat()))
+        .unwrap();
+    keys.disable(&key_id(OTHER_KEY_ID)).unwrap();
+    keys.import_version(&key_id(KEY_ID), &[1; 32]).unwrap();
+    keys.set_min_version(&key_id(KEY_ID), 1).unwrap();
+    let list = keys.list();
+    assert_eq!(
+        list.iter().map(|info| info.key_id.to_string()).collect::<Vec<_>>(),
+        [KEY_ID, OTHER_KEY_ID]
+    );
+    assert_eq!(
+        (list[0].state, list[0].current_version, list[0].min_version),
+        (KeyState::Enabled, 1, 1)
+    );
+    assert_eq!(
+        (list[1].state, list[1].current_version, list[1].min_version),
+        (KeyState::Disabled, 0, 0)
+    );
+}
+
+#[test]
+fn reencryption_keeps_the_dek_and_moves_the_version() {
+    let (id, dek) = (key_id(KEY_ID), dek(&"5a".repeat(64)));
+    let (context, other) = (
+        EncryptionContext::from_pairs([("tenant", "42")]).unwrap(),
+        EncryptionContext::from_pairs([("tenant", "43")]).unwrap(),
+    );
+    let mut keys = keys();
+    keys.import_key(key_id(OTHER_KEY_ID), &[9; 32]).unwrap();
+    let before = Engine::new(MemoryKeyring::new(keys.clone()));
+    let old = before.encrypt_dek(&id, &context, &dek).unwrap();
+    assert_eq!(
+        before.reencrypt_dek(&id, &context, &old).unwrap(),
+        Reencrypted::AlreadyCurrent(old)
+    );
+
+    keys.import_version(&id, &[8; 32]).unwrap();
+    let engine = Engine::new(MemoryKeyring::new(keys));
+    let Reencrypted::Renewed(new) = engine.reencrypt_dek(&id, &context, &old).unwrap() else {
+        panic!("it was current");
+    };
+    assert_eq!((new.key_id(), new.key_version()), (id, 1));
+    assert_eq!(new, cmk(KEY_ID, 1, &[8; 32]).seal(&context, &dek));
+    assert_eq!(
+        engine.reencrypt_dek(&id, &context, &new).unwrap(),
+        Reencrypted::AlreadyCurrent(new)
+    );
+
+    // To be current is said of no blob that does not open.
+    assert_eq!(
+        kind(engine.reencrypt_dek(&id, &other, &new)),
+        Some(ErrorKind::AuthenticationFailed)
+    );
+    assert_eq!(
+        kind(engine.reencrypt_dek(&key_id(OTHER_KEY_ID), &context, &new)),
+        Some(ErrorKind::KeyMismatch)
+    );
+
+    let moved = engine
+        .move_dek((&id, &context), &old, (&key_id(OTHER_KEY_ID), &other))
+        .unwrap();
+    assert_eq!(moved, cmk(OTHER_KEY_ID, 0, &[9; 32]).seal(&other, &dek));
+    let nobody = key_id("43e243b5-0095-1b21-67b2-58370386cc4a");
+    assert_eq!(
+        kind(engine.move_dek((&id, &context), &old, (&nobody, &other))),
+        Some(ErrorKind::UnknownKey)
+    );
+}
+
+#[test]
+fn a_batch_of_reencryptions_goes_past_bad_blobs() {
+    let (id, none, dek) = (key_id(KEY_ID), EncryptionContext::none(), dek(&"5a".repeat(64)));
+    let mut keys = keys();
+    let old = Engine::new(MemoryKeyring::new(keys.clone()))
+        .encrypt_dek(&id, &none, &dek)
+        .unwrap();
+    keys.import_version(&id, &[8; 32]).unwrap();
+    let engine = Engine::new(MemoryKeyring::new(keys));
+    let new = engine.encrypt_dek(&id, &none, &dek).unwrap();
+    let mut damaged = *old.as_bytes();
+    damaged[40] ^= 1;
+    let wrong = EncryptionContext::from_pairs([("a", "b")]).unwrap();
+
+    let blobs: [(&EncryptionContext, &[u8]); 6] = [
+        (&none, old.as_bytes()),
+        (&none, &damaged),
+        (&wrong, old.as_bytes()),
+        (&none, b""),
+        (&none, new.as_bytes()),
+        (&none, old.as_bytes()),
+    ];
+    let results: Vec<_> = engine
+        .reencrypt_deks(&id, blobs)
+        .map(|result| result.map_err(|error| error.kind()))
+        .collect();
+    assert_eq!(
+        results,
+        [
+            Ok(Reencrypted::Renewed(new)),
+            Err(ErrorKind::DamagedBlob),
+            Err(ErrorKind::AuthenticationFailed),
+            Err(ErrorKind::NotABlob(dekseal::BlobRule::Length)),
+            Ok(Reencrypted::AlreadyCurrent(new)),
+            Ok(Reencrypted::Renewed(new)),
+        ]
+    );
+}
+
+#[cfg(feature = "std")]
+mod shared {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[test]
+    fn an_update_shows_as_a_whole_or_not_at_all() {
+        let keyring = MemoryKeyring::new(keys());
+        let refused = keyring.update(|keys| {
+            keys.disable(&key_id(KEY_ID))?;
+            keys.import_key(key_id(OTHER_KEY_ID), &[1; 32])?;
+            keys.import_key(key_id(OTHER_KEY_ID), &[1; 32])
+        });
+        assert_eq!(kind(refused), Some(ErrorKind::KeyExists));
+        assert_eq!(keyring.keys().list().len(), 1);
+        assert_eq!(keyring.keys().info(&key_id(KEY_ID)).unwrap().state, KeyState::Enabled);
+    }
+
+    #[test]
+    fn a_panic_in_an_update_changes_nothing_and_locks_nobody_out() {
+        let keyring = Arc::new(MemoryKeyring::new(keys()));
+        let shared = Arc::clone(&keyring);
+        let panicked = thread::spawn(move || {
+            shared.update(|keys| -> Result<(), dekseal::Error> {
+                keys.disable(&key_id(KEY_ID))?;
+                panic!("on purpose")
+            })
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(keyring.keys().info(&key_id(KEY_ID)).unwrap().state, KeyState::Enabled);
+        keyring.update(|keys| keys.disable(&key_id(KEY_ID))).unwrap();
+    }
+
+    /// One thread rotates as fast as it can, the others seal and open.
+    #[test]
+    fn rotation_under_load_fails_no_call() {
+        let (id, none) = (key_id(KEY_ID), EncryptionContext::none());
+        let engine = Engine::new(MemoryKeyring::new(keys()));
+        let stop = AtomicBool::new(false);
+        let (rotations, sealed) = thread::scope(|scope| {
+            let rotations = scope.spawn(|| {
+                let mut rotations = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    engine.keyring().update(|keys| keys.rotate(&id)).unwrap();
+                    rotations += 1;
+                }
+                rotations
+            });
+            let users: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut kept = Vec::new();
+                        while !stop.load(Ordering::Relaxed) {
+                            let (dek, sealed) = engine.create_dek(&id, &none).unwrap();
+                            assert!(engine.decrypt_dek(&id, &none, &sealed).unwrap() == dek);
+                            if kept.len() < 10_000 {
+                                kept.push((dek, sealed));
+                            }
+                        }
+                        kept
+                    })
+                })
+                .collect();
+            thread::sleep(Duration::from_secs(3));
+            stop.store(true, Ordering::Relaxed);
+            let kept: Vec<_> = users.into_iter().flat_map(|user| user.join().unwrap()).collect();
+            (rotations.join().unwrap(), kept)
+        });
+        assert!(
+            rotations > 100 && sealed.len() > 100,
+            "{rotations} rotations, {} DEKs",
+            sealed.len()
+        );
+        assert_eq!(engine.keyring().keys().info(&id).unwrap().current_version, rotations);
+        for (dek, sealed) in sealed {
+            assert!(engine.decrypt_dek(&id, &none, &sealed).unwrap() == dek);
+        }
+    }
+}
