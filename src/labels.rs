@@ -1,4 +1,4 @@
-//! Every label of the key schedule, in one place (FORMAT.md A4).
+//! Every label of the key schedules, in one place (FORMAT.md A4, B2).
 
 /// The salt of HKDF-Extract over CMK material.
 pub(crate) const EXTRACT: &[u8] = b"dekseal/v2";
@@ -8,3 +8,5 @@ pub(crate) const SALT_KEY: &[u8] = b"dekseal/v2 salt";
 pub(crate) const WRAP_KEY: &[u8] = b"dekseal/v2 wrap";
 /// `wrap_key` to the key of one blob.
 pub(crate) const BLOB_KEY: &[u8] = b"dekseal/v2 key";
+/// The salt of HKDF-Extract over a DEK.
+pub(crate) const PAYLOAD_EXTRACT: &[u8] = b"dekseal/v2 payload";

@@ -27,8 +27,10 @@ mod error;
 mod key_id;
 mod keyring;
 mod labels;
+pub mod payload;
 
 pub use rand_core;
+pub use zeroize;
 
 pub use crate::{
     blob::SealedDek,
@@ -36,7 +38,7 @@ pub use crate::{
     context::EncryptionContext,
     dek::Dek,
     engine::Engine,
-    error::{BlobRule, ContextRule, Error, ErrorKind, RandomnessFault},
+    error::{BlobRule, ContextRule, Error, ErrorKind, PayloadRule, RandomnessFault},
     key_id::KeyId,
     keyring::{Keyring, MemoryKeyring},
 };
