@@ -152,10 +152,16 @@ mod cipher;
 mod data_key;
 mod engine;
 mod header;
+#[cfg(feature = "std")]
+mod io;
 mod keys;
 mod length;
 mod oneshot;
+#[cfg(feature = "std")]
+mod reader;
 mod segments;
+#[cfg(feature = "std")]
+mod writer;
 
 pub use self::{
     data_key::DataKey,
@@ -163,6 +169,8 @@ pub use self::{
     length::{encrypted_len, plaintext_len},
     segments::{SegmentOpener, SegmentSealer},
 };
+#[cfg(feature = "std")]
+pub use self::{reader::PayloadReader, writer::PayloadWriter};
 
 /// How many bytes of plaintext are in every segment but the last.
 pub const SEGMENT_LEN: usize = 65536;
