@@ -159,6 +159,8 @@ mod length;
 mod oneshot;
 #[cfg(feature = "std")]
 mod reader;
+#[cfg(feature = "std")]
+mod seek;
 mod segments;
 #[cfg(feature = "std")]
 mod writer;
@@ -170,7 +172,7 @@ pub use self::{
     segments::{SegmentOpener, SegmentSealer},
 };
 #[cfg(feature = "std")]
-pub use self::{reader::PayloadReader, writer::PayloadWriter};
+pub use self::{reader::PayloadReader, seek::PayloadSeekReader, writer::PayloadWriter};
 
 /// How many bytes of plaintext are in every segment but the last.
 pub const SEGMENT_LEN: usize = 65536;
