@@ -159,6 +159,7 @@ mod length;
 mod oneshot;
 #[cfg(feature = "std")]
 mod reader;
+mod rewrap;
 #[cfg(feature = "std")]
 mod seek;
 mod segments;
