@@ -4,6 +4,7 @@ mod blob;
 mod context;
 mod engine;
 mod imports;
+mod payload;
 mod properties;
 mod randomness;
 mod secrets;
