@@ -2,12 +2,17 @@
 //!
 //! ```text
 //! kms_stdio --cmk KEY_ID:VERSION:HEX [--cmk …]
+//! kms_stdio --keyring FILE --root-key-file FILE
 //! {"method":"POST","path":"/v1.0/p/kms/create-datakey","body":"{…}"}
 //! {"status":200,"body":"{…}"}
 //! ```
 //!
 //! HEX is the material of the CMK, 32 to 64 bytes. It stands in the process list for all to see: a tool for trying things, no
-//! place for a real key. It ends with the input; what it cannot read ends it with exit code 2.
+//! place for a real key. A keyring file is one that `examples/keyring.rs` makes; the root key file holds the root's material in
+//! hex. It ends with the input; what it cannot read ends it with exit code 2.
+
+#[path = "support/root.rs"]
+mod root;
 
 use std::{
     env,
@@ -16,7 +21,7 @@ use std::{
     process::ExitCode,
 };
 
-use dekseal::{Cmk, Engine, MemoryKeyring, api};
+use dekseal::{Cmk, Engine, FileKeyring, Keyring, MemoryKeyring, api};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -44,14 +49,35 @@ fn main() -> ExitCode {
     }
 }
 
+const USAGE: &str = "usage: kms_stdio --cmk KEY_ID:VERSION:HEX [--cmk …] | --keyring FILE --root-key-file FILE";
+
 fn run() -> Result<(), Box<dyn Error>> {
-    let engine = Engine::new(MemoryKeyring::from_cmks(cmks(env::args().skip(1))?)?);
+    let (mut cmks, mut keyring, mut root) = (Vec::new(), None, None);
+    let mut arguments = env::args().skip(1);
+    while let Some(option) = arguments.next() {
+        match (option.as_str(), arguments.next()) {
+            ("--cmk", Some(value)) => cmks.push(cmk(&value).map_err(|error| format!("--cmk: {error}"))?),
+            ("--keyring", Some(file)) => keyring = Some(file),
+            ("--root-key-file", Some(file)) => root = Some(file),
+            _ => return Err(USAGE.into()),
+        }
+    }
+    match (keyring, root) {
+        (None, None) => serve(&Engine::new(MemoryKeyring::from_cmks(cmks)?)),
+        (Some(keyring), Some(root)) if cmks.is_empty() => {
+            serve(&Engine::new(FileKeyring::open(keyring, root::root(root)?)?))
+        }
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn serve(engine: &Engine<impl Keyring>) -> Result<(), Box<dyn Error>> {
     let mut output = io::stdout().lock();
     for (index, line) in io::stdin().lock().lines().enumerate() {
         let number = index + 1;
         let line = Zeroizing::new(line?);
         let request: Request = serde_json::from_str(&line).map_err(|error| format!("line {number}: {error}"))?;
-        let response = api::handle(&engine, &request.method, &request.path, request.body.as_bytes());
+        let response = api::handle(engine, &request.method, &request.path, request.body.as_bytes());
         let answer = Response {
             status: response.status(),
             body: response.body(),
@@ -61,17 +87,6 @@ fn run() -> Result<(), Box<dyn Error>> {
         output.flush()?;
     }
     Ok(())
-}
-
-fn cmks(mut arguments: impl Iterator<Item = String>) -> Result<Vec<Cmk>, Box<dyn Error>> {
-    let mut cmks = Vec::new();
-    while let Some(option) = arguments.next() {
-        match (option.as_str(), arguments.next()) {
-            ("--cmk", Some(value)) => cmks.push(cmk(&value).map_err(|error| format!("--cmk: {error}"))?),
-            _ => return Err("usage: kms_stdio --cmk KEY_ID:VERSION:HEX [--cmk …]".into()),
-        }
-    }
-    Ok(cmks)
 }
 
 /// No message repeats the material.

@@ -20,8 +20,9 @@ const POOL: usize = 64;
 
 /// Makes DEKs, seals them under the CMKs of a keyring, and opens them again.
 ///
-/// One engine serves any number of threads. No call allocates, unless the keyring does. A method that draws randomness takes it
-/// from the operating system; the one beside it whose name ends in `_with_rng` takes a generator.
+/// One engine serves any number of threads. To make, seal and open DEKs allocates nothing, unless the keyring does. A
+/// method that draws randomness takes it from the operating system; the one beside it whose name ends in `_with_rng`
+/// takes a generator.
 ///
 /// # Examples
 ///

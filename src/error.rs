@@ -59,6 +59,15 @@ impl From<ErrorKind> for Error {
     }
 }
 
+/// What a reader or a writer of payloads answers: the kind [`InvalidData`](std::io::ErrorKind::InvalidData), and the
+/// [`Error`] within.
+#[cfg(feature = "std")]
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(std::io::ErrorKind::InvalidData, error)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.kind.fmt(f)
@@ -96,6 +105,7 @@ pub enum ErrorKind {
     /// The key is pending deletion.
     KeyPendingDeletion,
     /// The blob does not open: wrong CMK material, wrong encryption context, or a changed blob. Which of them cannot be told.
+    /// Or a payload does not: another DEK, or a payload that was changed, cut short or continued.
     AuthenticationFailed,
     /// CMK material is not 32 to 64 bytes long.
     InvalidMaterial,
@@ -126,6 +136,12 @@ pub enum ErrorKind {
     /// The file of a [`FileKeyring`](crate::FileKeyring) cannot be used.
     #[cfg(all(feature = "std", feature = "json"))]
     File(FileFault),
+    /// The bytes are not a sealed payload of FORMAT.md B1.
+    NotAPayload(PayloadRule),
+    /// The payload would need more than 2³² − 1 segments (FORMAT.md B3.4).
+    PayloadTooLong,
+    /// A buffer has another length than the call documents.
+    BufferLength,
 }
 
 /// The rules for an encryption context (FORMAT.md A3).
@@ -152,13 +168,27 @@ pub enum BlobRule {
     BodyLength,
 }
 
+/// The rules for the structure of a sealed payload (FORMAT.md B1 and B3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PayloadRule {
+    /// A payload begins with `dekseal`.
+    Magic,
+    /// The version is 1.
+    Version,
+    /// The segment length is 65536.
+    SegmentLength,
+    /// There is a whole header, and what follows it can be cut into segments.
+    Length,
+}
+
 /// What is wrong with a random source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RandomnessFault {
     /// It reported an error.
     Failed,
-    /// It repeats itself: the first 32 of the 64 bytes are those that follow.
+    /// It repeats itself: the first half of the bytes of a DEK or a payload salt is the second half too.
     Stuck,
 }
 
@@ -231,6 +261,12 @@ impl fmt::Display for ErrorKind {
                 FileFault::Changed => "keyring file: changed after it was written",
                 FileFault::RolledBack => "keyring file: older than what was read before",
             },
+            Self::NotAPayload(PayloadRule::Magic) => "not a sealed payload: it does not begin with \"dekseal\"",
+            Self::NotAPayload(PayloadRule::Version) => "not a sealed payload: the version is not 1",
+            Self::NotAPayload(PayloadRule::SegmentLength) => "not a sealed payload: the segment length is not 65536",
+            Self::NotAPayload(PayloadRule::Length) => "not a sealed payload: no payload has this length",
+            Self::PayloadTooLong => "payload too long: more than 4294967295 segments",
+            Self::BufferLength => "a buffer has the wrong length",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Every label of the key schedule, in one place (FORMAT.md A4, C1).
+//! Every label of the key schedules, in one place (FORMAT.md A4, B2, C1).
 
 /// The salt of HKDF-Extract over CMK material.
 pub(crate) const EXTRACT: &[u8] = b"dekseal/v2";
@@ -14,3 +14,5 @@ pub(crate) const KEYRING_MAC: &[u8] = b"dekseal/v2 keyring";
 /// `wrap_key` of a root CMK to the value that tells whose a keyring file is (part C).
 #[cfg(all(feature = "std", feature = "json"))]
 pub(crate) const KEYRING_CHECK: &[u8] = b"dekseal/v2 keyring check";
+/// The salt of HKDF-Extract over a DEK.
+pub(crate) const PAYLOAD_EXTRACT: &[u8] = b"dekseal/v2 payload";

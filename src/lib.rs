@@ -27,9 +27,11 @@ mod error;
 mod key_id;
 mod keyring;
 mod labels;
+pub mod payload;
 mod secret;
 
 pub use rand_core;
+pub use zeroize;
 
 #[cfg(all(feature = "std", feature = "json"))]
 pub use crate::{error::FileFault, keyring::FileKeyring};
@@ -40,7 +42,7 @@ pub use crate::{
     context::EncryptionContext,
     dek::Dek,
     engine::{Engine, Reencrypted},
-    error::{BlobRule, ContextRule, Error, ErrorKind, RandomnessFault},
+    error::{BlobRule, ContextRule, Error, ErrorKind, PayloadRule, RandomnessFault},
     key_id::KeyId,
     keyring::{KeyInfo, KeyState, Keyring, Keys, MemoryKeyring},
 };

@@ -8,6 +8,8 @@ mod imports;
 #[cfg(all(feature = "json", feature = "std"))]
 mod keyring_file;
 mod keys;
+mod keys_model;
+mod payload;
 mod properties;
 mod randomness;
 mod secrets;

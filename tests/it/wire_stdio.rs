@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::support::{KEY_ID, SealedVector, vectors};
 
-/// The example that cargo has built beside this test.
-fn kms_stdio() -> PathBuf {
+/// An example that cargo has built beside this test.
+fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let built = test.parent().unwrap().parent().unwrap().join("examples/kms_stdio");
+    let built = test.parent().unwrap().parent().unwrap().join("examples").join(name);
     assert!(
         built.with_extension(std::env::consts::EXE_EXTENSION).exists(),
         "cargo build --examples comes first"
@@ -22,7 +22,7 @@ fn kms_stdio() -> PathBuf {
 }
 
 fn run(arguments: &[String], input: &str) -> Output {
-    let mut child = Command::new(kms_stdio())
+    let mut child = Command::new(example("kms_stdio"))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -141,4 +141,84 @@ fn bad_arguments_end_it_with_exit_code_2() {
             "{stderr}"
         );
     }
+}
+
+#[test]
+fn it_serves_a_keyring_file_that_the_keyring_example_keeps() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, root) = (directory.path().join("keyring.json"), directory.path().join("root.hex"));
+    std::fs::write(&root, format!("{}\n", "5e".repeat(32))).unwrap();
+    let files = [
+        "--keyring",
+        file.to_str().unwrap(),
+        "--root-key-file",
+        root.to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    let keyring = |words: &[&str]| -> Result<String, String> {
+        let output = Command::new(example("keyring"))
+            .args(&files)
+            .args(words)
+            .output()
+            .unwrap();
+        let (out, err) = (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        );
+        match output.status.code() {
+            Some(0) => Ok(out),
+            Some(1) => Err(err),
+            other => panic!("{words:?}: {other:?}"),
+        }
+    };
+    let create = line("create-datakey", &json!({"key_id": KEY_ID, "datakey_length": "512"}));
+    let code = || {
+        let output = run(&files, &create);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        answers(&output)[0].1["error"]["error_code"].as_str().map(str::to_owned)
+    };
+
+    assert!(keyring(&["list"]).unwrap_err().contains("No such file"));
+    keyring(&["init"]).unwrap();
+    assert!(keyring(&["init"]).unwrap_err().contains("there is one already"));
+    assert_eq!(code().as_deref(), Some("KMS.0207"));
+    keyring(&["create-key", KEY_ID]).unwrap();
+    keyring(&["create-key"]).unwrap();
+    assert_eq!(code(), None);
+    assert!(
+        keyring(&["rotate", KEY_ID])
+            .unwrap()
+            .contains(&format!("{KEY_ID}         1         0  enabled"))
+    );
+    keyring(&["set-min-version", KEY_ID, "1"]).unwrap();
+    assert!(
+        keyring(&["set-min-version", KEY_ID, "2"])
+            .unwrap_err()
+            .contains("can only be raised")
+    );
+    keyring(&["disable", KEY_ID]).unwrap();
+    assert_eq!(code().as_deref(), Some("KMS.0209"));
+    keyring(&["enable", KEY_ID]).unwrap();
+    assert!(
+        keyring(&["schedule-deletion", KEY_ID, "6"])
+            .unwrap_err()
+            .contains("7 to 1096")
+    );
+    assert!(
+        keyring(&["schedule-deletion", KEY_ID, "7"])
+            .unwrap()
+            .contains("pending deletion on 20")
+    );
+    assert_eq!(code().as_deref(), Some("KMS.0210"));
+    assert!(keyring(&["purge", KEY_ID]).unwrap_err().contains("has not come"));
+    keyring(&["cancel-deletion", KEY_ID]).unwrap();
+    assert_eq!(keyring(&["list"]).unwrap().lines().count(), 4);
+    assert!(keyring(&["enable"]).unwrap_err().contains("usage"));
+
+    std::fs::write(&root, "77".repeat(32)).unwrap();
+    assert!(keyring(&["list"]).unwrap_err().contains("another root"));
+    let output = run(&files, &create);
+    assert_eq!(output.status.code(), Some(2));
+    std::fs::write(&root, "S3cret").unwrap();
+    assert!(!keyring(&["list"]).unwrap_err().contains("S3cret"));
 }

@@ -1,0 +1,139 @@
+//! AES-256-GCM of one segment: aes-gcm's, or ring's with the feature of that name. The same bytes.
+//!
+//! Both have the same methods. `None` means that the tag does not hold, or that a length is beyond the limits of
+//! AES-256-GCM, which none of a segment is; then no plaintext of that segment is in the output.
+
+#[cfg(feature = "ring")]
+pub(super) use by_ring::Cipher;
+#[cfg(not(feature = "ring"))]
+pub(super) use rustcrypto::Cipher;
+
+use super::TAG_LEN;
+
+pub(super) const KEY_LEN: usize = 32;
+pub(super) const NONCE_LEN: usize = 12;
+
+type Nonce = [u8; NONCE_LEN];
+type Tag = [u8; TAG_LEN];
+
+#[cfg(not(feature = "ring"))]
+mod rustcrypto {
+    use aes_gcm::{
+        AeadInOut, AesGcm, KeyInit,
+        aead::{consts::U12, inout::InOutBuf},
+        aes::Aes256Enc,
+    };
+    use zeroize::ZeroizeOnDrop;
+
+    use super::{KEY_LEN, Nonce, Tag};
+
+    /// GCM decrypts with the forward cipher too, so the key schedule for decryption is never made.
+    type Aes256Gcm = AesGcm<Aes256Enc, U12>;
+
+    pub(in crate::payload) struct Cipher(Aes256Gcm);
+
+    // Never inlined: in the midst of other code aes-gcm's loops come out up to two times slower.
+    impl Cipher {
+        pub(in crate::payload) fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
+            Some(Self(Aes256Gcm::new(key.into())))
+        }
+
+        #[inline(never)]
+        pub(in crate::payload) fn seal(&self, nonce: &Nonce, plaintext: &[u8], ciphertext: &mut [u8]) -> Option<Tag> {
+            let text = InOutBuf::new(plaintext, ciphertext).ok()?;
+            let tag = self.0.encrypt_inout_detached(nonce.into(), &[], text).ok()?;
+            Some(tag.into())
+        }
+
+        #[inline(never)]
+        pub(in crate::payload) fn seal_in_place(&self, nonce: &Nonce, text: &mut [u8]) -> Option<Tag> {
+            let tag = self.0.encrypt_inout_detached(nonce.into(), &[], text.into()).ok()?;
+            Some(tag.into())
+        }
+
+        // aes-gcm compares the tag before it decrypts, so what does not open leaves the output as it was.
+
+        #[inline(never)]
+        pub(in crate::payload) fn open(
+            &self,
+            nonce: &Nonce,
+            ciphertext: &[u8],
+            tag: &Tag,
+            plaintext: &mut [u8],
+        ) -> Option<()> {
+            let text = InOutBuf::new(ciphertext, plaintext).ok()?;
+            self.0.decrypt_inout_detached(nonce.into(), &[], text, tag.into()).ok()
+        }
+
+        #[inline(never)]
+        pub(in crate::payload) fn open_in_place(&self, nonce: &Nonce, text: &mut [u8], tag: &Tag) -> Option<()> {
+            self.0
+                .decrypt_inout_detached(nonce.into(), &[], text.into(), tag.into())
+                .ok()
+        }
+    }
+
+    impl ZeroizeOnDrop for Cipher {}
+    const _: () = {
+        const fn wiped_on_drop<T: ZeroizeOnDrop>() {}
+        wiped_on_drop::<Aes256Gcm>();
+    };
+}
+
+#[cfg(feature = "ring")]
+mod by_ring {
+    use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce as Once, UnboundKey};
+    use zeroize::Zeroize;
+
+    use super::{KEY_LEN, Nonce, Tag};
+
+    /// ring calls a key less safe when its caller chooses the nonces, as FORMAT.md B2 does. ring works in place only.
+    pub(in crate::payload) struct Cipher(LessSafeKey);
+
+    impl Cipher {
+        pub(in crate::payload) fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
+            UnboundKey::new(&AES_256_GCM, key).ok().map(LessSafeKey::new).map(Self)
+        }
+
+        pub(in crate::payload) fn seal(&self, nonce: &Nonce, plaintext: &[u8], ciphertext: &mut [u8]) -> Option<Tag> {
+            if plaintext.len() != ciphertext.len() {
+                return None;
+            }
+            ciphertext.copy_from_slice(plaintext);
+            let tag = self.seal_in_place(nonce, ciphertext);
+            if tag.is_none() {
+                ciphertext.zeroize();
+            }
+            tag
+        }
+
+        pub(in crate::payload) fn seal_in_place(&self, nonce: &Nonce, text: &mut [u8]) -> Option<Tag> {
+            let nonce = Once::assume_unique_for_key(*nonce);
+            let tag = self.0.seal_in_place_separate_tag(nonce, Aad::empty(), text).ok()?;
+            tag.as_ref().try_into().ok()
+        }
+
+        pub(in crate::payload) fn open(
+            &self,
+            nonce: &Nonce,
+            ciphertext: &[u8],
+            tag: &Tag,
+            plaintext: &mut [u8],
+        ) -> Option<()> {
+            if ciphertext.len() != plaintext.len() {
+                return None;
+            }
+            plaintext.copy_from_slice(ciphertext);
+            self.open_in_place(nonce, plaintext, tag)
+        }
+
+        // ring decrypts while it authenticates, and fills with zeros what does not open.
+        pub(in crate::payload) fn open_in_place(&self, nonce: &Nonce, text: &mut [u8], tag: &Tag) -> Option<()> {
+            let nonce = Once::assume_unique_for_key(*nonce);
+            let opened = self
+                .0
+                .open_in_place_separate_tag(nonce, Aad::empty(), (*tag).into(), text, 0..);
+            opened.map(|_| ()).ok()
+        }
+    }
+}

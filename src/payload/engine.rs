@@ -1,0 +1,178 @@
+//! Payloads under the CMKs of a keyring.
+
+use alloc::vec::Vec;
+
+use rand_core::TryCryptoRng;
+use zeroize::Zeroizing;
+
+use super::{DataKey, oneshot::Payload};
+use crate::{
+    blob::SealedDek, context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring,
+};
+
+/// Payloads: see the module [`payload`](crate::payload).
+impl<K: Keyring> Engine<K> {
+    /// Encrypts `plaintext` under a DEK of its own, which is sealed under the current version of `key_id` and travels
+    /// in front.
+    ///
+    /// # Errors
+    ///
+    /// What the [`Keyring`] answers; [`ErrorKind::Randomness`](crate::ErrorKind::Randomness);
+    /// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). No others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// let payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
+    /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
+    ///
+    /// let other = EncryptionContext::from_pairs([("tenant", "43")])?;
+    /// assert!(engine.decrypt(&key_id, &other, &payload).is_err());
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[cfg(feature = "std")]
+    pub fn encrypt(&self, key_id: &KeyId, context: &EncryptionContext, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        self.encrypt_with_rng(key_id, context, plaintext, &mut getrandom::SysRng)
+    }
+
+    /// [`encrypt`](Self::encrypt) with a caller's random generator, of which it draws first the 64 bytes of the DEK,
+    /// then the 32 of the payload salt.
+    ///
+    /// # Errors
+    ///
+    /// What the [`Keyring`] answers; [`ErrorKind::Randomness`](crate::ErrorKind::Randomness);
+    /// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). No others.
+    pub fn encrypt_with_rng<R: TryCryptoRng + ?Sized>(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        plaintext: &[u8],
+        rng: &mut R,
+    ) -> Result<Vec<u8>, Error> {
+        let data_key = self.create_data_key_with_rng(key_id, context, rng)?;
+        data_key.encrypt_with_rng(plaintext, rng)
+    }
+
+    /// [`encrypt`](Self::encrypt) into `payload`, which is [`encrypted_len`](crate::payload::encrypted_len) bytes long.
+    /// Allocates nothing, unless the keyring does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`encrypt`](Self::encrypt), and [`ErrorKind::BufferLength`](crate::ErrorKind::BufferLength) where
+    /// `payload` is shorter or longer.
+    #[cfg(feature = "std")]
+    pub fn encrypt_into(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        plaintext: &[u8],
+        payload: &mut [u8],
+    ) -> Result<(), Error> {
+        self.encrypt_into_with_rng(key_id, context, plaintext, payload, &mut getrandom::SysRng)
+    }
+
+    /// [`encrypt_into`](Self::encrypt_into) with a caller's random generator, of which it draws first the 64 bytes of
+    /// the DEK, then the 32 of the payload salt.
+    ///
+    /// # Errors
+    ///
+    /// As for [`encrypt_with_rng`](Self::encrypt_with_rng), and
+    /// [`ErrorKind::BufferLength`](crate::ErrorKind::BufferLength) where `payload` is shorter or longer.
+    pub fn encrypt_into_with_rng<R: TryCryptoRng + ?Sized>(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        plaintext: &[u8],
+        payload: &mut [u8],
+        rng: &mut R,
+    ) -> Result<(), Error> {
+        let data_key = self.create_data_key_with_rng(key_id, context, rng)?;
+        data_key.encrypt_into_with_rng(plaintext, payload, rng)
+    }
+
+    /// Decrypts a payload, which the caller expects to be sealed under `key_id`. The result is wiped when it is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// What [`PayloadHeader::from_bytes`](crate::payload::PayloadHeader::from_bytes) says of the header;
+    /// [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) where no payload has that length; what
+    /// [`decrypt_dek`](Self::decrypt_dek) says of the sealed DEK;
+    /// [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) where the payload was changed, cut
+    /// short or continued. No others.
+    pub fn decrypt(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        payload: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let payload = Payload::parse(payload)?;
+        let data_key = self.open_data_key(key_id, context, payload.header.sealed_dek())?;
+        data_key.decrypt_parsed(&payload)
+    }
+
+    /// [`decrypt`](Self::decrypt) into `plaintext`, which is [`plaintext_len`](crate::payload::plaintext_len) bytes
+    /// long. Allocates nothing, unless the keyring does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decrypt`](Self::decrypt), and [`ErrorKind::BufferLength`](crate::ErrorKind::BufferLength) where
+    /// `plaintext` is shorter or longer. `plaintext` is then as it was, or zeros.
+    pub fn decrypt_into(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        payload: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), Error> {
+        let payload = Payload::parse(payload)?;
+        let data_key = self.open_data_key(key_id, context, payload.header.sealed_dek())?;
+        data_key.decrypt_parsed_into(&payload, plaintext)
+    }
+
+    /// Makes a DEK for any number of payloads, sealed under the current version of `key_id`.
+    ///
+    /// # Errors
+    ///
+    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
+    #[cfg(feature = "std")]
+    pub fn create_data_key(&self, key_id: &KeyId, context: &EncryptionContext) -> Result<DataKey, Error> {
+        self.create_data_key_with_rng(key_id, context, &mut getrandom::SysRng)
+    }
+
+    /// [`create_data_key`](Self::create_data_key) with a caller's random generator, of which it draws the 64 bytes of
+    /// the DEK.
+    ///
+    /// # Errors
+    ///
+    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
+    pub fn create_data_key_with_rng<R: TryCryptoRng + ?Sized>(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        rng: &mut R,
+    ) -> Result<DataKey, Error> {
+        let (dek, sealed) = self.create_dek_with_rng(key_id, context, rng)?;
+        Ok(DataKey::new(&dek, sealed))
+    }
+
+    /// Opens the DEK of a payload, which the caller expects to be sealed under `key_id`, for this payload and any other
+    /// of the same DEK. `sealed` stands in a payload's [header](crate::payload::PayloadHeader::sealed_dek).
+    ///
+    /// # Errors
+    ///
+    /// As for [`decrypt_dek`](Self::decrypt_dek).
+    pub fn open_data_key(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        sealed: &SealedDek,
+    ) -> Result<DataKey, Error> {
+        let dek = self.decrypt_dek(key_id, context, sealed)?;
+        Ok(DataKey::new(&dek, *sealed))
+    }
+}

@@ -1,0 +1,160 @@
+//! The 264 bytes in front of the segments (FORMAT.md B1). No keys, no cipher.
+
+use core::fmt;
+
+use rand_core::TryCryptoRng;
+
+use crate::{
+    blob::SealedDek,
+    error::{Error, ErrorKind, PayloadRule, RandomnessFault},
+};
+
+// B1. Each offset is computed from the one before.
+const MAGIC: usize = 0;
+const VERSION: usize = MAGIC + 7;
+const SEGMENT_LENGTH: usize = VERSION + 1;
+const SALT: usize = SEGMENT_LENGTH + 4;
+pub(super) const SEALED_DEK: usize = SALT + SALT_LEN;
+const COMMITMENT: usize = SEALED_DEK + SealedDek::LEN;
+const LEN: usize = COMMITMENT + COMMITMENT_LEN;
+
+const SALT_LEN: usize = 32;
+pub(super) const COMMITMENT_LEN: usize = 32;
+/// `header[0..44]`, which the keys of a payload are derived from.
+pub(super) const INFO_LEN: usize = SEALED_DEK - MAGIC;
+
+const _: () = assert!(SEGMENT_LENGTH == 8 && SALT == 12 && SEALED_DEK == 44 && COMMITMENT == 232 && LEN == 264);
+
+/// Magic, version and segment length: all that they can be.
+const FIXED: [u8; SALT] = *b"dekseal\x01\0\0\x01\0";
+
+/// The header of a sealed payload: the 264 bytes of FORMAT.md B1.
+///
+/// Whoever holds one knows that it is well-formed, and no more: it takes the DEK to tell whether it is authentic.
+///
+/// # Examples
+///
+/// What a payload is sealed under, without any key:
+///
+/// ```
+/// use dekseal::{Error, payload::PayloadHeader};
+///
+/// fn report(bytes: &[u8; PayloadHeader::LEN]) -> Result<(), Error> {
+///     let header = PayloadHeader::from_bytes(bytes)?;
+///     let sealed = header.sealed_dek();
+///     println!("sealed under {} version {}", sealed.key_id(), sealed.key_version());
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PayloadHeader {
+    salt: PayloadSalt,
+    sealed: SealedDek,
+    commitment: [u8; COMMITMENT_LEN],
+}
+
+impl PayloadHeader {
+    /// The length of a header in bytes.
+    pub const LEN: usize = LEN;
+
+    /// Takes bytes for a header. Needs no key.
+    ///
+    /// # Errors
+    ///
+    /// In this order, and no others: [`ErrorKind::NotAPayload`] with the rule that is broken; what
+    /// [`SealedDek::from_bytes`] says of the sealed DEK in it.
+    pub fn from_bytes(bytes: &[u8; LEN]) -> Result<Self, Error> {
+        let broken = if bytes[MAGIC..VERSION] != FIXED[MAGIC..VERSION] {
+            Some(PayloadRule::Magic)
+        } else if bytes[VERSION..SEGMENT_LENGTH] != FIXED[VERSION..SEGMENT_LENGTH] {
+            Some(PayloadRule::Version)
+        } else if bytes[SEGMENT_LENGTH..SALT] != FIXED[SEGMENT_LENGTH..SALT] {
+            Some(PayloadRule::SegmentLength)
+        } else {
+            None
+        };
+        if let Some(rule) = broken {
+            return Err(ErrorKind::NotAPayload(rule).into());
+        }
+        let mut salt = [0; SALT_LEN];
+        salt.copy_from_slice(&bytes[SALT..SEALED_DEK]);
+        let mut commitment = [0; COMMITMENT_LEN];
+        commitment.copy_from_slice(&bytes[COMMITMENT..]);
+        Ok(Self {
+            salt: PayloadSalt(salt),
+            sealed: SealedDek::from_bytes(&bytes[SEALED_DEK..COMMITMENT])?,
+            commitment,
+        })
+    }
+
+    /// A header of these parts.
+    pub(super) fn new(salt: PayloadSalt, sealed: SealedDek, commitment: [u8; COMMITMENT_LEN]) -> Self {
+        Self {
+            salt,
+            sealed,
+            commitment,
+        }
+    }
+
+    /// The 264 bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        bytes[..SEALED_DEK].copy_from_slice(&self.salt.info());
+        bytes[SEALED_DEK..COMMITMENT].copy_from_slice(self.sealed.as_bytes());
+        bytes[COMMITMENT..].copy_from_slice(&self.commitment);
+        bytes
+    }
+
+    /// The sealed DEK, which says what key and which version of it the payload is sealed under.
+    #[must_use]
+    pub fn sealed_dek(&self) -> &SealedDek {
+        &self.sealed
+    }
+
+    pub(super) fn salt(&self) -> &PayloadSalt {
+        &self.salt
+    }
+
+    pub(super) fn commitment(&self) -> &[u8; COMMITMENT_LEN] {
+        &self.commitment
+    }
+
+    /// The header of the same payload with its DEK sealed another time.
+    pub(super) fn rewrapped(&self, sealed: SealedDek) -> Self {
+        Self { sealed, ..*self }
+    }
+}
+
+impl fmt::Debug for PayloadHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PayloadHeader({:?})", self.sealed)
+    }
+}
+
+/// The payload salt of B1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PayloadSalt([u8; SALT_LEN]);
+
+impl PayloadSalt {
+    /// "random, fresh for every payload, also when the DEK is used again". Two payloads of one DEK with one salt would
+    /// share their nonces, so a generator that gives the same 16 bytes twice is refused; chance does that once in 2¹²⁸
+    /// salts.
+    pub(super) fn fresh<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, Error> {
+        let mut salt = [0; SALT_LEN];
+        rng.try_fill_bytes(&mut salt)
+            .map_err(|_| ErrorKind::Randomness(RandomnessFault::Failed))?;
+        if salt[..SALT_LEN / 2] == salt[SALT_LEN / 2..] {
+            return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
+        }
+        Ok(Self(salt))
+    }
+
+    /// `header[0..44]`
+    pub(super) fn info(&self) -> [u8; INFO_LEN] {
+        let mut info = [0; INFO_LEN];
+        info[..SALT].copy_from_slice(&FIXED);
+        info[SALT..].copy_from_slice(&self.0);
+        info
+    }
+}

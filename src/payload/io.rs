@@ -1,0 +1,109 @@
+//! What the readers and the writer share.
+
+use alloc::boxed::Box;
+use core::ops::Range;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use zeroize::Zeroize;
+
+use super::{PayloadHeader, SEALED_SEGMENT_LEN};
+use crate::error::{Error, ErrorKind, PayloadRule};
+
+/// Room for one sealed segment, and for a byte more: whether there is one tells the last segment from the others. Holds
+/// plaintext at times, and is wiped on drop.
+pub(super) struct Buffer(Box<[u8; Self::LEN]>);
+
+impl Buffer {
+    pub(super) const LEN: usize = SEALED_SEGMENT_LEN + 1;
+
+    pub(super) fn new() -> Self {
+        Self(Box::new([0; Self::LEN]))
+    }
+
+    pub(super) fn all(&mut self) -> &mut [u8; Self::LEN] {
+        &mut self.0
+    }
+
+    pub(super) fn segment(&mut self) -> &mut [u8; SEALED_SEGMENT_LEN] {
+        let [segment @ .., _] = &mut *self.0;
+        segment
+    }
+
+    /// The bytes of `range`, or none where there is no such range.
+    pub(super) fn get(&self, range: Range<usize>) -> &[u8] {
+        self.0.get(range).unwrap_or_default()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// Calls again where the call was interrupted.
+pub(super) fn retrying<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Reads until `buffer` is full or the input at its end: gives how many bytes were read.
+pub(super) fn read_full<R: Read + ?Sized>(inner: &mut R, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled: usize = 0;
+    while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match retrying(|| inner.read(room))? {
+            0 => break,
+            // A reader that claims more than there was room for is not believed.
+            count => filled = filled.saturating_add(count.min(room.len())),
+        }
+    }
+    Ok(filled)
+}
+
+/// Reads and parses a header.
+pub(super) fn read_header<R: Read + ?Sized>(inner: &mut R) -> io::Result<PayloadHeader> {
+    let mut bytes = [0; PayloadHeader::LEN];
+    if read_full(inner, &mut bytes)? < bytes.len() {
+        return Err(not_whole());
+    }
+    Ok(PayloadHeader::from_bytes(&bytes)?)
+}
+
+/// The input ended where no payload ends.
+pub(super) fn not_whole() -> io::Error {
+    Error::from(ErrorKind::NotAPayload(PayloadRule::Length)).into()
+}
+
+/// B3.6: a reader that has seen an error returns it ever after.
+#[derive(Default)]
+pub(super) struct Failure(Option<(io::ErrorKind, Option<ErrorKind>)>);
+
+impl Failure {
+    /// The error seen before, if there was one.
+    pub(super) fn check(&self) -> io::Result<()> {
+        match self.0 {
+            None => Ok(()),
+            Some((_, Some(ours))) => Err(Error::from(ours).into()),
+            Some((kind, None)) => Err(kind.into()),
+        }
+    }
+
+    /// Remembers what went wrong. An `io::Error` cannot be copied: it comes through unharmed this once, and its kind
+    /// thereafter.
+    pub(super) fn remember<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+            self.0 = Some((error.kind(), ours.map(Error::kind)));
+        }
+        result
+    }
+}
+
+/// Seeks to a position from the beginning.
+pub(super) fn seek_to<S: Seek + ?Sized>(inner: &mut S, position: u64) -> io::Result<()> {
+    retrying(|| inner.seek(SeekFrom::Start(position))).map(|_| ())
+}

@@ -1,0 +1,108 @@
+//! A whole payload in memory.
+
+#[cfg(feature = "rayon")]
+use rayon::{
+    iter::{IndexedParallelIterator, ParallelIterator},
+    slice::{ParallelSlice, ParallelSliceMut},
+};
+
+use zeroize::Zeroize;
+
+use super::{
+    PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN,
+    keys::{PayloadKey, Place},
+    length::plaintext_len_in_memory,
+};
+use crate::error::{Error, ErrorKind, PayloadRule};
+
+/// How many bytes of plaintext are worth waking other threads for.
+#[cfg(feature = "rayon")]
+const PARALLEL_FROM: usize = 16 * SEGMENT_LEN;
+
+/// A payload whose header is well-formed, and whose length one that payloads have.
+pub(super) struct Payload<'a> {
+    pub(super) header: PayloadHeader,
+    segments: &'a [u8],
+    plaintext_len: usize,
+}
+
+impl<'a> Payload<'a> {
+    pub(super) fn parse(payload: &'a [u8]) -> Result<Self, Error> {
+        let (header, segments) = payload
+            .split_first_chunk()
+            .ok_or(ErrorKind::NotAPayload(PayloadRule::Length))?;
+        Ok(Self {
+            header: PayloadHeader::from_bytes(header)?,
+            segments,
+            plaintext_len: plaintext_len_in_memory(payload)?,
+        })
+    }
+
+    pub(super) fn plaintext_len(&self) -> usize {
+        self.plaintext_len
+    }
+
+    /// Opens all segments into `plaintext`, of which zeros are left where one does not open.
+    pub(super) fn open(&self, key: &PayloadKey, plaintext: &mut [u8]) -> Result<(), Error> {
+        if plaintext.len() != self.plaintext_len {
+            return Err(ErrorKind::BufferLength.into());
+        }
+        let opened = open_segments(key, self.segments, plaintext);
+        if opened.is_err() {
+            plaintext.zeroize();
+        }
+        opened
+    }
+}
+
+/// Seals `plaintext` into `sealed`, which has room for its segments and no more.
+pub(super) fn seal_segments(key: &PayloadKey, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
+    let last = last_index(plaintext.len());
+    let seal =
+        |(index, (plaintext, sealed)): (usize, (&[u8], &mut [u8]))| key.seal(place(index, last)?, plaintext, sealed);
+    if plaintext.is_empty() {
+        return seal((0, (plaintext, sealed)));
+    }
+    #[cfg(feature = "rayon")]
+    if plaintext.len() >= PARALLEL_FROM {
+        let sealed = sealed.par_chunks_mut(SEALED_SEGMENT_LEN);
+        let pairs = plaintext.par_chunks(SEGMENT_LEN).zip(sealed);
+        return pairs.enumerate().try_for_each(seal);
+    }
+    let sealed = sealed.chunks_mut(SEALED_SEGMENT_LEN);
+    let mut pairs = plaintext.chunks(SEGMENT_LEN).zip(sealed).enumerate();
+    pairs.try_for_each(seal)
+}
+
+/// Opens `sealed` into `plaintext`, which has room for the plaintext of its segments and no more.
+fn open_segments(key: &PayloadKey, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
+    let last = last_index(plaintext.len());
+    let open = |(index, (sealed, plaintext)): (usize, (&[u8], &mut [u8]))| {
+        key.open_segment(place(index, last)?, sealed, plaintext)
+    };
+    if plaintext.is_empty() {
+        return open((0, (sealed, plaintext)));
+    }
+    #[cfg(feature = "rayon")]
+    if plaintext.len() >= PARALLEL_FROM {
+        let plaintext = plaintext.par_chunks_mut(SEGMENT_LEN);
+        let pairs = sealed.par_chunks(SEALED_SEGMENT_LEN).zip(plaintext);
+        return pairs.enumerate().try_for_each(open);
+    }
+    let plaintext = plaintext.chunks_mut(SEGMENT_LEN);
+    let mut pairs = sealed.chunks(SEALED_SEGMENT_LEN).zip(plaintext).enumerate();
+    pairs.try_for_each(open)
+}
+
+/// B3.2: every segment but the last is full.
+fn last_index(plaintext_len: usize) -> usize {
+    plaintext_len.div_ceil(SEGMENT_LEN).saturating_sub(1)
+}
+
+/// B3.4 holds by the length, which was checked before.
+fn place(index: usize, last: usize) -> Result<Place, Error> {
+    Ok(Place {
+        index: u32::try_from(index).map_err(|_| ErrorKind::PayloadTooLong)?,
+        last: index == last,
+    })
+}

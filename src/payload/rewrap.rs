@@ -1,0 +1,115 @@
+//! The same payload with its DEK sealed under another CMK, or another version of the same.
+
+#[cfg(feature = "std")]
+use std::io::{self, Read, Seek, Write};
+
+use super::{PayloadHeader, keys::Prk};
+#[cfg(feature = "std")]
+use super::{
+    header::SEALED_DEK,
+    io::{read_header, retrying, seek_to},
+};
+use crate::{
+    context::EncryptionContext,
+    engine::Engine,
+    error::{Error, ErrorKind, PayloadRule},
+    key_id::KeyId,
+    keyring::Keyring,
+};
+
+impl<K: Keyring> Engine<K> {
+    /// Seals the DEK of a payload under the current version of `new_key_id`, in the same context: gives the header that
+    /// takes the place of `header`. The payload's segments stay as they are.
+    ///
+    /// After a rotation `new_key_id` is `key_id`, the key that the caller expects the payload to be sealed under.
+    /// Sealing is deterministic: where that version is the current one already, the header is the same.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decrypt_dek`](Self::decrypt_dek) with `key_id`; as for [`encrypt_dek`](Self::encrypt_dek) with
+    /// `new_key_id`; [`ErrorKind::AuthenticationFailed`] where the header's commitment is not that of the DEK. No
+    /// others.
+    ///
+    /// # Security
+    ///
+    /// The DEK is the same as before. Whoever once had it can still read the payload, and so can the old CMK together
+    /// with a copy of the old header.
+    pub fn rewrap_header(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        new_key_id: &KeyId,
+        header: &PayloadHeader,
+    ) -> Result<PayloadHeader, Error> {
+        let dek = self.decrypt_dek(key_id, context, header.sealed_dek())?;
+        // A blob of another DEK was put here: what is behind it would open no more than before.
+        Prk::extract(&dek).open(header)?;
+        Ok(header.rewrapped(self.encrypt_dek(new_key_id, context, &dek)?))
+    }
+
+    /// [`rewrap_header`](Self::rewrap_header) of a payload in memory, in constant time in the size of the data: only
+    /// the header is read and changed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotAPayload`] where there is no whole header; what [`PayloadHeader::from_bytes`] says of it; as for
+    /// [`rewrap_header`](Self::rewrap_header). No others, and nothing was changed then.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::none();
+    /// let mut payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
+    /// engine.keyring().update(|keys| keys.rotate(&key_id))?;
+    ///
+    /// engine.rewrap(&key_id, &context, &key_id, &mut payload)?;
+    /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn rewrap(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        new_key_id: &KeyId,
+        payload: &mut [u8],
+    ) -> Result<(), Error> {
+        let header = payload.first_chunk_mut();
+        let header = header.ok_or(ErrorKind::NotAPayload(PayloadRule::Length))?;
+        let parsed = PayloadHeader::from_bytes(header)?;
+        *header = self.rewrap_header(key_id, context, new_key_id, &parsed)?.to_bytes();
+        Ok(())
+    }
+
+    /// [`rewrap_header`](Self::rewrap_header) of a payload in a file, or whatever else can be read, written and sought:
+    /// reads its first 264 bytes and writes 188 of them, wherever it stands before. It is flushed, and stands behind
+    /// the sealed DEK then.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file, as they are; and with the kind [`InvalidData`](io::ErrorKind::InvalidData) an [`Error`] as
+    /// for [`rewrap`](Self::rewrap), when nothing was changed. No others.
+    ///
+    /// # Security
+    ///
+    /// Where the writing breaks off, the sealed DEK is half the old one and half the new, and the payload opens no
+    /// more: keep the old header until the file is known to be on disk, if it has no other copy.
+    #[cfg(feature = "std")]
+    pub fn rewrap_file<F: Read + Write + Seek>(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        new_key_id: &KeyId,
+        file: &mut F,
+    ) -> io::Result<()> {
+        seek_to(file, 0)?;
+        let header = read_header(file)?;
+        let header = self.rewrap_header(key_id, context, new_key_id, &header)?;
+        seek_to(file, SEALED_DEK as u64)?;
+        file.write_all(header.sealed_dek().as_bytes())?;
+        retrying(|| file.flush())
+    }
+}

@@ -1,0 +1,214 @@
+//! Any part of a payload, over any `io::Read + io::Seek`.
+
+use core::fmt;
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
+
+use super::{
+    DataKey, SEGMENT_LEN, TAG_LEN,
+    io::{Buffer, Failure, not_whole, read_full, read_header, retrying, seek_to},
+    keys::{PayloadKey, Place},
+    length::Cut,
+};
+use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::Keyring};
+
+/// Decrypts any part of a payload that it can seek in.
+///
+/// Reads and decrypts the segments that it needs, and keeps the one it used last, in 64 KiB of memory. The payload is
+/// the whole of the inner reader, from its position 0 to its end.
+///
+/// [`Engine::decrypt_seek_reader`] and [`DataKey::decrypt_seek_reader`] make one.
+///
+/// # Errors
+///
+/// As for a [`PayloadReader`](super::PayloadReader); and a seek to before the beginning or behind 2⁶⁴ is answered with
+/// [`InvalidInput`](io::ErrorKind::InvalidInput), after which all is as before.
+///
+/// # Security
+///
+/// What it gives is authentic, and stands where it says. The last segment is verified, as last, before a length is
+/// reported, a seek from the end is served or an end of file is returned; whoever reads some part from the front only
+/// does not learn whether the payload is whole, unless by [`plaintext_len`](Self::plaintext_len). Of a payload that
+/// changes while it is read, each segment is authentic by itself.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Seek, SeekFrom};
+///
+/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+/// # let context = EncryptionContext::none();
+/// # let file = std::io::Cursor::new(engine.encrypt(&key_id, &context, b"attack at dawn")?);
+/// let mut reader = engine.decrypt_seek_reader(&key_id, &context, file)?;
+/// reader.seek(SeekFrom::End(-4))?;
+/// let mut tail = String::new();
+/// reader.read_to_string(&mut tail)?;
+/// assert_eq!(tail, "dawn");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct PayloadSeekReader<R> {
+    inner: R,
+    key: PayloadKey,
+    /// What the length of the inner reader claims.
+    cut: Cut,
+    /// Whether the last segment was verified, as last. Then the claim holds.
+    whole: bool,
+    position: u64,
+    buffer: Buffer,
+    /// Which segment's plaintext is in the buffer. It was verified.
+    loaded: Option<u32>,
+    failure: Failure,
+}
+
+impl<R: Read + Seek> PayloadSeekReader<R> {
+    /// `inner` stands anywhere.
+    fn new(key: PayloadKey, mut inner: R) -> io::Result<Self> {
+        let length = retrying(|| inner.seek(SeekFrom::End(0)))?;
+        Ok(Self {
+            inner,
+            key,
+            cut: Cut::of(length).ok_or_else(not_whole)?,
+            whole: false,
+            position: 0,
+            buffer: Buffer::new(),
+            loaded: None,
+            failure: Failure::default(),
+        })
+    }
+
+    /// The length of the plaintext in bytes. Verifies the last segment first, where that was not done before.
+    ///
+    /// # Errors
+    ///
+    /// As the type says.
+    pub fn plaintext_len(&mut self) -> io::Result<u64> {
+        self.failure.check()?;
+        // B3.8: the last segment is verified, as last, before a length is reported, a seek from the end is served, or
+        // an end of file is returned.
+        if !self.whole {
+            self.load(self.cut.last())?;
+        }
+        Ok(self.cut.plaintext_len())
+    }
+
+    /// Reads and opens segment `index`, where it is not in the buffer already.
+    fn load(&mut self, index: u32) -> io::Result<()> {
+        if self.loaded != Some(index) {
+            let loaded = self.load_anew(index);
+            self.failure.remember(loaded)?;
+        }
+        Ok(())
+    }
+
+    fn load_anew(&mut self, index: u32) -> io::Result<()> {
+        self.loaded = None;
+        let place = Place {
+            index,
+            last: index == self.cut.last(),
+        };
+        seek_to(&mut self.inner, Cut::offset(index))?;
+        let length = self.cut.segment_len(index).saturating_add(TAG_LEN);
+        let segment = self.buffer.segment().get_mut(..length).unwrap_or_default();
+        if read_full(&mut self.inner, segment)? < length {
+            return Err(not_whole());
+        }
+        self.key.open_in_place(place, segment)?;
+        self.loaded = Some(index);
+        self.whole |= place.last;
+        Ok(())
+    }
+}
+
+impl<R: Read + Seek> Read for PayloadSeekReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.failure.check()?;
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: Read + Seek> BufRead for PayloadSeekReader<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.failure.check()?;
+        if self.position >= self.cut.plaintext_len() {
+            self.plaintext_len()?;
+            return Ok(&[]);
+        }
+        const SEGMENT: u64 = SEGMENT_LEN as u64;
+        // Both fit: the position is before the end of 2³² − 1 segments.
+        let index = u32::try_from(self.position / SEGMENT).unwrap_or(u32::MAX);
+        let within = usize::try_from(self.position % SEGMENT).unwrap_or(usize::MAX);
+        self.load(index)?;
+        Ok(self.buffer.get(within..self.cut.segment_len(index)))
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position = self.position.saturating_add(count as u64);
+    }
+}
+
+impl<R: Read + Seek> Seek for PayloadSeekReader<R> {
+    /// A position behind the end can be sought, and there is nothing to read there.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.failure.check()?;
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+            SeekFrom::End(offset) => self.plaintext_len()?.checked_add_signed(offset),
+        };
+        let outside = || {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a seek to before the beginning or behind 2^64",
+            )
+        };
+        self.position = position.ok_or_else(outside)?;
+        Ok(self.position)
+    }
+}
+
+impl<R> fmt::Debug for PayloadSeekReader<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PayloadSeekReader(..)")
+    }
+}
+
+impl DataKey {
+    /// A reader of any part of a payload of this DEK: all of `inner`, of which it reads the header now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decrypt_reader`](Self::decrypt_reader), and [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload)
+    /// where no payload has the length of `inner`.
+    pub fn decrypt_seek_reader<R: Read + Seek>(&self, mut inner: R) -> io::Result<PayloadSeekReader<R>> {
+        seek_to(&mut inner, 0)?;
+        let header = read_header(&mut inner)?;
+        PayloadSeekReader::new(self.open_payload(&header)?, inner)
+    }
+}
+
+impl<K: Keyring> Engine<K> {
+    /// A reader of any part of a payload, which the caller expects to be sealed under `key_id`: all of `inner`, of
+    /// which it reads the header now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decrypt_reader`](Self::decrypt_reader), and [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload)
+    /// where no payload has the length of `inner`.
+    pub fn decrypt_seek_reader<R: Read + Seek>(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        mut inner: R,
+    ) -> io::Result<PayloadSeekReader<R>> {
+        seek_to(&mut inner, 0)?;
+        let header = read_header(&mut inner)?;
+        let data_key = self.open_data_key(key_id, context, header.sealed_dek())?;
+        PayloadSeekReader::new(data_key.open_payload(&header)?, inner)
+    }
+}

@@ -1,0 +1,242 @@
+//! Segments one after the other, without I/O (FORMAT.md B2, and B3 rules 2 to 4).
+
+use core::fmt;
+
+use super::{
+    SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN,
+    keys::{PayloadKey, Place},
+};
+use crate::error::{Error, ErrorKind, PayloadRule};
+
+/// Seals the segments of one payload in their order.
+///
+/// It does no I/O: [the module's documentation](super#without-io) shows a loop around it. A full segment has a type of
+/// its own, so a short one can be the last only; the last consumes the sealer, so nothing follows it.
+///
+/// [`DataKey::sealer`](super::DataKey::sealer) makes one, with the header that goes in front of its segments.
+///
+/// # Security
+///
+/// What was sealed is a whole payload only with its last segment. It cannot be cloned: two sealers of one payload would
+/// use its nonces twice.
+///
+/// ```compile_fail,E0599
+/// # fn f(sealer: dekseal::payload::SegmentSealer) {
+/// let copy = sealer.clone();
+/// # }
+/// ```
+/// ```compile_fail,E0382
+/// # fn f(mut sealer: dekseal::payload::SegmentSealer) {
+/// sealer.seal_last(b"end", &mut [0; 19]).ok();
+/// sealer.seal_last(b"another end", &mut [0; 27]).ok();
+/// # }
+/// ```
+pub struct SegmentSealer {
+    key: PayloadKey,
+    counter: Counter,
+}
+
+impl SegmentSealer {
+    pub(super) fn new(key: PayloadKey) -> Self {
+        Self {
+            key,
+            counter: Counter::default(),
+        }
+    }
+
+    /// Seals the next segment, which is not the last.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments; no other.
+    pub fn seal(&mut self, plaintext: &[u8; SEGMENT_LEN], sealed: &mut [u8; SEALED_SEGMENT_LEN]) -> Result<(), Error> {
+        self.key.seal(self.counter.next_place()?, plaintext, sealed)
+    }
+
+    /// Seals the next segment, which is not the last, where it stands: its first 65536 bytes are the plaintext, and the
+    /// 16 behind them become the tag.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments; no other.
+    pub fn seal_in_place(&mut self, segment: &mut [u8; SEALED_SEGMENT_LEN]) -> Result<(), Error> {
+        self.key.seal_in_place(self.counter.next_place()?, segment)
+    }
+
+    /// Seals the last segment: 1 to 65536 bytes, or none where the whole payload is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BufferLength`] where `plaintext` has another length than that, or `sealed` is not 16 bytes longer;
+    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others.
+    pub fn seal_last(self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
+        self.key.seal(self.last_place(plaintext.len())?, plaintext, sealed)
+    }
+
+    /// Seals the last segment where it stands: all but its last 16 bytes are the plaintext, and those become the tag.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BufferLength`] where `segment` is not 17 to 65552 bytes long, or 16 where the whole payload is
+    /// empty; [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others.
+    pub fn seal_last_in_place(self, segment: &mut [u8]) -> Result<(), Error> {
+        let length = segment.len().checked_sub(TAG_LEN).ok_or(ErrorKind::BufferLength)?;
+        self.key.seal_in_place(self.last_place(length)?, segment)
+    }
+
+    fn last_place(&self, length: usize) -> Result<Place, Error> {
+        if !self.counter.may_end_with(length) {
+            return Err(ErrorKind::BufferLength.into());
+        }
+        self.counter.last_place()
+    }
+}
+
+/// Opens the segments of one payload in their order.
+///
+/// It does no I/O: [the module's documentation](super#without-io) shows a loop around it. Whoever drives it says which
+/// segment is the last: the one that nothing follows. A payload that was cut short then fails to authenticate.
+///
+/// [`DataKey::opener`](super::DataKey::opener) makes one from a header.
+///
+/// # Security
+///
+/// Plaintext that [`open`](Self::open) gave is authentic, and the rest of the payload may yet be missing: it is whole
+/// when [`open_last`](Self::open_last) has succeeded.
+pub struct SegmentOpener {
+    key: PayloadKey,
+    counter: Counter,
+    failed: bool,
+}
+
+impl SegmentOpener {
+    pub(super) fn new(key: PayloadKey) -> Self {
+        Self {
+            key,
+            counter: Counter::default(),
+            failed: false,
+        }
+    }
+
+    /// Opens the next segment, which something follows.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::AuthenticationFailed`] where the segment is not the next one of this payload, and ever after that;
+    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others. `plaintext` is then as it was, or zeros.
+    pub fn open(&mut self, sealed: &[u8; SEALED_SEGMENT_LEN], plaintext: &mut [u8; SEGMENT_LEN]) -> Result<(), Error> {
+        let place = self.next_place()?;
+        let opened = self.key.open_segment(place, sealed, plaintext);
+        self.failed = opened.is_err();
+        opened
+    }
+
+    /// Opens the next segment, which something follows, where it stands: gives its plaintext, the first 65536 bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open). `segment` is then as it was, or zeros.
+    pub fn open_in_place<'a>(&mut self, segment: &'a mut [u8; SEALED_SEGMENT_LEN]) -> Result<&'a mut [u8], Error> {
+        let place = self.next_place()?;
+        let opened = self.key.open_in_place(place, segment);
+        self.failed = opened.is_err();
+        opened
+    }
+
+    /// Opens the last segment, the one that nothing follows.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotAPayload`] where no last segment has the length of `sealed`; [`ErrorKind::BufferLength`] where
+    /// `plaintext` is not 16 bytes shorter; [`ErrorKind::AuthenticationFailed`] where the segment is not the last one
+    /// of this payload, or an earlier one was refused; [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others.
+    /// `plaintext` is then as it was, or zeros.
+    pub fn open_last(self, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
+        self.key.open_segment(self.last_place(sealed)?, sealed, plaintext)
+    }
+
+    /// Opens the last segment, the one that nothing follows, where it stands: gives its plaintext, all but the last 16
+    /// bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotAPayload`] where no last segment has the length of `segment`;
+    /// [`ErrorKind::AuthenticationFailed`] where it is not the last one of this payload, or an earlier one was refused;
+    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others. `segment` is then as it was, or zeros.
+    pub fn open_last_in_place(self, segment: &mut [u8]) -> Result<&mut [u8], Error> {
+        self.key.open_in_place(self.last_place(segment)?, segment)
+    }
+
+    fn next_place(&mut self) -> Result<Place, Error> {
+        self.check()?;
+        self.counter.next_place()
+    }
+
+    fn last_place(&self, sealed: &[u8]) -> Result<Place, Error> {
+        self.check()?;
+        let length = sealed.len().checked_sub(TAG_LEN);
+        if !length.is_some_and(|length| self.counter.may_end_with(length)) {
+            return Err(ErrorKind::NotAPayload(PayloadRule::Length).into());
+        }
+        self.counter.last_place()
+    }
+
+    /// B3.6: a reader that has seen an error returns it ever after. Otherwise a segment could be left out unnoticed.
+    fn check(&self) -> Result<(), Error> {
+        if self.failed {
+            Err(ErrorKind::AuthenticationFailed.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The index of the next segment.
+///
+/// B3.4: at most 2³² − 1 segments, so the highest index is 2³² − 2, and the counter cannot wrap.
+#[derive(Default)]
+struct Counter(u32);
+
+impl Counter {
+    fn next_place(&mut self) -> Result<Place, Error> {
+        let index = self.0;
+        self.0 = index.checked_add(1).ok_or(ErrorKind::PayloadTooLong)?;
+        Ok(Place { index, last: false })
+    }
+
+    fn last_place(&self) -> Result<Place, Error> {
+        match self.0 {
+            u32::MAX => Err(ErrorKind::PayloadTooLong.into()),
+            index => Ok(Place { index, last: true }),
+        }
+    }
+
+    /// B3.2: the last has 1 to 65536 bytes; 0 only where the whole payload is empty.
+    fn may_end_with(&self, length: usize) -> bool {
+        match length {
+            0 => self.0 == 0,
+            length => length <= SEGMENT_LEN,
+        }
+    }
+}
+
+impl fmt::Debug for SegmentSealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SegmentSealer(next {}, ..)", self.counter.0)
+    }
+}
+
+impl fmt::Debug for SegmentOpener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SegmentOpener(next {}, ..)", self.counter.0)
+    }
+}
+
+#[cfg(not(feature = "ring"))]
+mod wiped {
+    impl zeroize::ZeroizeOnDrop for super::SegmentSealer {}
+    impl zeroize::ZeroizeOnDrop for super::SegmentOpener {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! The limit of B3.4, which takes 256 TiB to reach from outside.
+
+use alloc::vec;
+
+use super::*;
+use crate::{
+    dek::Dek,
+    error::Error,
+    payload::{header::PayloadSalt, keys::Prk},
+};
+
+/// A generator of one salt.
+struct Salt;
+
+impl rand_core::TryRng for Salt {
+    type Error = core::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        Ok(0)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        Ok(0)
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::try_from(at).unwrap();
+        }
+        Ok(())
+    }
+}
+
+impl rand_core::TryCryptoRng for Salt {}
+
+fn key() -> PayloadKey {
+    let salt = PayloadSalt::fresh(&mut Salt).unwrap();
+    let sealed = crate::cmk::Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32])
+        .unwrap()
+        .seal(
+            &crate::context::EncryptionContext::none(),
+            &Dek::from_bytes(&[9; Dek::LEN]),
+        );
+    Prk::extract(&Dek::from_bytes(&[9; Dek::LEN]))
+        .seal(salt, sealed)
+        .unwrap()
+        .1
+}
+
+fn sealer_at(index: u32) -> SegmentSealer {
+    SegmentSealer {
+        counter: Counter(index),
+        ..SegmentSealer::new(key())
+    }
+}
+
+fn opener_at(index: u32) -> SegmentOpener {
+    SegmentOpener {
+        counter: Counter(index),
+        ..SegmentOpener::new(key())
+    }
+}
+
+fn too_long<T>(result: Result<T, Error>) {
+    match result {
+        Ok(_) => panic!("segment 2³² − 1 was accepted"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::PayloadTooLong),
+    }
+}
+
+#[test]
+fn the_segment_before_the_limit_is_the_last_that_can_be() {
+    let mut sealed = vec![0; 3 + TAG_LEN];
+    sealer_at(u32::MAX - 1).seal_last(b"end", &mut sealed).unwrap();
+    let mut plaintext = vec![0; 3];
+    opener_at(u32::MAX - 1).open_last(&sealed, &mut plaintext).unwrap();
+    assert_eq!(plaintext, b"end");
+
+    too_long(sealer_at(u32::MAX).seal_last(b"end", &mut sealed));
+    too_long(sealer_at(u32::MAX).seal_last_in_place(&mut sealed));
+    too_long(opener_at(u32::MAX).open_last(&sealed, &mut plaintext));
+    too_long(opener_at(u32::MAX).open_last_in_place(&mut sealed));
+}
+
+#[test]
+fn the_counter_stops_before_it_wraps() {
+    let plaintext = [5; SEGMENT_LEN];
+    let mut sealed = [0; SEALED_SEGMENT_LEN];
+    let mut opened = [0; SEGMENT_LEN];
+    let (mut sealer, mut opener) = (sealer_at(u32::MAX - 1), opener_at(u32::MAX - 1));
+
+    sealer.seal(&plaintext, &mut sealed).unwrap();
+    opener.open(&sealed, &mut opened).unwrap();
+    assert_eq!(opened, plaintext);
+
+    for _ in 0..3 {
+        too_long(sealer.seal(&plaintext, &mut sealed));
+        too_long(sealer.seal_in_place(&mut sealed));
+        too_long(opener.open(&sealed, &mut opened));
+        too_long(opener.open_in_place(&mut sealed).map(|_| ()));
+    }
+}

@@ -1,0 +1,212 @@
+//! A payload onto any `io::Write`.
+
+use core::{fmt, ops::Range};
+use std::io::{self, Read, Write};
+
+use rand_core::TryCryptoRng;
+
+use super::{
+    DataKey, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, SegmentSealer, TAG_LEN,
+    io::{Buffer, retrying},
+};
+use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring};
+
+/// Encrypts what is written to it, onto an inner writer. [`finish`](Self::finish) ends the payload.
+///
+/// Takes 64 KiB of memory, whatever the length. The inner writer is written to in pieces of that size and needs no
+/// buffer.
+///
+/// [`Engine::encrypt_writer`] and [`DataKey::encrypt_writer`] make one.
+///
+/// # Errors
+///
+/// A writer's errors are those of the inner one, as they are, and with the kind
+/// [`InvalidData`](io::ErrorKind::InvalidData) [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). A call
+/// that the inner writer interrupts goes on. After any other error of it, nothing is lost: the next call takes up where
+/// this one stopped.
+///
+/// # Security
+///
+/// A writer that is dropped without `finish` writes no last segment, so what it left behind cannot be read as a whole
+/// payload.
+///
+/// # Examples
+///
+/// ```
+/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+/// # let context = EncryptionContext::none();
+/// # let (mut input, output) = (&b"attack at dawn"[..], Vec::new());
+/// let mut writer = engine.encrypt_writer(&key_id, &context, output)?;
+/// std::io::copy(&mut input, &mut writer)?;
+/// let output = writer.finish()?;
+/// # assert_eq!(*engine.decrypt(&key_id, &context, &output)?, b"attack at dawn");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct PayloadWriter<W> {
+    inner: W,
+    sealer: SegmentSealer,
+    buffer: Buffer,
+    state: State,
+}
+
+/// What is in the buffer.
+enum State {
+    /// So many bytes of plaintext, which are not sealed yet: they may be the last.
+    Filling(usize),
+    /// The header or a sealed segment, of which these bytes are not written yet.
+    Writing(Range<usize>),
+}
+
+impl<W: Write> PayloadWriter<W> {
+    /// Writes nothing yet: the header is the first that is in the buffer.
+    fn new((header, sealer): (PayloadHeader, SegmentSealer), inner: W) -> Self {
+        let mut buffer = Buffer::new();
+        buffer.all()[..PayloadHeader::LEN].copy_from_slice(&header.to_bytes());
+        Self {
+            inner,
+            sealer,
+            buffer,
+            state: State::Writing(0..PayloadHeader::LEN),
+        }
+    }
+
+    /// Writes the last segment, flushes the inner writer and gives it back.
+    ///
+    /// # Errors
+    ///
+    /// As the type says. What was written may then be no whole payload, and cannot be continued.
+    pub fn finish(mut self) -> io::Result<W> {
+        let filled = self.write_out()?;
+        let Self {
+            mut inner,
+            sealer,
+            mut buffer,
+            ..
+        } = self;
+        let segment = buffer.segment().get_mut(..filled.saturating_add(TAG_LEN));
+        let segment = segment.unwrap_or_default();
+        sealer.seal_last_in_place(segment)?;
+        inner.write_all(segment)?;
+        retrying(|| inner.flush())?;
+        Ok(inner)
+    }
+
+    /// Writes what is sealed: gives how many bytes of plaintext are in the buffer.
+    fn write_out(&mut self) -> io::Result<usize> {
+        loop {
+            match &mut self.state {
+                State::Filling(filled) => return Ok(*filled),
+                State::Writing(rest) if Range::is_empty(rest) => self.state = State::Filling(0),
+                State::Writing(rest) => match retrying(|| self.inner.write(self.buffer.get(rest.clone())))? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    count => rest.start = rest.start.saturating_add(count),
+                },
+            }
+        }
+    }
+}
+
+impl<W: Write> Write for PayloadWriter<W> {
+    /// Takes no more than fits into the segment that is being filled. An error means that nothing of `plaintext` was
+    /// taken.
+    fn write(&mut self, plaintext: &[u8]) -> io::Result<usize> {
+        if plaintext.is_empty() {
+            return Ok(0);
+        }
+        // B3.2: a full segment is the last or not, and now it is not.
+        if matches!(self.state, State::Filling(SEGMENT_LEN)) {
+            self.sealer.seal_in_place(self.buffer.segment())?;
+            self.state = State::Writing(0..SEALED_SEGMENT_LEN);
+        }
+        let filled = self.write_out()?;
+
+        // A whole segment that more follows need not be copied first.
+        if let (0, Some((segment, [_, ..]))) = (filled, plaintext.split_first_chunk()) {
+            self.sealer.seal(segment, self.buffer.segment())?;
+            self.state = State::Writing(0..SEALED_SEGMENT_LEN);
+            return Ok(SEGMENT_LEN);
+        }
+        let room = self.buffer.segment().get_mut(filled..SEGMENT_LEN);
+        let count = (&*plaintext).read(room.unwrap_or_default())?;
+        self.state = State::Filling(filled.saturating_add(count));
+        Ok(count)
+    }
+
+    /// Writes what is sealed and flushes the inner writer. The plaintext of the segment that is being filled stays
+    /// here, since only the last segment may be short.
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_out()?;
+        retrying(|| self.inner.flush())
+    }
+}
+
+impl<W> fmt::Debug for PayloadWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PayloadWriter(..)")
+    }
+}
+
+impl DataKey {
+    /// A writer that encrypts onto `inner`. Nothing is written before its first call.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no other.
+    pub fn encrypt_writer<W: Write>(&self, inner: W) -> Result<PayloadWriter<W>, Error> {
+        self.encrypt_writer_with_rng(inner, &mut getrandom::SysRng)
+    }
+
+    /// [`encrypt_writer`](Self::encrypt_writer) with a caller's random generator, of which it draws the 32 bytes of the
+    /// payload salt.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no other.
+    ///
+    /// # Security
+    ///
+    /// As for [`encrypt_with_rng`](Self::encrypt_with_rng).
+    pub fn encrypt_writer_with_rng<W: Write, R: TryCryptoRng + ?Sized>(
+        &self,
+        inner: W,
+        rng: &mut R,
+    ) -> Result<PayloadWriter<W>, Error> {
+        Ok(PayloadWriter::new(self.sealer_with_rng(rng)?, inner))
+    }
+}
+
+impl<K: Keyring> Engine<K> {
+    /// A writer that encrypts onto `inner`, under a DEK of its own as [`encrypt`](Self::encrypt) does. Nothing is
+    /// written before its first call.
+    ///
+    /// # Errors
+    ///
+    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
+    pub fn encrypt_writer<W: Write>(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        inner: W,
+    ) -> Result<PayloadWriter<W>, Error> {
+        self.encrypt_writer_with_rng(key_id, context, inner, &mut getrandom::SysRng)
+    }
+
+    /// [`encrypt_writer`](Self::encrypt_writer) with a caller's random generator, of which it draws first the 64 bytes
+    /// of the DEK, then the 32 of the payload salt.
+    ///
+    /// # Errors
+    ///
+    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
+    pub fn encrypt_writer_with_rng<W: Write, R: TryCryptoRng + ?Sized>(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        inner: W,
+        rng: &mut R,
+    ) -> Result<PayloadWriter<W>, Error> {
+        let data_key = self.create_data_key_with_rng(key_id, context, rng)?;
+        data_key.encrypt_writer_with_rng(inner, rng)
+    }
+}

@@ -1,0 +1,160 @@
+//! Random sequences of key operations against a simple model, with seal and open tried at each step.
+
+use std::collections::BTreeMap;
+
+use dekseal::{EncryptionContext, Engine, ErrorKind, KeyState, Keys, MemoryKeyring, SealedDek};
+use proptest::prelude::*;
+
+use crate::support::{KEY_ID, OTHER_KEY_ID, dek, key_id};
+
+const DAY: u64 = 86_400;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Import,
+    Rotate,
+    Disable,
+    Enable,
+    Schedule(u32),
+    Cancel,
+    Purge,
+    MinVersion(u32),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<(bool, Step)>> {
+    let step = prop_oneof![
+        3 => Just(Step::Import),
+        5 => Just(Step::Rotate),
+        2 => Just(Step::Disable),
+        4 => Just(Step::Enable),
+        1 => (5_u32..12).prop_map(Step::Schedule),
+        2 => Just(Step::Cancel),
+        2 => Just(Step::Purge),
+        2 => (0_u32..6).prop_map(Step::MinVersion),
+        2 => (0_u64..10).prop_map(|days| Step::Wait(days * DAY)),
+    ];
+    prop::collection::vec((any::<bool>(), step), 1..60)
+}
+
+/// A key as a person would note it down.
+#[derive(Clone, Debug)]
+struct Model {
+    state: KeyState,
+    min: u32,
+    /// What was sealed under each version.
+    sealed: Vec<SealedDek>,
+}
+
+/// The model's word on a step: what becomes of the key, or why not.
+fn expect(model: Option<&Model>, step: &Step, now: u64) -> Result<Option<(KeyState, u32, usize)>, ErrorKind> {
+    let Some(Model { state, min, sealed }) = model else {
+        return match step {
+            Step::Import => Ok(Some((KeyState::Enabled, 0, 1))),
+            _ => Err(ErrorKind::UnknownKey),
+        };
+    };
+    let pending = matches!(state, KeyState::PendingDeletion { .. });
+    let next = |state, min, versions| Ok(Some((state, min, versions)));
+    let versions = sealed.len();
+    match step {
+        Step::Import => Err(ErrorKind::KeyExists),
+        Step::Rotate => match state {
+            KeyState::Enabled => next(*state, *min, versions + 1),
+            KeyState::Disabled => Err(ErrorKind::KeyDisabled),
+            _ => Err(ErrorKind::KeyPendingDeletion),
+        },
+        Step::Disable if *state == KeyState::Enabled => next(KeyState::Disabled, *min, versions),
+        Step::Disable => Err(ErrorKind::KeyNotEnabled),
+        Step::Enable if *state == KeyState::Disabled => next(KeyState::Enabled, *min, versions),
+        Step::Enable => Err(ErrorKind::KeyNotDisabled),
+        Step::Schedule(_) if pending => Err(ErrorKind::DeletionScheduled),
+        Step::Schedule(days) if *days < 7 => Err(ErrorKind::DeletionDays),
+        Step::Schedule(days) => next(
+            KeyState::PendingDeletion {
+                at: now + u64::from(*days) * DAY,
+            },
+            *min,
+            versions,
+        ),
+        Step::Cancel if pending => next(KeyState::Disabled, *min, versions),
+        Step::Cancel => Err(ErrorKind::DeletionNotScheduled),
+        Step::Purge => match state {
+            KeyState::PendingDeletion { at } if now >= *at => Ok(None),
+            KeyState::PendingDeletion { .. } => Err(ErrorKind::DeletionNotDue),
+            _ => Err(ErrorKind::DeletionNotScheduled),
+        },
+        Step::MinVersion(version) if *version >= *min && (*version as usize) < versions => {
+            next(*state, *version, versions)
+        }
+        Step::MinVersion(_) => Err(ErrorKind::MinVersion),
+        Step::Wait(_) => next(*state, *min, versions),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn keys_do_as_the_model_does(steps in steps()) {
+        let (none, dek) = (EncryptionContext::none(), dek(&"5a".repeat(64)));
+        let mut keys = Keys::new();
+        let mut models: BTreeMap<&str, Model> = BTreeMap::new();
+        let (mut now, mut material) = (1_800_000_000, 0_u32);
+        for (other, step) in steps {
+            let name = if other { OTHER_KEY_ID } else { KEY_ID };
+            let id = key_id(name);
+            material += 1;
+            let bytes: Vec<u8> = material.to_le_bytes().repeat(8);
+            let done = match &step {
+                Step::Import => keys.import_key(id, &bytes),
+                Step::Rotate => keys.import_version(&id, &bytes).map(drop),
+                Step::Disable => keys.disable(&id),
+                Step::Enable => keys.enable(&id),
+                Step::Schedule(days) => keys.schedule_deletion(&id, *days, now).map(drop),
+                Step::Cancel => keys.cancel_deletion(&id),
+                Step::Purge => keys.purge(&id, now),
+                Step::MinVersion(version) => keys.set_min_version(&id, *version),
+                Step::Wait(seconds) => {
+                    now += seconds;
+                    keys.info(&id).map(drop)
+                }
+            };
+            let expected = expect(models.get(name), &step, now);
+            prop_assert_eq!(done.map_err(|error| error.kind()), expected.map(drop), "{:?}", step);
+            match expected {
+                Ok(Some((state, min, versions))) => {
+                    let model = models.entry(name).or_insert(Model { state, min, sealed: Vec::new() });
+                    (model.state, model.min) = (state, min);
+                    if model.sealed.len() < versions {
+                        let cmk = dekseal::Cmk::new(id, u32::try_from(versions - 1).unwrap(), &bytes).unwrap();
+                        model.sealed.push(cmk.seal(&none, &dek));
+                    }
+                }
+                Ok(None) => drop(models.remove(name)),
+                Err(_) => {}
+            }
+
+            let engine = Engine::new(MemoryKeyring::new(keys.clone()));
+            for name in [KEY_ID, OTHER_KEY_ID] {
+                let id = key_id(name);
+                let sealed = engine.encrypt_dek(&id, &none, &dek).map_err(|error| error.kind());
+                let Some(model) = models.get(name) else {
+                    prop_assert_eq!(sealed, Err(ErrorKind::UnknownKey));
+                    continue;
+                };
+                let refused = match model.state {
+                    KeyState::Enabled => None,
+                    KeyState::Disabled => Some(ErrorKind::KeyDisabled),
+                    _ => Some(ErrorKind::KeyPendingDeletion),
+                };
+                prop_assert_eq!(sealed, refused.map_or(Ok(*model.sealed.last().unwrap()), Err));
+                for (version, blob) in (0..).zip(&model.sealed) {
+                    let opened = engine.decrypt_dek(&id, &none, blob).map(|opened| opened == dek).map_err(|error| error.kind());
+                    let retired = (version < model.min).then_some(ErrorKind::KeyVersionRetired);
+                    prop_assert_eq!(opened, refused.or(retired).map_or(Ok(true), Err), "version {}", version);
+                }
+            }
+        }
+    }
+}

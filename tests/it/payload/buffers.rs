@@ -1,0 +1,261 @@
+//! Lengths, and encryption and decryption into a caller's buffer.
+
+use dekseal::{
+    EncryptionContext, Engine, ErrorKind, PayloadRule, RandomnessFault,
+    payload::{DataKey, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN, encrypted_len, plaintext_len},
+};
+
+use super::file::plaintext;
+use crate::support::{Failing, Fixed, KEY_ID, Repeating, key_id, one_key};
+
+const SEGMENT: u64 = 65536;
+/// The longest plaintext: 2³² − 1 segments.
+const LONGEST: u64 = (u32::MAX as u64) * SEGMENT;
+
+/// 64 + 32 bytes, for a DEK and a payload salt.
+pub(super) fn randomness() -> Vec<u8> {
+    (0..96).collect()
+}
+
+pub(super) fn data_key() -> DataKey {
+    let created = Engine::new(one_key()).create_data_key_with_rng(
+        &key_id(KEY_ID),
+        &EncryptionContext::none(),
+        &mut Fixed(&randomness()[..64]),
+    );
+    created.unwrap()
+}
+
+/// A payload of `plaintext` under that data key.
+pub(super) fn payload(plaintext: &[u8]) -> Vec<u8> {
+    data_key()
+        .encrypt_with_rng(plaintext, &mut Fixed(&randomness()[64..]))
+        .unwrap()
+}
+
+#[test]
+fn lengths_are_those_of_the_format() {
+    // B3.5: 264 + P + 16 · max(1, ⌈P / 65536⌉)
+    for (plaintext, segments) in [
+        (0, 1),
+        (1, 1),
+        (SEGMENT - 1, 1),
+        (SEGMENT, 1),
+        (SEGMENT + 1, 2),
+        (2 * SEGMENT, 2),
+        (2 * SEGMENT + 1, 3),
+        (LONGEST - SEGMENT, u64::from(u32::MAX) - 1),
+        (LONGEST - SEGMENT + 1, u64::from(u32::MAX)),
+        (LONGEST, u64::from(u32::MAX)),
+    ] {
+        let encrypted = 264 + plaintext + 16 * segments;
+        assert_eq!(encrypted_len(plaintext), Some(encrypted));
+        assert_eq!(plaintext_len(encrypted), Some(plaintext));
+    }
+    for too_long in [
+        LONGEST + 1,
+        LONGEST + SEGMENT,
+        u64::MAX - SEGMENT,
+        u64::MAX - 1,
+        u64::MAX,
+    ] {
+        assert_eq!(encrypted_len(too_long), None, "{too_long}");
+    }
+    let longest = encrypted_len(LONGEST).unwrap();
+    for too_long in (1..40).map(|more| longest + more).chain(u64::MAX - 40..=u64::MAX) {
+        assert_eq!(plaintext_len(too_long), None, "{too_long}");
+    }
+}
+
+#[test]
+fn a_length_that_no_plaintext_gives_is_none() {
+    let full = PayloadHeader::LEN + SEALED_SEGMENT_LEN;
+    let around = (0..2000)
+        .chain(full - 300..full + 300)
+        .chain(2 * SEALED_SEGMENT_LEN..2 * SEALED_SEGMENT_LEN + 600);
+    for length in around {
+        let inverse = plaintext_len(length as u64);
+        // The inverse by trying: what is not more than 300 shorter or some tags.
+        let candidates = length.saturating_sub(400)..=length;
+        let found = candidates
+            .map(|plaintext| plaintext as u64)
+            .find(|plaintext| encrypted_len(*plaintext) == Some(length as u64));
+        assert_eq!(inverse, found, "{length}");
+    }
+}
+
+#[test]
+fn a_buffer_has_the_right_length_or_is_refused() {
+    let (engine, key_id, none) = (Engine::new(one_key()), key_id(KEY_ID), EncryptionContext::none());
+    for length in [0, 1, 100, SEGMENT_LEN, SEGMENT_LEN + 1] {
+        let plaintext = plaintext(length);
+        let payload = payload(&plaintext);
+        for wrong in [0, payload.len() - 1, payload.len() + 1, payload.len() + 16] {
+            let mut room = vec![0xa5; wrong];
+            let refused =
+                engine.encrypt_into_with_rng(&key_id, &none, &plaintext, &mut room, &mut Fixed(&randomness()));
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::BufferLength);
+            assert!(room.iter().all(|byte| *byte == 0xa5), "something was written");
+        }
+        for wrong in [length.wrapping_sub(1), length + 1, length + 16] {
+            if wrong > 1 << 20 {
+                continue;
+            }
+            let mut room = vec![0xa5; wrong];
+            let refused = engine.decrypt_into(&key_id, &none, &payload, &mut room);
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::BufferLength);
+            assert!(room.iter().all(|byte| *byte == 0xa5), "something was written");
+        }
+    }
+}
+
+/// Long enough for the parallel path.
+#[test]
+fn what_does_not_decrypt_leaves_no_plaintext() {
+    let data_key = data_key();
+    for segments in [3, 20] {
+        let plaintext = plaintext(segments * SEGMENT_LEN);
+        let payload = payload(&plaintext);
+        for broken in [0, segments / 2, segments - 1] {
+            let mut payload = payload.clone();
+            payload[PayloadHeader::LEN + broken * SEALED_SEGMENT_LEN + 77] ^= 1;
+            let mut room = vec![0xa5; plaintext.len()];
+            let refused = data_key.decrypt_into(&payload, &mut room);
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::AuthenticationFailed);
+            assert!(room.iter().all(|byte| *byte == 0), "segment {broken} of {segments}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_payload_leaves_the_buffer_alone() {
+    let data_key = data_key();
+    let mut payload = payload(b"attack at dawn");
+    let mut room = [0xa5; 14];
+    for (at, kind) in [
+        (0, ErrorKind::NotAPayload(PayloadRule::Magic)),
+        (PayloadHeader::LEN - 1, ErrorKind::AuthenticationFailed),
+    ] {
+        payload[at] ^= 1;
+        assert_eq!(data_key.decrypt_into(&payload, &mut room).unwrap_err().kind(), kind);
+        assert_eq!(room, [0xa5; 14]);
+        payload[at] ^= 1;
+    }
+    data_key.decrypt_into(&payload, &mut room).unwrap();
+    assert_eq!(&room, b"attack at dawn");
+}
+
+/// Segments on both sides of where the parallel path begins.
+#[test]
+fn a_long_payload_is_the_same_by_every_way() {
+    let data_key = data_key();
+    for length in [15, 16, 17, 40].map(|segments| segments * SEGMENT_LEN + 11) {
+        let plaintext = plaintext(length);
+        let payload = payload(&plaintext);
+        let (header, mut sealer) = data_key.sealer_with_rng(&mut Fixed(&randomness()[64..])).unwrap();
+        let mut expected = header.to_bytes().to_vec();
+        let mut segment = [0; SEALED_SEGMENT_LEN];
+        for full in plaintext.chunks_exact(SEGMENT_LEN) {
+            sealer.seal(full.try_into().unwrap(), &mut segment).unwrap();
+            expected.extend_from_slice(&segment);
+        }
+        sealer
+            .seal_last(&plaintext[length - 11..], &mut segment[..11 + TAG_LEN])
+            .unwrap();
+        expected.extend_from_slice(&segment[..11 + TAG_LEN]);
+        assert!(payload == expected, "{length}");
+        assert!(*data_key.decrypt(&payload).unwrap() == plaintext, "{length}");
+    }
+}
+
+#[test]
+fn a_random_source_that_fails_or_is_stuck_gives_no_payload() {
+    let (engine, key_id, none) = (Engine::new(one_key()), key_id(KEY_ID), EncryptionContext::none());
+    let failed = ErrorKind::Randomness(RandomnessFault::Failed);
+    let stuck = ErrorKind::Randomness(RandomnessFault::Stuck);
+    let kind = |result: Result<Vec<u8>, dekseal::Error>| result.unwrap_err().kind();
+
+    assert_eq!(
+        kind(engine.encrypt_with_rng(&key_id, &none, b"x", &mut Failing)),
+        failed
+    );
+    assert_eq!(kind(data_key().encrypt_with_rng(b"x", &mut Failing)), failed);
+    // First the 64 bytes of the DEK, then the 32 of the salt: one less is not enough.
+    assert_eq!(
+        kind(engine.encrypt_with_rng(&key_id, &none, b"x", &mut Fixed(&randomness()[..95]))),
+        failed
+    );
+    assert_eq!(
+        kind(data_key().encrypt_with_rng(b"x", &mut Fixed(&randomness()[..31]))),
+        failed
+    );
+
+    for period in [&[0; 1][..], &[1, 2, 3, 4], &[7; 16]] {
+        assert_eq!(kind(data_key().encrypt_with_rng(b"x", &mut Repeating(period))), stuck);
+    }
+    let mut good_dek_then_stuck = randomness();
+    good_dek_then_stuck[64..].fill(9);
+    assert_eq!(
+        kind(engine.encrypt_with_rng(&key_id, &none, b"x", &mut Fixed(&good_dek_then_stuck))),
+        stuck
+    );
+    // Halves that differ in one bit pass.
+    let mut salt = [9; 32];
+    salt[31] ^= 0x80;
+    assert!(data_key().encrypt_with_rng(b"x", &mut Fixed(&salt)).is_ok());
+}
+
+#[test]
+fn a_header_says_what_a_payload_is_sealed_under() {
+    let payload = payload(b"attack at dawn");
+    let header = PayloadHeader::from_bytes(payload.first_chunk().unwrap()).unwrap();
+    assert_eq!(header.sealed_dek(), data_key().sealed_dek());
+    assert_eq!(header.sealed_dek().key_id(), key_id(KEY_ID));
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn payloads_of_one_dek_differ_in_their_salt() {
+    let data_key = data_key();
+    let payloads: Vec<_> = (0..50).map(|_| data_key.encrypt(b"same").unwrap()).collect();
+    for (at, payload) in payloads.iter().enumerate() {
+        assert_eq!(payload[44..232], payloads[0][44..232], "the sealed DEK is the same");
+        assert_eq!(*data_key.decrypt(payload).unwrap(), b"same");
+        for other in &payloads[..at] {
+            assert_ne!(payload[12..44], other[12..44], "the payload salt");
+            assert_ne!(payload[232..], other[232..], "commitment and segment");
+        }
+    }
+    // Each opens by itself, and not with another DEK.
+    let engine = Engine::new(one_key());
+    let opened = engine.decrypt(&key_id(KEY_ID), &EncryptionContext::none(), &payloads[3]);
+    assert_eq!(*opened.unwrap(), b"same");
+    let other = engine
+        .create_data_key(&key_id(KEY_ID), &EncryptionContext::none())
+        .unwrap();
+    assert_eq!(
+        other.decrypt(&payloads[0]).unwrap_err().kind(),
+        ErrorKind::AuthenticationFailed
+    );
+}
+
+#[test]
+fn many_threads_share_a_data_key() {
+    fn shared<T: Send + Sync>() {}
+    shared::<DataKey>();
+    shared::<PayloadHeader>();
+    shared::<dekseal::payload::SegmentSealer>();
+    shared::<dekseal::payload::SegmentOpener>();
+}
+
+#[test]
+fn secrets_are_wiped_on_drop() {
+    fn wiped<T: zeroize::ZeroizeOnDrop>() {}
+    wiped::<DataKey>();
+    // ring does not wipe its keys.
+    #[cfg(not(feature = "ring"))]
+    {
+        wiped::<dekseal::payload::SegmentSealer>();
+        wiped::<dekseal::payload::SegmentOpener>();
+    }
+}

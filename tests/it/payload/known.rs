@@ -1,0 +1,127 @@
+//! Known answers, by every way to write and to read a payload.
+
+use dekseal::payload::{PayloadHeader, SEALED_SEGMENT_LEN, encrypted_len, plaintext_len};
+use sha2::{Digest, Sha256};
+
+use super::file::{File, plaintext};
+use crate::support::Fixed;
+
+#[test]
+fn every_known_answer_is_encrypted_to_the_byte() {
+    let file = File::read();
+    let (engine, key_id, context) = (file.engine(1), file.key_id(), file.context());
+    assert_eq!(file.valid.len(), 9);
+    for v in &file.valid {
+        let plaintext = plaintext(v.plaintext_length);
+        let randomness = file.randomness(&v.payload_salt);
+        let check = |how: &str, payload: &[u8]| {
+            assert_eq!(payload.len(), v.payload_length, "{}, {how}", v.name);
+            assert_eq!(
+                hex::encode(Sha256::digest(payload)),
+                v.payload_sha256,
+                "{}, {how}",
+                v.name
+            );
+            if let Some(known) = &v.payload {
+                assert_eq!(hex::encode(payload), *known, "{}, {how}", v.name);
+            }
+        };
+
+        let payload = engine.encrypt_with_rng(&key_id, &context, &plaintext, &mut Fixed(&randomness));
+        check("encrypt", &payload.unwrap());
+
+        assert_eq!(encrypted_len(v.plaintext_length as u64), Some(v.payload_length as u64));
+        let mut payload = vec![0; v.payload_length];
+        engine
+            .encrypt_into_with_rng(&key_id, &context, &plaintext, &mut payload, &mut Fixed(&randomness))
+            .unwrap();
+        check("encrypt_into", &payload);
+
+        // A handle has its DEK already, and draws the payload salt alone.
+        let salt = hex::decode(&v.payload_salt).unwrap();
+        let payload = file.data_key().encrypt_with_rng(&plaintext, &mut Fixed(&salt));
+        check("data key", &payload.unwrap());
+
+        let (header, mut sealer) = file.data_key().sealer_with_rng(&mut Fixed(&salt)).unwrap();
+        let mut payload = header.to_bytes().to_vec();
+        let mut rest = plaintext.as_slice();
+        let mut sealed = [0; SEALED_SEGMENT_LEN];
+        while let Some((segment, behind @ [_, ..])) = rest.split_first_chunk() {
+            sealer.seal(segment, &mut sealed).unwrap();
+            payload.extend_from_slice(&sealed);
+            rest = behind;
+        }
+        let sealed = &mut sealed[..rest.len() + 16];
+        sealer.seal_last(rest, sealed).unwrap();
+        payload.extend_from_slice(sealed);
+        check("sealer", &payload);
+
+        #[cfg(feature = "std")]
+        for cut in [1, 7, 8192, 65536, 65537, 1 << 20] {
+            use std::io::Write;
+            let mut writer = engine
+                .encrypt_writer_with_rng(&key_id, &context, Vec::new(), &mut Fixed(&randomness))
+                .unwrap();
+            for piece in plaintext.chunks(cut) {
+                writer.write_all(piece).unwrap();
+            }
+            check(&format!("writes of {cut}"), &writer.finish().unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_known_answer_is_decrypted() {
+    let file = File::read();
+    let (engine, key_id, context) = (file.engine(2), file.key_id(), file.context());
+    for v in &file.valid {
+        let plaintext = plaintext(v.plaintext_length);
+        let randomness = file.randomness(&v.payload_salt);
+        // It is the known one: the test above shows that.
+        let payload = file
+            .engine(1)
+            .encrypt_with_rng(&key_id, &context, &plaintext, &mut Fixed(&randomness))
+            .unwrap();
+
+        assert_eq!(
+            *engine.decrypt(&key_id, &context, &payload).unwrap(),
+            plaintext,
+            "{}",
+            v.name
+        );
+        assert_eq!(plaintext_len(payload.len() as u64), Some(v.plaintext_length as u64));
+        let mut opened = vec![0xa5; v.plaintext_length];
+        engine.decrypt_into(&key_id, &context, &payload, &mut opened).unwrap();
+        assert_eq!(opened, plaintext, "{}", v.name);
+
+        let header = PayloadHeader::from_bytes(payload.first_chunk().unwrap()).unwrap();
+        assert_eq!(header.to_bytes(), payload[..PayloadHeader::LEN], "{}", v.name);
+        assert_eq!(
+            (header.sealed_dek().key_id(), header.sealed_dek().key_version()),
+            (key_id, 0)
+        );
+        let data_key = engine.open_data_key(&key_id, &context, header.sealed_dek()).unwrap();
+        assert_eq!(*data_key.decrypt(&payload).unwrap(), plaintext, "{}", v.name);
+
+        #[cfg(feature = "std")]
+        for cut in [1, 7, 1 << 20] {
+            use super::inner::Slow;
+            use std::io::{Cursor, Read};
+
+            let mut opened = Vec::new();
+            let mut reader = engine
+                .decrypt_reader(&key_id, &context, Slow::new(Cursor::new(&payload), cut))
+                .unwrap();
+            reader.read_to_end(&mut opened).unwrap();
+            assert_eq!(opened, plaintext, "{}, reads of {cut}", v.name);
+
+            let mut opened = Vec::new();
+            let mut reader = engine
+                .decrypt_seek_reader(&key_id, &context, Slow::new(Cursor::new(&payload), cut))
+                .unwrap();
+            reader.read_to_end(&mut opened).unwrap();
+            assert_eq!(opened, plaintext, "{}, sought by {cut}", v.name);
+            assert_eq!(reader.plaintext_len().unwrap(), plaintext.len() as u64, "{}", v.name);
+        }
+    }
+}

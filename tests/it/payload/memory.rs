@@ -1,0 +1,93 @@
+//! A stream of any length goes through in constant memory.
+
+use std::{
+    io::{self, Read, Write},
+    process::Command,
+};
+
+use super::buffers::data_key;
+
+/// Set in the child process: how many bytes go through. `DEKSEAL_STREAM=5368709120` in the environment of the test, and
+/// it is 5 GiB.
+const BYTES: &str = "DEKSEAL_STREAM";
+const CHILD: &str = "DEKSEAL_STREAM_CHILD";
+
+/// Measured in a process of its own, since the other tests of this one take memory too.
+#[test]
+fn a_stream_takes_less_than_2_mib() {
+    let bytes: u64 = std::env::var(BYTES)
+        .ok()
+        .map_or_else(default_bytes, |text| text.parse().unwrap());
+    if std::env::var_os(CHILD).is_some() {
+        return measure(bytes);
+    }
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "payload::memory::a_stream_takes_less_than_2_mib",
+            "--nocapture",
+        ])
+        .env(CHILD, "1")
+        .env(BYTES, bytes.to_string())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stdout);
+    print!("{text}");
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+    assert!(
+        text.contains("1 passed") && text.contains("KiB for"),
+        "the child measured nothing:\n{text}"
+    );
+}
+
+/// Without optimization it goes through slowly.
+fn default_bytes() -> u64 {
+    if cfg!(debug_assertions) { 16 << 20 } else { 256 << 20 }
+}
+
+/// The writer's output goes right into the reader, through a pipe: the payload is nowhere as a whole.
+fn measure(bytes: u64) {
+    let data_key = data_key();
+    let before = peak();
+    go_through(&data_key, bytes);
+    let grown = peak() - before;
+    println!("{grown} KiB for {bytes} bytes, both ways");
+    assert!(grown < 2048, "{grown} KiB more for {bytes} bytes");
+}
+
+fn go_through(data_key: &dekseal::payload::DataKey, bytes: u64) {
+    let (reader, writer) = io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = data_key.encrypt_writer(writer).unwrap();
+            io::copy(&mut io::repeat(0x5a).take(bytes), &mut writer).unwrap();
+            writer.finish().unwrap();
+        });
+        let mut reader = data_key.decrypt_reader(reader).unwrap();
+        let mut sink = Sink(0);
+        io::copy(&mut reader, &mut sink).unwrap();
+        assert_eq!(sink.0, bytes);
+    });
+}
+
+/// Counts, and sees that each byte is the right one.
+struct Sink(u64);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(bytes.iter().all(|byte| *byte == 0x5a));
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The most memory that this process has had at any time, in KiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
