@@ -212,8 +212,9 @@ impl Cmk {
     }
 
     /// `key = HKDF-Expand(wrap_key, info = "dekseal/v2 key" ‖ salt, L = 32)`
-    fn blob_key(&self, salt: &[u8; SALT_LEN]) -> Option<Secret<KEY_LEN>> {
-        expand(&self.wrap, &[labels::BLOB_KEY, salt]).ok()
+    fn blob_key(&self, salt: &[u8; SALT_LEN], key: &mut Secret<KEY_LEN>) -> Option<()> {
+        let info = [labels::BLOB_KEY, salt];
+        self.wrap.expand_multi_info(&info, &mut **key).ok()
     }
 
     /// Calls `f` with AES-256-GCM under the blob's key, the blob's nonce and its AAD. `None` where a primitive refused: a tag
@@ -224,7 +225,8 @@ impl Cmk {
         context: &EncryptionContext,
         f: impl FnOnce(&Aes256Gcm, &[u8; NONCE_LEN], &[u8]) -> Result<T, aes_gcm::Error>,
     ) -> Option<T> {
-        let key = self.blob_key(salt)?;
+        let mut key = Secret::zeroed();
+        self.blob_key(salt, &mut key)?;
         let gcm = Aes256Gcm::new((&*key).into());
         // nonce = salt[0..12]
         let nonce = salt.first_chunk()?;
