@@ -146,20 +146,15 @@ impl Floor {
 pub(crate) fn keyring_of(count: u32) -> (MemoryKeyring, Vec<KeyId>) {
     // Odd and no multiple of 5, so that it meets every number below a power of ten once.
     const STEP: u32 = 61_803;
-    let ids: Vec<KeyId> = (0..count)
-        .map(|n| {
-            format!(
-                "{:08}-e727-4d9c-b35d-f84bb474a37f",
-                u64::from(n) * u64::from(STEP) % u64::from(count)
-            )
-        })
-        .map(|id| id.parse().expect("a key ID"))
+    let numbers = (0..count).map(|n| u64::from(n) * u64::from(STEP) % u64::from(count));
+    let ids: Vec<KeyId> = numbers
+        .map(|n| format!("{n:08}-e727-4d9c-b35d-{n:012}").parse().expect("a key ID"))
         .collect();
     let cmks = ids.iter().map(|id| Cmk::new(*id, 0, &[7; 32]).expect("32 bytes"));
     (MemoryKeyring::from_cmks(cmks).expect("all differ"), ids)
 }
 
-/// A keyring of which another thread disables and enables one key for as long as this lives.
+/// A keyring of which another thread rotates one key, as fast as it can, for as long as this lives.
 pub(crate) struct Busy {
     pub(crate) keyring: Arc<MemoryKeyring>,
     stop: Arc<AtomicBool>,
@@ -175,8 +170,7 @@ impl Busy {
             .expect("it is none of the others");
         let writer = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                shared.update(|keys| keys.disable(&key_id())).expect("it is enabled");
-                shared.update(|keys| keys.enable(&key_id())).expect("it is disabled");
+                shared.update(|keys| keys.rotate(&key_id())).expect("it is enabled");
             }
         });
         Self {
