@@ -72,6 +72,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         ["create-key", id @ ..] if id.len() < 2 => {
             let id = id.first().map_or_else(random_id, |id| Ok(id.parse()?))?;
             keyring.update(|keys| keys.create_key(id))?;
+            println!("made {id}");
         }
         ["list"] => {}
         ["rotate", id] => drop(keyring.update(|keys| keys.rotate(&id.parse()?))?),

@@ -9,7 +9,7 @@
 //!
 //! HEX is the material of the CMK, 32 to 64 bytes. It stands in the process list for all to see: a tool for trying things, no
 //! place for a real key. A keyring file is one that `examples/keyring.rs` makes; the root key file holds the root's material in
-//! hex. It ends with the input; what it cannot read ends it with exit code 2.
+//! hex; what others change in it counts from the next line on. It ends with the input; what it cannot read ends it with exit code 2.
 
 #[path = "support/root.rs"]
 mod root;
@@ -63,20 +63,25 @@ fn run() -> Result<(), Box<dyn Error>> {
         }
     }
     match (keyring, root) {
-        (None, None) => serve(&Engine::new(MemoryKeyring::from_cmks(cmks)?)),
-        (Some(keyring), Some(root)) if cmks.is_empty() => {
-            serve(&Engine::new(FileKeyring::open(keyring, root::root(root)?)?))
-        }
+        (None, None) => serve(&Engine::new(MemoryKeyring::from_cmks(cmks)?), |_| Ok(false)),
+        (Some(keyring), Some(root)) if cmks.is_empty() => serve(
+            &Engine::new(FileKeyring::open(keyring, root::root(root)?)?),
+            FileKeyring::refresh,
+        ),
         _ => Err(USAGE.into()),
     }
 }
 
-fn serve(engine: &Engine<impl Keyring>) -> Result<(), Box<dyn Error>> {
+fn serve<K: Keyring>(
+    engine: &Engine<K>,
+    refresh: impl Fn(&K) -> Result<bool, dekseal::Error>,
+) -> Result<(), Box<dyn Error>> {
     let mut output = io::stdout().lock();
     for (index, line) in io::stdin().lock().lines().enumerate() {
         let number = index + 1;
         let line = Zeroizing::new(line?);
         let request: Request = serde_json::from_str(&line).map_err(|error| format!("line {number}: {error}"))?;
+        refresh(engine.keyring())?;
         let response = api::handle(engine, &request.method, &request.path, request.body.as_bytes());
         let answer = Response {
             status: response.status(),

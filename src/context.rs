@@ -67,6 +67,18 @@ impl EncryptionContext {
         K: AsRef<str>,
         V: AsRef<str>,
     {
+        let pairs = collect(pairs)?;
+        // Each text is asked for once: what is checked is what is written.
+        Self::of(
+            pairs
+                .iter()
+                .map(|(key, value)| (key.as_ref(), value.as_ref()))
+                .collect(),
+        )
+    }
+
+    /// The encryption context of these texts.
+    pub(crate) fn of(pairs: Vec<(&str, &str)>) -> Result<Self, Error> {
         let pairs = Self::checked(pairs)?;
         if pairs.is_empty() {
             return Ok(Self::none());
@@ -76,7 +88,7 @@ impl EncryptionContext {
         put_length(&mut canonical, pairs.len())?;
         for (key, value) in &pairs {
             // A3: len(key) ‖ key ‖ len(value) ‖ value
-            for text in [key.as_ref(), value.as_ref()] {
+            for text in [key, value] {
                 put_length(&mut canonical, text.len())?;
                 canonical.extend_from_slice(text.as_bytes());
             }
@@ -86,30 +98,24 @@ impl EncryptionContext {
     }
 
     /// The pairs, in canonical order, where they keep the rules of A3.
-    fn checked<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<Vec<(K, V)>, Error>
-    where
-        K: AsRef<str>,
-        V: AsRef<str>,
-    {
+    fn checked<'a>(mut pairs: Vec<(&'a str, &'a str)>) -> Result<Vec<(&'a str, &'a str)>, Error> {
         let mut room = MAX_CHARACTERS;
-        let mut checked = Vec::new();
-        for (key, value) in pairs {
-            if key.as_ref().is_empty() {
+        for (key, value) in &pairs {
+            if key.is_empty() {
                 return Err(ErrorKind::Context(ContextRule::EmptyKey).into());
             }
-            for text in [key.as_ref(), value.as_ref()] {
+            for text in [key, value] {
                 room = room
                     .checked_sub(text.chars().count())
                     .ok_or(ErrorKind::Context(ContextRule::TooManyCharacters))?;
             }
-            checked.push((key, value));
         }
         // A3: ascending order of the unsigned bytes of the UTF-8 key, a prefix first. That is how `str` compares.
-        checked.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
-        if !checked.is_sorted_by(|(a, _), (b, _)| a.as_ref() < b.as_ref()) {
+        pairs.sort_unstable_by_key(|(key, _)| *key);
+        if !pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
             return Err(ErrorKind::Context(ContextRule::DuplicateKey).into());
         }
-        Ok(checked)
+        Ok(pairs)
     }
 
     /// The canonical bytes of FORMAT.md A3, empty where there is no context: 0 to 65,538 bytes.
@@ -118,19 +124,31 @@ impl EncryptionContext {
         &self.canonical
     }
 
-    /// SHA-256 of the canonical bytes. Its first bytes make a fingerprint that can be logged where the context cannot.
+    /// SHA-256 of the canonical bytes. Not a secret's place: who can guess a context can tell by it that the guess is right.
     #[must_use]
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256
     }
 }
 
+/// The pairs, of which each has one character at the least: more than may be need not be taken.
+fn collect<P>(pairs: impl IntoIterator<Item = P>) -> Result<Vec<P>, Error> {
+    let mut collected = Vec::new();
+    for pair in pairs {
+        if collected.len() > MAX_CHARACTERS {
+            return Err(ErrorKind::Context(ContextRule::TooManyCharacters).into());
+        }
+        collected.push(pair);
+    }
+    Ok(collected)
+}
+
 /// How many bytes the canonical form takes. An estimate that is too low costs an allocation, no more.
-fn canonical_length<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> usize {
+fn canonical_length(pairs: &[(&str, &str)]) -> usize {
     pairs.iter().fold(2, |sum: usize, (key, value)| {
         sum.saturating_add(LENGTHS)
-            .saturating_add(key.as_ref().len())
-            .saturating_add(value.as_ref().len())
+            .saturating_add(key.len())
+            .saturating_add(value.len())
     })
 }
 
@@ -151,10 +169,6 @@ impl Eq for EncryptionContext {}
 
 impl fmt::Debug for EncryptionContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EncryptionContext({} bytes, sha256 ", self.canonical.len())?;
-        for byte in self.sha256.iter().take(8) {
-            write!(f, "{byte:02x}")?;
-        }
-        f.write_str("..)")
+        write!(f, "EncryptionContext({} bytes)", self.canonical.len())
     }
 }

@@ -46,8 +46,14 @@ impl Error {
     /// The operating system failed to read or write a file.
     #[cfg(all(feature = "std", feature = "json"))]
     pub(crate) fn io(source: std::io::Error) -> Self {
+        Self::file(FileFault::Io, source)
+    }
+
+    /// The same, where it is to be told apart.
+    #[cfg(all(feature = "std", feature = "json"))]
+    pub(crate) fn file(fault: FileFault, source: std::io::Error) -> Self {
         Self {
-            kind: ErrorKind::File(FileFault::Io),
+            kind: ErrorKind::File(fault),
             source: Some(source.into()),
         }
     }
@@ -111,8 +117,10 @@ pub enum ErrorKind {
     InvalidMaterial,
     /// The keyring holds that version of that key ID already.
     DuplicateKeyVersion,
-    /// The keyring holds a key of that ID already.
+    /// The keyring holds a key of that ID already, or it is that of its root.
     KeyExists,
+    /// The keys are those of another keyring: their material is not sealed under the root of this one.
+    ForeignKeys,
     /// The key has had its 2³² versions.
     TooManyVersions,
     /// The lowest version that opens can be raised, up to the current version, and nothing else.
@@ -192,7 +200,7 @@ pub enum RandomnessFault {
     Stuck,
 }
 
-/// What is wrong with the file of a keyring. In no case was anything changed.
+/// What is wrong with the file of a keyring. In no case but [`NotSynced`](Self::NotSynced) was anything changed.
 #[cfg(all(feature = "std", feature = "json"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -213,8 +221,10 @@ pub enum FileFault {
     WrongRoot,
     /// Its MAC does not fit: it was changed after it was written.
     Changed,
-    /// It is older than what was read from it before.
+    /// It is not the one that was read before, nor one that followed it.
     RolledBack,
+    /// It was changed, and the change is in force; the system could not say whether it would outlive a power failure now.
+    NotSynced,
 }
 
 impl fmt::Display for ErrorKind {
@@ -240,6 +250,7 @@ impl fmt::Display for ErrorKind {
             Self::Randomness(RandomnessFault::Failed) => "the random source failed",
             Self::Randomness(RandomnessFault::Stuck) => "the random source is stuck",
             Self::KeyExists => "the keyring holds a key of this ID already",
+            Self::ForeignKeys => "the keys are those of another keyring",
             Self::TooManyVersions => "the key has had all its versions",
             Self::MinVersion => "the lowest version that opens can only be raised, up to the current one",
             Self::KeyNotDisabled => "the key is not disabled",
@@ -259,7 +270,8 @@ impl fmt::Display for ErrorKind {
                 FileFault::UnknownFormat => "keyring file: a format of another version",
                 FileFault::WrongRoot => "keyring file: of another root CMK",
                 FileFault::Changed => "keyring file: changed after it was written",
-                FileFault::RolledBack => "keyring file: older than what was read before",
+                FileFault::RolledBack => "keyring file: not one that followed what was read before",
+                FileFault::NotSynced => "keyring file: changed, and not yet known to be on disk",
             },
             Self::NotAPayload(PayloadRule::Magic) => "not a sealed payload: it does not begin with \"dekseal\"",
             Self::NotAPayload(PayloadRule::Version) => "not a sealed payload: the version is not 1",

@@ -103,7 +103,7 @@ impl<'a> Fields<'a> {
             };
             texts.push((key, value));
         }
-        EncryptionContext::from_pairs(texts).map_err(|error| response::CONTEXT.response_with(format_args!(": {error}")))
+        EncryptionContext::of(texts).map_err(|error| response::CONTEXT.response_with(format_args!(": {error}")))
     }
 
     pub(super) fn payload(&self, operation: Operation, key_id: &KeyId) -> Result<Payload, Response> {

@@ -8,8 +8,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-/// How deep values may stand in one another, so that reading takes time in proportion to the body.
-const MAX_DEPTH: usize = 32;
+/// How deep values may stand in one another: as deep as serde_json goes by itself, and no stack gives out.
+const MAX_DEPTH: usize = 128;
 
 /// As much of a JSON value as the rules of the API look at.
 pub(super) enum Value<'a> {
@@ -27,7 +27,7 @@ pub(super) type Object<'a> = Vec<(Text<'a>, Value<'a>)>;
 /// A string after unescaping.
 pub(super) enum Text<'a> {
     Borrowed(&'a [u8]),
-    /// It had escapes. It may be the hex of a DEK, so it is wiped.
+    /// It had escapes. It may be the hex of a DEK, so it is wiped here; serde_json's own buffer, which it came through, is not.
     Unescaped(Zeroizing<Vec<u8>>),
 }
 

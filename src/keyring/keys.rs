@@ -74,6 +74,9 @@ impl Keys {
     ///
     /// [`ErrorKind::KeyExists`] where there is one of that ID, and [`ErrorKind::Randomness`]; no others.
     pub fn create_key_with_rng<R: TryCryptoRng + ?Sized>(&mut self, key_id: KeyId, rng: &mut R) -> Result<(), Error> {
+        if self.key(&key_id).is_ok() {
+            return Err(ErrorKind::KeyExists.into());
+        }
         let material = Dek::generate_with_rng(rng)?;
         self.import_key(key_id, material.expose_secret())
     }
@@ -118,6 +121,7 @@ impl Keys {
     /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::Randomness`], and
     /// [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
     pub fn rotate_with_rng<R: TryCryptoRng + ?Sized>(&mut self, key_id: &KeyId, rng: &mut R) -> Result<u32, Error> {
+        self.key(key_id)?.usable()?;
         let material = Dek::generate_with_rng(rng)?;
         self.import_version(key_id, material.expose_secret())
     }
@@ -175,7 +179,7 @@ impl Keys {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`], [`ErrorKind::DeletionDays`], and [`ErrorKind::DeletionScheduled`] where it is scheduled already; no
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::DeletionDays`] also where the date would be after the year 9999, and [`ErrorKind::DeletionScheduled`] where it is scheduled already; no
     /// others.
     pub fn schedule_deletion(&mut self, key_id: &KeyId, days: u32, now: u64) -> Result<u64, Error> {
         let key = self.key_mut(key_id)?;
@@ -185,9 +189,10 @@ impl Keys {
         if !(7..=1096).contains(&days) {
             return Err(ErrorKind::DeletionDays.into());
         }
-        let at = now
-            .saturating_add(SECONDS_PER_DAY.saturating_mul(days.into()))
-            .min(LAST_DATE);
+        let at = now.saturating_add(SECONDS_PER_DAY.saturating_mul(days.into()));
+        if at > LAST_DATE {
+            return Err(ErrorKind::DeletionDays.into());
+        }
         key.state = KeyState::PendingDeletion { at };
         Ok(at)
     }
@@ -285,12 +290,13 @@ impl Keys {
     }
 
     pub(super) fn opening(&self, key_id: &KeyId, key_version: u32) -> Result<&Cmk, Error> {
+        // In the order of the wire API's table: whether there is such a version, then whether the key may be used.
         let key = self.key(key_id)?;
-        key.usable()?;
         let version = key.get(key_version).ok_or(ErrorKind::UnknownKeyVersion)?;
         if key_version < key.min_version {
             return Err(ErrorKind::KeyVersionRetired.into());
         }
+        key.usable()?;
         Ok(&version.cmk)
     }
 

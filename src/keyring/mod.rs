@@ -40,35 +40,49 @@ pub use self::{
 ///
 /// # trait Database: Send + Sync {
 /// #     type Fault: std::error::Error + Send + Sync + 'static;
-/// #     fn current_version(&self, key_id: &str) -> Result<Option<u32>, Self::Fault>;
+/// #     fn key(&self, key_id: &str) -> Result<Option<Row>, Self::Fault>;
 /// #     fn material(&self, key_id: &str, version: u32) -> Result<Option<Vec<u8>>, Self::Fault>;
-/// #     fn is_disabled(&self, key_id: &str) -> Result<bool, Self::Fault>;
 /// # }
+/// struct Row {
+///     enabled: bool,
+///     pending_deletion: bool,
+///     current_version: u32,
+///     min_version: u32,
+/// }
+///
 /// struct DatabaseKeyring<D>(D);
 ///
 /// impl<D: Database> DatabaseKeyring<D> {
-///     fn cmk(&self, key_id: &KeyId, version: u32) -> Result<Cmk, Error> {
-///         if self.0.is_disabled(key_id.as_str()).map_err(Error::keyring)? {
-///             return Err(ErrorKind::KeyDisabled.into());
-///         }
+///     fn row(&self, key_id: &KeyId) -> Result<Row, Error> {
+///         let row = self.0.key(key_id.as_str()).map_err(Error::keyring)?;
+///         Ok(row.ok_or(ErrorKind::UnknownKey)?)
+///     }
+///
+///     fn cmk(&self, key_id: &KeyId, version: u32, row: &Row) -> Result<Cmk, Error> {
 ///         let material = self.0.material(key_id.as_str(), version).map_err(Error::keyring)?;
 ///         let material = zeroize::Zeroizing::new(material.ok_or(ErrorKind::UnknownKeyVersion)?);
+///         if version < row.min_version {
+///             return Err(ErrorKind::KeyVersionRetired.into());
+///         }
+///         if row.pending_deletion {
+///             return Err(ErrorKind::KeyPendingDeletion.into());
+///         }
+///         if !row.enabled {
+///             return Err(ErrorKind::KeyDisabled.into());
+///         }
 ///         Cmk::new(*key_id, version, &material)
 ///     }
 /// }
 ///
 /// impl<D: Database> Keyring for DatabaseKeyring<D> {
 ///     fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
-///         let current = self.0.current_version(key_id.as_str()).map_err(Error::keyring)?;
-///         let cmk = self.cmk(key_id, current.ok_or(ErrorKind::UnknownKey)?)?;
-///         Ok(f(&cmk))
+///         let row = self.row(key_id)?;
+///         Ok(f(&self.cmk(key_id, row.current_version, &row)?))
 ///     }
 ///
 ///     fn with_version<T>(&self, key_id: &KeyId, version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
-///         let current = self.0.current_version(key_id.as_str()).map_err(Error::keyring)?;
-///         current.ok_or(ErrorKind::UnknownKey)?;
-///         let cmk = self.cmk(key_id, version)?;
-///         Ok(f(&cmk))
+///         let row = self.row(key_id)?;
+///         Ok(f(&self.cmk(key_id, version, &row)?))
 ///     }
 /// }
 /// ```
@@ -77,7 +91,7 @@ pub trait Keyring: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As the trait says; never [`UnknownKeyVersion`](crate::ErrorKind::UnknownKeyVersion).
+    /// As the trait says.
     fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error>;
 
     /// Lends version `key_version` of `key_id`, to open what was sealed under it.

@@ -439,6 +439,74 @@ fn a_file_that_goes_back_is_refused_by_who_has_read_the_newer_one() {
 }
 
 #[test]
+fn of_one_generation_there_is_one_state() {
+    let (_directory, path) = directory();
+    let ours = three_keys(&path);
+    let old = fs::read(&path).unwrap();
+    ours.update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
+        .unwrap();
+    // Somebody puts the older file back, and somebody else goes on from there, to the same generation.
+    fs::write(&path, old).unwrap();
+    let theirs = open(&path).unwrap();
+    theirs
+        .update(|keys| keys.import_version(&key_id(KEY_ID), &[7; 32]))
+        .unwrap();
+    assert_eq!(theirs.generation(), ours.generation());
+    let expected = behaviour(&ours);
+    assert_eq!(ours.refresh().unwrap_err().kind(), fault(FileFault::RolledBack));
+    assert_eq!(
+        ours.update(|keys| keys.rotate(&key_id(KEY_ID))).unwrap_err().kind(),
+        fault(FileFault::RolledBack)
+    );
+    assert_eq!(behaviour(&ours), expected);
+}
+
+#[test]
+fn keys_of_another_keyring_are_not_written() {
+    let (_directory, path) = directory();
+    let keyring = three_keys(&path);
+    let (_other_directory, other_path) = self::directory();
+    let other = FileKeyring::create(&other_path, cmk(ROOT_ID, 0, &[0x78; 32])).unwrap();
+    other.update(|keys| keys.import_key(key_id(KEY_ID), &[1; 32])).unwrap();
+    let in_memory = dekseal::MemoryKeyring::from_cmks([cmk(KEY_ID, 0, &[1; 32])]).unwrap();
+    let snapshot = keyring.keys();
+    let before = fs::read(&path).unwrap();
+    for foreign in [other.keys(), in_memory.keys()] {
+        let put = keyring.update(|keys| {
+            *keys = dekseal::Keys::clone(&foreign);
+            Ok(())
+        });
+        assert_eq!(put.unwrap_err().kind(), ErrorKind::ForeignKeys);
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+    // Nor are those from before the root was changed.
+    keyring.change_root(cmk(ROOT_ID, 1, &[9; 32])).unwrap();
+    let put = keyring.update(|keys| {
+        *keys = dekseal::Keys::clone(&snapshot);
+        Ok(())
+    });
+    assert_eq!(put.unwrap_err().kind(), ErrorKind::ForeignKeys);
+    assert_eq!(
+        FileKeyring::open(&path, cmk(ROOT_ID, 1, &[9; 32]))
+            .unwrap()
+            .keys()
+            .list(),
+        keyring.keys().list()
+    );
+}
+
+#[test]
+fn the_root_is_none_of_the_keys() {
+    let (_directory, path) = directory();
+    let keyring = three_keys(&path);
+    let before = fs::read(&path).unwrap();
+    let itself = keyring.change_root(cmk(KEY_ID, 0, &[1; 32]));
+    assert_eq!(itself.unwrap_err().kind(), ErrorKind::KeyExists);
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(open(&path).unwrap().keys().list().len(), 3);
+}
+
+#[test]
 fn a_refused_change_writes_nothing() {
     let (_directory, path) = directory();
     let keyring = three_keys(&path);
@@ -535,7 +603,7 @@ fn a_full_disk_leaves_the_old_file_and_says_why() {
     let (directory, path) = directory();
     let keyring = three_keys(&path);
     let before = fs::read(&path).unwrap();
-    // A process that may write 4 KiB to a file and no more: the system answers as it does when a disk is full.
+    // A process that may write one block to a file and no more: the system answers as it does when a disk is full.
     let output = child("limited", directory.path())
         .env("DEKSEAL_TEST_LIMIT", "1")
         .stdout(Stdio::piped())

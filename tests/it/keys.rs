@@ -129,9 +129,17 @@ fn deletion_is_7_to_1096_days_ahead() {
             false => assert_eq!(kind(scheduled), Some(ErrorKind::DeletionDays), "{days}"),
         }
     }
-    // A clock that is far off makes a date that can still be written.
+    // A clock that is far off, or one of milliseconds, makes no date that has come already.
+    for now in [NOW * 1000, u64::MAX] {
+        assert_eq!(
+            kind(keys().schedule_deletion(&key_id(KEY_ID), 30, now)),
+            Some(ErrorKind::DeletionDays)
+        );
+    }
     assert_eq!(
-        keys().schedule_deletion(&key_id(KEY_ID), 7, u64::MAX).unwrap(),
+        keys()
+            .schedule_deletion(&key_id(KEY_ID), 7, 253_402_300_799 - 7 * DAY)
+            .unwrap(),
         253_402_300_799
     );
 }
@@ -218,6 +226,27 @@ fn rotation_counts_up_from_0_and_old_versions_open_until_they_are_retired() {
     );
 }
 
+/// The order of the rows of the wire API's table: no such version, before disabled and pending deletion.
+#[test]
+fn whether_a_version_exists_comes_before_whether_its_key_may_be_used() {
+    let (id, none, dek) = (key_id(KEY_ID), EncryptionContext::none(), dek(&"5a".repeat(64)));
+    let mut keys = keys();
+    keys.import_version(&id, &[8; 32]).unwrap();
+    keys.set_min_version(&id, 1).unwrap();
+    let sealed = |version| cmk(KEY_ID, version, &[1; 32]).seal(&none, &dek);
+    for state in [ErrorKind::KeyDisabled, ErrorKind::KeyPendingDeletion] {
+        match state {
+            ErrorKind::KeyDisabled => keys.disable(&id).unwrap(),
+            _ => drop(keys.schedule_deletion(&id, 7, NOW).unwrap()),
+        }
+        let engine = Engine::new(MemoryKeyring::new(keys.clone()));
+        let kind = |version| kind(engine.decrypt_dek(&id, &none, &sealed(version)));
+        assert_eq!(kind(9), Some(ErrorKind::UnknownKeyVersion));
+        assert_eq!(kind(0), Some(ErrorKind::KeyVersionRetired));
+        assert_eq!(kind(1), Some(state));
+    }
+}
+
 #[test]
 fn versions_end_where_their_number_does() {
     let keyring = MemoryKeyring::from_cmks([cmk(KEY_ID, u32::MAX, &[1; 32])]).unwrap();
@@ -251,6 +280,11 @@ fn material_that_is_bad_or_cannot_be_made_changes_nothing() {
     ] {
         assert!(matches!(error.kind(), ErrorKind::Randomness(_)));
     }
+    // What is refused anyway asks for no randomness.
+    assert_eq!(
+        kind(keys.create_key_with_rng(key_id(KEY_ID), &mut Failing)),
+        Some(ErrorKind::KeyExists)
+    );
     let list = keys.list();
     assert_eq!((list.len(), list[0].current_version), (1, 0));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dekseal::{EncryptionContext, Engine, ErrorKind, KeyState, Keys, MemoryKeyring, SealedDek};
+use dekseal::{EncryptionContext, Engine, ErrorKind, KeyId, KeyState, Keys, MemoryKeyring, SealedDek};
 use proptest::prelude::*;
 
 use crate::support::{KEY_ID, OTHER_KEY_ID, dek, key_id};
@@ -35,6 +35,21 @@ fn steps() -> impl Strategy<Value = Vec<(bool, Step)>> {
         2 => (0_u64..10).prop_map(|days| Step::Wait(days * DAY)),
     ];
     prop::collection::vec((any::<bool>(), step), 1..60)
+}
+
+/// Makes the change that a step is.
+fn take(step: &Step, keys: &mut Keys, id: KeyId, bytes: &[u8], now: u64) -> Result<(), dekseal::Error> {
+    match step {
+        Step::Import => keys.import_key(id, bytes),
+        Step::Rotate => keys.import_version(&id, bytes).map(drop),
+        Step::Disable => keys.disable(&id),
+        Step::Enable => keys.enable(&id),
+        Step::Schedule(days) => keys.schedule_deletion(&id, *days, now).map(drop),
+        Step::Cancel => keys.cancel_deletion(&id),
+        Step::Purge => keys.purge(&id, now),
+        Step::MinVersion(version) => keys.set_min_version(&id, *version),
+        Step::Wait(_) => keys.info(&id).map(drop),
+    }
 }
 
 /// A key as a person would note it down.
@@ -106,20 +121,10 @@ proptest! {
             let id = key_id(name);
             material += 1;
             let bytes: Vec<u8> = material.to_le_bytes().repeat(8);
-            let done = match &step {
-                Step::Import => keys.import_key(id, &bytes),
-                Step::Rotate => keys.import_version(&id, &bytes).map(drop),
-                Step::Disable => keys.disable(&id),
-                Step::Enable => keys.enable(&id),
-                Step::Schedule(days) => keys.schedule_deletion(&id, *days, now).map(drop),
-                Step::Cancel => keys.cancel_deletion(&id),
-                Step::Purge => keys.purge(&id, now),
-                Step::MinVersion(version) => keys.set_min_version(&id, *version),
-                Step::Wait(seconds) => {
-                    now += seconds;
-                    keys.info(&id).map(drop)
-                }
-            };
+            if let Step::Wait(seconds) = step {
+                now += seconds;
+            }
+            let done = take(&step, &mut keys, id, &bytes, now);
             let expected = expect(models.get(name), &step, now);
             prop_assert_eq!(done.map_err(|error| error.kind()), expected.map(drop), "{:?}", step);
             match expected {
@@ -152,9 +157,41 @@ proptest! {
                 for (version, blob) in (0..).zip(&model.sealed) {
                     let opened = engine.decrypt_dek(&id, &none, blob).map(|opened| opened == dek).map_err(|error| error.kind());
                     let retired = (version < model.min).then_some(ErrorKind::KeyVersionRetired);
-                    prop_assert_eq!(opened, refused.or(retired).map_or(Ok(true), Err), "version {}", version);
+                    prop_assert_eq!(opened, retired.or(refused).map_or(Ok(true), Err), "version {}", version);
                 }
             }
+        }
+    }
+
+    /// What was done to a file is there when it is opened again.
+    #[cfg(all(feature = "json", feature = "std"))]
+    #[test]
+    fn a_file_does_as_memory_does(steps in steps()) {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let path = directory.path().join("keyring.json");
+        let root = || crate::support::cmk("00000000-0000-0000-0000-00000000root", 0, &[1; 32]);
+        let file = dekseal::FileKeyring::create(&path, root()).unwrap();
+        let mut keys = Keys::new();
+        let mut now = 1_800_000_000;
+        for (number, (other, step)) in (0_u32..).zip(steps.into_iter().take(12)) {
+            let id = key_id(if other { OTHER_KEY_ID } else { KEY_ID });
+            let bytes: Vec<u8> = number.to_le_bytes().repeat(8 + usize::from(other) * 4);
+            if let Step::Wait(seconds) = step {
+                now += seconds;
+            }
+            let in_memory = take(&step, &mut keys, id, &bytes, now).map_err(|error| error.kind());
+            let in_file = file.update(|keys| take(&step, keys, id, &bytes, now)).map_err(|error| error.kind());
+            prop_assert_eq!(in_memory, in_file, "{:?}", step);
+        }
+        let (none, dek) = (EncryptionContext::none(), dek(&"5a".repeat(64)));
+        let (memory, opened) = (
+            Engine::new(MemoryKeyring::new(keys)),
+            Engine::new(dekseal::FileKeyring::open(&path, root()).unwrap()),
+        );
+        prop_assert_eq!(memory.keyring().keys().list(), opened.keyring().keys().list());
+        for id in [KEY_ID, OTHER_KEY_ID].map(key_id) {
+            let sealed = memory.encrypt_dek(&id, &none, &dek).map_err(|error| error.kind());
+            prop_assert_eq!(sealed, opened.encrypt_dek(&id, &none, &dek).map_err(|error| error.kind()));
         }
     }
 }

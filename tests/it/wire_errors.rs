@@ -338,6 +338,18 @@ fn bodies_that_are_no_json_object() {
             assert_eq!(code("create-datakey", &body), "KMS.0202");
         }
     }
+    // Where it can still be read, the field decides.
+    for depth in [1, 31, 32, 40, 120] {
+        let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let common = format!(r#""key_id":"{KEY_ID}","datakey_length":512"#);
+        let context = format!(r#"{{{common},"encryption_context":{{"a":{nested}}}}}"#);
+        assert_eq!(code("create-datakey", &context), "KMS.0208", "{depth}");
+        assert_eq!(
+            code("create-datakey", &format!(r#"{{{common},"x":{nested}}}"#)),
+            "KMS.0308",
+            "{depth}"
+        );
+    }
     let nested = format!(r#"{{"a":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(code("create-datakey", &nested), "KMS.0202");
     assert_eq!(

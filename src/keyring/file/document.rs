@@ -113,6 +113,10 @@ fn write_with(
     generation: u64,
     store: impl Fn(&Version, &Stored) -> Result<Stored, Error>,
 ) -> Result<Vec<u8>, Error> {
+    // C2: the root's own ID is no key's.
+    if keys.info(&root.key_id()).is_ok() {
+        return Err(ErrorKind::KeyExists.into());
+    }
     let entries = keys.iter().map(|(key_id, key)| KeyEntry::of(key_id, key, &store));
     let mut entries: Vec<_> = entries.collect::<Result<_, _>>()?;
     entries.sort_unstable_by(|a, b| a.key_id.cmp(&b.key_id));
@@ -134,8 +138,26 @@ fn write_with(
     Ok(text)
 }
 
-/// The keys of a file, and its generation. A version that is among the `known` ones is not opened again.
-pub(super) fn read(text: &[u8], root: &Cmk, known: &Keys) -> Result<(Keys, u64), Error> {
+/// What tells one state of a file from another.
+#[derive(Clone, Copy)]
+pub(super) struct Stamp {
+    pub(super) generation: u64,
+    mac: [u8; 32],
+}
+
+impl Stamp {
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.generation == other.generation && self.mac == other.mac
+    }
+
+    /// Whether the state may have followed the other one. Of the same generation there is only one.
+    pub(super) fn may_follow(&self, other: &Self) -> bool {
+        self.is(other) || self.generation > other.generation
+    }
+}
+
+/// The keys of a file, and its stamp. A version that is among the `known` ones is not opened again.
+pub(super) fn read(text: &[u8], root: &Cmk, known: &Keys) -> Result<(Keys, Stamp), Error> {
     let document = parse(text)?;
     let RootEntry {
         key_id,
@@ -152,9 +174,16 @@ pub(super) fn read(text: &[u8], root: &Cmk, known: &Keys) -> Result<(Keys, u64),
     let mut keys = Keys::new();
     for entry in &document.keys {
         let key_id: KeyId = entry.key_id.parse()?;
+        if key_id == root.key_id() {
+            return Err(FileFault::NotAKeyring.into());
+        }
         keys.insert(key_id, entry.key(&key_id, root, known)?);
     }
-    Ok((keys, document.generation))
+    let stamp = Stamp {
+        generation: document.generation,
+        mac: document.mac.0,
+    };
+    Ok((keys, stamp))
 }
 
 fn parse(text: &[u8]) -> Result<Document, Error> {
@@ -228,8 +257,8 @@ impl KeyEntry {
             KeyState::PendingDeletion { at } => (StateEntry::PendingDeletion, Some(date(at)?)),
         };
         let versions = key.versions().map(|version| {
-            // Each was sealed when it was made or read; a keyring whose versions are not is none of a file.
-            let stored = store(version, version.stored.as_ref().ok_or(ErrorKind::Keyring)?)?;
+            // Each was sealed when it was made or read, unless it is not from here.
+            let stored = store(version, version.stored.as_ref().ok_or(ErrorKind::ForeignKeys)?)?;
             Ok(VersionEntry {
                 version: version.cmk.key_version(),
                 material_length: stored.length,
@@ -339,7 +368,13 @@ fn seconds(date: &str) -> Result<u64, Error> {
     let since = time
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_err(|_| FileFault::NotAKeyring)?;
-    Ok(since.as_secs())
+    let seconds = since.as_secs();
+    // One date is written in one way.
+    if self::date(seconds)? == date {
+        Ok(seconds)
+    } else {
+        Err(FileFault::NotAKeyring.into())
+    }
 }
 
 impl<const N: usize> From<Hex<N>> for String {

@@ -6,11 +6,14 @@ mod storage;
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 pub(super) use self::document::Stored;
-use self::storage::Storage;
+use self::{document::Stamp, storage::Storage};
 use super::{Keyring, Keys, MemoryKeyring};
 use crate::{
     cmk::Cmk,
@@ -52,12 +55,14 @@ pub struct FileKeyring {
     memory: MemoryKeyring,
     storage: Storage,
     held: Mutex<Held>,
+    /// That of the state held, to be read without waiting.
+    generation: AtomicU64,
 }
 
-/// What the keys in memory were read with, and from which generation of the file.
+/// What the keys in memory were read with, and from which state of the file.
 struct Held {
     root: Arc<Cmk>,
-    generation: u64,
+    stamp: Stamp,
 }
 
 impl FileKeyring {
@@ -65,23 +70,17 @@ impl FileKeyring {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with [`FileFault::Exists`] or [`FileFault::Io`]; no others.
+    /// [`ErrorKind::File`] with [`FileFault::Exists`], [`FileFault::Io`] or [`FileFault::NotSynced`]; no others.
     pub fn create(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
         let storage = Storage::new(path.as_ref())?;
         let _lock = storage.lock()?;
         if storage.exists()? {
             return Err(ErrorKind::File(FileFault::Exists).into());
         }
-        let keys = Keys::new();
-        storage.write(&document::write(&keys, &root, 1)?)?;
-        Ok(Self {
-            memory: MemoryKeyring::new(keys),
-            storage,
-            held: Mutex::new(Held {
-                root: Arc::new(root),
-                generation: 1,
-            }),
-        })
+        let text = document::write(&Keys::new(), &root, 1)?;
+        let (keys, stamp) = document::read(&text, &root, &Keys::new())?;
+        storage.write(&text)?;
+        Ok(Self::of(storage, keys, root, stamp))
     }
 
     /// Opens a file.
@@ -91,27 +90,33 @@ impl FileKeyring {
     /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`] and [`FileFault::RolledBack`]; no others.
     pub fn open(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
         let storage = Storage::new(path.as_ref())?;
-        let (keys, generation) = document::read(&storage.read()?, &root, &Keys::new())?;
-        Ok(Self {
+        let (keys, stamp) = document::read(&storage.read()?, &root, &Keys::new())?;
+        Ok(Self::of(storage, keys, root, stamp))
+    }
+
+    fn of(storage: Storage, keys: Keys, root: Cmk, stamp: Stamp) -> Self {
+        Self {
             memory: MemoryKeyring::new(keys),
             storage,
+            generation: AtomicU64::new(stamp.generation),
             held: Mutex::new(Held {
                 root: Arc::new(root),
-                generation,
+                stamp,
             }),
-        })
+        }
     }
 
     /// Changes the keys and writes them to the file: whatever `f` does is there as a whole once this returns, or not at all.
     ///
     /// Starts from what the file holds, and so takes up what others have changed. Writers wait for one another, in this process and
-    /// in others; `f` must not call `update` on the same keyring. The whole file is written each time; many changes are best made in
+    /// in others; `f` must not call `update`, `refresh` or `change_root` on the same keyring. The whole file is written each time; many changes are best made in
     /// one call.
     ///
     /// # Errors
     ///
-    /// What `f` returns, and [`ErrorKind::File`] with any fault but [`FileFault::Exists`]; no others. Then the file is as it was
-    /// before, unless the fault is one of syncing the directory once the new file was in place.
+    /// What `f` returns; [`ErrorKind::ForeignKeys`] where it has put keys of another keyring in place; and [`ErrorKind::File`] with any
+    /// fault but [`FileFault::Exists`]. No others. Then the file is as it was before, unless the fault is
+    /// [`FileFault::NotSynced`].
     pub fn update<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
         let mut held = self.held();
         let _lock = self.storage.lock()?;
@@ -119,11 +124,9 @@ impl FileKeyring {
         let mut keys = Keys::clone(&self.memory.keys());
         keys.seal_under(Some(Arc::clone(&held.root)));
         let value = f(&mut keys)?;
-        keys.seal_under(None);
-        let generation = held.generation.saturating_add(1);
-        self.storage.write(&document::write(&keys, &held.root, generation)?)?;
-        self.memory.replace(keys);
-        held.generation = generation;
+        let text = document::write(&keys, &held.root, held.next_generation()?)?;
+        let root = Arc::clone(&held.root);
+        self.put(&mut held, &text, root)?;
         Ok(value)
     }
 
@@ -143,27 +146,20 @@ impl FileKeyring {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`]; no others. Then nothing has changed.
+    /// [`ErrorKind::KeyExists`] where the root's ID is that of a key, and [`ErrorKind::File`] with any fault but [`FileFault::Exists`];
+    /// no others. Then nothing has changed, unless the fault is [`FileFault::NotSynced`].
     pub fn change_root(&self, root: Cmk) -> Result<(), Error> {
         let mut held = self.held();
         let _lock = self.storage.lock()?;
         self.take_up(&mut held)?;
-        let generation = held.generation.saturating_add(1);
-        let text = document::write_resealed(&self.memory.keys(), &held.root, &root, generation)?;
-        let (keys, _) = document::read(&text, &root, &Keys::new())?;
-        self.storage.write(&text)?;
-        self.memory.replace(keys);
-        *held = Held {
-            root: Arc::new(root),
-            generation,
-        };
-        Ok(())
+        let text = document::write_resealed(&self.memory.keys(), &held.root, &root, held.next_generation()?)?;
+        self.put(&mut held, &text, Arc::new(root))
     }
 
     /// How often the file has been written: 1 when it was made, one more with each change.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.held().generation
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The keys as they are now, in memory.
@@ -172,20 +168,49 @@ impl FileKeyring {
         self.memory.keys()
     }
 
-    /// A writer that panicked has left nothing half done: the generation is set last.
+    /// A writer that panicked has left nothing half done: what is held is set last.
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_up(&self, held: &mut Held) -> Result<bool, Error> {
-        let (keys, generation) = document::read(&self.storage.read()?, &held.root, &self.memory.keys())?;
-        if generation < held.generation {
-            return Err(ErrorKind::File(FileFault::RolledBack).into());
+        let (keys, stamp) = document::read(&self.storage.read()?, &held.root, &self.memory.keys())?;
+        if stamp.is(&held.stamp) {
+            return Ok(false);
         }
-        let changed = generation != held.generation;
+        if !stamp.may_follow(&held.stamp) {
+            return Err(FileFault::RolledBack.into());
+        }
+        self.hold(held, keys, stamp);
+        Ok(true)
+    }
+
+    /// Puts `text`, which was just made, in the place of the file, once it is known to open.
+    fn put(&self, held: &mut Held, text: &[u8], root: Arc<Cmk>) -> Result<(), Error> {
+        let read = document::read(text, &root, &self.memory.keys());
+        let (keys, stamp) = read.map_err(|_| ErrorKind::ForeignKeys)?;
+        let written = self.storage.write(text);
+        let in_place = match &written {
+            Ok(()) => true,
+            Err(error) => error.kind() == ErrorKind::File(FileFault::NotSynced),
+        };
+        if in_place {
+            held.root = root;
+            self.hold(held, keys, stamp);
+        }
+        written
+    }
+
+    fn hold(&self, held: &mut Held, keys: Keys, stamp: Stamp) {
         self.memory.replace(keys);
-        held.generation = generation;
-        Ok(changed)
+        self.generation.store(stamp.generation, Ordering::Release);
+        held.stamp = stamp;
+    }
+}
+
+impl Held {
+    fn next_generation(&self) -> Result<u64, Error> {
+        Ok(self.stamp.generation.checked_add(1).ok_or(FileFault::TooLarge)?)
     }
 }
 

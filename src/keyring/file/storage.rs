@@ -69,8 +69,12 @@ impl Storage {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
         let file = owner_only(&mut options).open(&self.lock).map_err(Error::io)?;
-        file.lock().map_err(Error::io)?;
-        Ok(Lock(file))
+        loop {
+            match file.lock() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                locked => return locked.map(|()| Lock(file)).map_err(Error::io),
+            }
+        }
     }
 
     pub(super) fn read(&self) -> Result<Vec<u8>, Error> {
@@ -84,9 +88,11 @@ impl Storage {
         Ok(bytes)
     }
 
-    /// Puts `bytes` in the place of the file. Whoever calls it holds the lock.
+    /// Puts `bytes` in the place of the file. Whoever calls it holds the lock. The fault `NotSynced` alone means that they are in place.
     pub(super) fn write(&self, bytes: &[u8]) -> Result<(), Error> {
         within_limit(bytes)?;
+        // Before anything is changed: what cannot be opened cannot be synced later.
+        let directory = self.directory().map_err(Error::io)?;
         let written = self
             .write_temporary(bytes)
             .and_then(|()| fs::rename(&self.temporary, &self.path));
@@ -95,7 +101,11 @@ impl Storage {
             let _ = fs::remove_file(&self.temporary);
             return Err(Error::io(error));
         }
-        self.sync_directory().map_err(Error::io)
+        // So that the new name outlives a crash of the machine.
+        match directory.map(|directory| directory.sync_all()) {
+            Some(Err(error)) => Err(Error::file(FileFault::NotSynced, error)),
+            _ => Ok(()),
+        }
     }
 
     fn write_temporary(&self, bytes: &[u8]) -> io::Result<()> {
@@ -107,15 +117,35 @@ impl Storage {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         let mut file = owner_only(&mut options).open(&self.temporary)?;
+        self.same_owner(&file)?;
         file.write_all(bytes)?;
         file.sync_all()
     }
 
-    /// So that the new name outlives a crash of the machine.
-    fn sync_directory(&self) -> io::Result<()> {
-        match self.path.parent() {
-            Some(directory) if cfg!(unix) => File::open(directory)?.sync_all(),
+    /// A file of another owner would lock out who has used it until now.
+    #[cfg(unix)]
+    fn same_owner(&self, file: &File) -> io::Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        match fs::metadata(&self.path) {
+            Ok(present) if present.uid() != file.metadata()?.uid() => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the keyring file belongs to another user",
+            )),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn same_owner(&self, _: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Where directories can be synced, that of the file.
+    fn directory(&self) -> io::Result<Option<File>> {
+        match self.path.parent() {
+            Some(directory) if cfg!(unix) => File::open(directory).map(Some),
+            _ => Ok(None),
         }
     }
 }
