@@ -5,7 +5,7 @@ mod common;
 use std::{hint::black_box, thread, time::Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dekseal::{EncryptionContext, Keyring, SealedDek, api};
+use dekseal::{Cmk, EncryptionContext, FileKeyring, Keyring, SealedDek, api};
 
 use crate::common::{
     Busy, Floor, cmk, context, dek, engine, key_id, keyring_of, long_context, long_pairs, os_randomness, pairs, wire,
@@ -115,6 +115,23 @@ fn keyring(c: &mut Criterion) {
     group.finish();
 }
 
+fn keyring_file(c: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("there is room");
+    let path = directory.path().join("keyring.json");
+    let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    let id = |n: u32| format!("{n:08}-e727-4d9c-b35d-f84bb474a37f").parse();
+    let keyring = FileKeyring::create(&path, root().expect("32 bytes")).expect("it is new");
+    keyring
+        .update(|keys| (0..10_000).try_for_each(|n| keys.create_key(id(n)?)))
+        .expect("all differ");
+    let mut group = c.benchmark_group("keyring file");
+    group.sample_size(10);
+    group.bench_function("open 10000 keys", |b| {
+        b.iter(|| FileKeyring::open(&path, root().expect("32 bytes")))
+    });
+    group.finish();
+}
+
 fn threads(c: &mut Criterion) {
     let (engine, key_id, context, dek) = (engine(), key_id(), context(), dek());
     let mut group = c.benchmark_group("threads");
@@ -147,5 +164,14 @@ fn threads(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, seal_and_open, create_dek, contexts, wire_api, keyring, threads);
+criterion_group!(
+    benches,
+    seal_and_open,
+    create_dek,
+    contexts,
+    wire_api,
+    keyring,
+    keyring_file,
+    threads
+);
 criterion_main!(benches);
