@@ -23,7 +23,7 @@ type HmacSha256 = Hmac<Sha256>;
 type HkdfSha256 = Hkdf<Sha256>;
 /// AES-256-GCM with a 96-bit nonce and a 128-bit tag. GCM decrypts with the forward cipher too, so the key schedule for
 /// decryption is never made.
-type Aes256Gcm = AesGcm<Aes256Enc, U12>;
+pub(crate) type Aes256Gcm = AesGcm<Aes256Enc, U12>;
 
 const KEY_LEN: usize = 32;
 const NONCE_LEN: usize = 12;
@@ -191,13 +191,16 @@ impl Cmk {
     /// C1: what a keyring file under this root shows of it.
     #[cfg(all(feature = "std", feature = "json"))]
     pub(crate) fn keyring_check(&self) -> Result<[u8; KEY_LEN], Error> {
-        Ok(*expand(&self.wrap, &[labels::KEYRING_CHECK])?)
+        let mut check = [0; KEY_LEN];
+        expand(&self.wrap, &[labels::KEYRING_CHECK], &mut check).ok_or(ErrorKind::InvalidMaterial)?;
+        Ok(check)
     }
 
     /// C3: the MAC of a keyring file under this root.
     #[cfg(all(feature = "std", feature = "json"))]
     pub(crate) fn keyring_mac(&self, message: &[u8]) -> Result<[u8; KEY_LEN], Error> {
-        let key = expand(&self.wrap, &[labels::KEYRING_MAC])?;
+        let mut key = Secret::zeroed();
+        expand(&self.wrap, &[labels::KEYRING_MAC], &mut key).ok_or(ErrorKind::InvalidMaterial)?;
         let mut mac = keyed(&key)?;
         mac.update(message);
         Ok(mac.finalize().into_bytes().into())
@@ -212,9 +215,8 @@ impl Cmk {
     }
 
     /// `key = HKDF-Expand(wrap_key, info = "dekseal/v2 key" ‖ salt, L = 32)`
-    fn blob_key(&self, salt: &[u8; SALT_LEN], key: &mut Secret<KEY_LEN>) -> Option<()> {
-        let info = [labels::BLOB_KEY, salt];
-        self.wrap.expand_multi_info(&info, &mut **key).ok()
+    fn blob_key(&self, salt: &[u8; SALT_LEN], key: &mut [u8; KEY_LEN]) -> Option<()> {
+        expand(&self.wrap, &[labels::BLOB_KEY, salt], key)
     }
 
     /// Calls `f` with AES-256-GCM under the blob's key, the blob's nonce and its AAD. `None` where a primitive refused: a tag
@@ -247,14 +249,14 @@ fn extract(material: &[u8]) -> Result<Secret<KEY_LEN>, Error> {
 
 /// `HKDF-Expand(PRK, info, L = 32)`
 fn derive(prk: &[u8; KEY_LEN], info: &[&[u8]]) -> Result<Secret<KEY_LEN>, Error> {
-    expand(&from_prk(prk)?, info)
+    let mut key = Secret::zeroed();
+    expand(&from_prk(prk)?, info, &mut key).ok_or(ErrorKind::InvalidMaterial)?;
+    Ok(key)
 }
 
-fn expand(hkdf: &HkdfSha256, info: &[&[u8]]) -> Result<Secret<KEY_LEN>, Error> {
-    let mut key = Secret::zeroed();
-    hkdf.expand_multi_info(info, &mut *key)
-        .map_err(|_| ErrorKind::InvalidMaterial)?;
-    Ok(key)
+/// In place, so that no key is left behind where it passed through. HKDF gives 32 bytes of any `info`, so this cannot fail.
+fn expand(hkdf: &HkdfSha256, info: &[&[u8]], key: &mut [u8; KEY_LEN]) -> Option<()> {
+    hkdf.expand_multi_info(info, key).ok()
 }
 
 /// HMAC takes a key of any length, so this cannot fail.

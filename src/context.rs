@@ -124,7 +124,11 @@ impl EncryptionContext {
         &self.canonical
     }
 
-    /// SHA-256 of the canonical bytes. Not a secret's place: who can guess a context can tell by it that the guess is right.
+    /// SHA-256 of the canonical bytes.
+    ///
+    /// # Security
+    ///
+    /// It hides nothing that can be guessed: whoever has it can tell whether a guess of the context is right.
     #[must_use]
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256

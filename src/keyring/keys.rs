@@ -327,8 +327,8 @@ impl Keys {
 #[cfg(all(feature = "std", feature = "json"))]
 impl Keys {
     /// From now on, seals the material of new versions under `root`.
-    pub(super) fn seal_under(&mut self, root: Option<Arc<Cmk>>) {
-        self.root = root;
+    pub(super) fn seal_under(&mut self, root: Arc<Cmk>) {
+        self.root = Some(root);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyId, &Key)> {

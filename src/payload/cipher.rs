@@ -18,17 +18,11 @@ type Tag = [u8; TAG_LEN];
 
 #[cfg(not(feature = "ring"))]
 mod rustcrypto {
-    use aes_gcm::{
-        AeadInOut, AesGcm, KeyInit,
-        aead::{consts::U12, inout::InOutBuf},
-        aes::Aes256Enc,
-    };
+    use aes_gcm::{AeadInOut, KeyInit, aead::inout::InOutBuf};
     use zeroize::ZeroizeOnDrop;
 
     use super::{KEY_LEN, Nonce, Tag};
-
-    /// GCM decrypts with the forward cipher too, so the key schedule for decryption is never made.
-    type Aes256Gcm = AesGcm<Aes256Enc, U12>;
+    use crate::cmk::Aes256Gcm;
 
     pub(in crate::payload) struct Cipher(Aes256Gcm);
 
@@ -73,11 +67,8 @@ mod rustcrypto {
         }
     }
 
+    // Its one field is.
     impl ZeroizeOnDrop for Cipher {}
-    const _: () = {
-        const fn wiped_on_drop<T: ZeroizeOnDrop>() {}
-        wiped_on_drop::<Aes256Gcm>();
-    };
 }
 
 #[cfg(feature = "ring")]

@@ -6,6 +6,7 @@ use rand_core::TryCryptoRng;
 
 use crate::{
     blob::SealedDek,
+    dek::draw,
     error::{Error, ErrorKind, PayloadRule, RandomnessFault},
 };
 
@@ -142,8 +143,7 @@ impl PayloadSalt {
     /// salts.
     pub(super) fn fresh<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, Error> {
         let mut salt = [0; SALT_LEN];
-        rng.try_fill_bytes(&mut salt)
-            .map_err(|_| ErrorKind::Randomness(RandomnessFault::Failed))?;
+        draw(rng, &mut salt)?;
         if salt[..SALT_LEN / 2] == salt[SALT_LEN / 2..] {
             return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
         }

@@ -2,8 +2,7 @@
 
 use hkdf::Hkdf;
 use sha2::Sha256;
-use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::{
     TAG_LEN,
@@ -15,6 +14,7 @@ use crate::{
     dek::Dek,
     error::{Error, ErrorKind},
     labels,
+    secret::{Secret, ct_eq},
 };
 
 const PREFIX_LEN: usize = 7;
@@ -46,7 +46,7 @@ impl Prk {
     pub(super) fn open(&self, header: &PayloadHeader) -> Result<PayloadKey, Error> {
         let (key, commitment) = self.derive(header.salt())?;
         // B3.1: the commitment is compared in constant time before any segment is decrypted.
-        if bool::from(commitment.ct_eq(header.commitment())) {
+        if ct_eq(&commitment, header.commitment()) {
             Ok(key)
         } else {
             Err(ErrorKind::AuthenticationFailed.into())
@@ -57,14 +57,14 @@ impl Prk {
     ///
     /// Neither HKDF nor AES takes exception to these lengths, so this cannot fail.
     fn derive(&self, salt: &PayloadSalt) -> Result<(PayloadKey, [u8; COMMITMENT_LEN]), Error> {
-        let mut okm = Zeroizing::new([0; OKM_LEN]);
+        let mut okm = Secret::<OKM_LEN>::zeroed();
         let expanded = self.0.expand(&salt.info(), &mut *okm);
         expanded.map_err(|_| ErrorKind::AuthenticationFailed)?;
         let okm: &[u8; OKM_LEN] = &okm;
 
-        let mut key = Zeroizing::new([0; KEY_LEN]);
+        let mut key = Secret::<KEY_LEN>::zeroed();
         key.copy_from_slice(&okm[..PREFIX]);
-        let mut prefix = Zeroizing::new([0; PREFIX_LEN]);
+        let mut prefix = Secret::<PREFIX_LEN>::zeroed();
         prefix.copy_from_slice(&okm[PREFIX..COMMITMENT]);
         let mut commitment = [0; COMMITMENT_LEN];
         commitment.copy_from_slice(&okm[COMMITMENT..]);
@@ -78,7 +78,7 @@ impl Prk {
 /// twice.
 pub(super) struct PayloadKey {
     cipher: Cipher,
-    prefix: Zeroizing<[u8; PREFIX_LEN]>,
+    prefix: Secret<PREFIX_LEN>,
 }
 
 /// Where a segment stands in its payload.

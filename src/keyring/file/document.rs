@@ -139,21 +139,10 @@ fn write_with(
 }
 
 /// What tells one state of a file from another.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) struct Stamp {
     pub(super) generation: u64,
     mac: [u8; 32],
-}
-
-impl Stamp {
-    pub(super) fn is(&self, other: &Self) -> bool {
-        self.generation == other.generation && self.mac == other.mac
-    }
-
-    /// Whether the state may have followed the other one. Of the same generation there is only one.
-    pub(super) fn may_follow(&self, other: &Self) -> bool {
-        self.is(other) || self.generation > other.generation
-    }
 }
 
 /// The keys of a file, and its stamp. A version that is among the `known` ones is not opened again.

@@ -109,8 +109,8 @@ impl FileKeyring {
     /// Changes the keys and writes them to the file: whatever `f` does is there as a whole once this returns, or not at all.
     ///
     /// Starts from what the file holds, and so takes up what others have changed. Writers wait for one another, in this process and
-    /// in others; `f` must not call `update`, `refresh` or `change_root` on the same keyring. The whole file is written each time; many changes are best made in
-    /// one call.
+    /// in others; `f` must not call `update`, `refresh` or `change_root` on the same keyring. The whole file is written each time;
+    /// many changes are best made in one call.
     ///
     /// # Errors
     ///
@@ -122,10 +122,10 @@ impl FileKeyring {
         let _lock = self.storage.lock()?;
         self.take_up(&mut held)?;
         let mut keys = Keys::clone(&self.memory.keys());
-        keys.seal_under(Some(Arc::clone(&held.root)));
-        let value = f(&mut keys)?;
-        let text = document::write(&keys, &held.root, held.next_generation()?)?;
         let root = Arc::clone(&held.root);
+        keys.seal_under(Arc::clone(&root));
+        let value = f(&mut keys)?;
+        let text = document::write(&keys, &root, held.next_generation()?)?;
         self.put(&mut held, &text, root)?;
         Ok(value)
     }
@@ -175,10 +175,11 @@ impl FileKeyring {
 
     fn take_up(&self, held: &mut Held) -> Result<bool, Error> {
         let (keys, stamp) = document::read(&self.storage.read()?, &held.root, &self.memory.keys())?;
-        if stamp.is(&held.stamp) {
+        if stamp == held.stamp {
             return Ok(false);
         }
-        if !stamp.may_follow(&held.stamp) {
+        // C4.3: of one generation there is one state.
+        if stamp.generation <= held.stamp.generation {
             return Err(FileFault::RolledBack.into());
         }
         self.hold(held, keys, stamp);
