@@ -91,7 +91,7 @@ fn wire_api(c: &mut Criterion) {
             b.iter(|| api::handle(&engine, "POST", black_box(&path), black_box(body.as_bytes())));
         });
         group.bench_function(BenchmarkId::new("floor", operation), |b| {
-            b.iter(|| wire::floor(&engine, operation, black_box(&body)));
+            b.iter(|| wire::floor(&engine, operation, black_box(body.as_bytes())));
         });
     }
     group.finish();

@@ -45,9 +45,9 @@ struct Opened<'a> {
 }
 
 /// The answer to `body`, with no rule checked but those of the types.
-pub(crate) fn floor(engine: &Engine<MemoryKeyring>, operation: &str, body: &str) -> String {
+pub(crate) fn floor(engine: &Engine<MemoryKeyring>, operation: &str, body: &[u8]) -> String {
     use sha2::{Digest, Sha256};
-    let request: Body<'_> = serde_json::from_str(body).expect("it is well-formed");
+    let request: Body<'_> = serde_json::from_slice(body).expect("it is well-formed");
     let key_id = request.key_id.parse().expect("it is well-formed");
     let none = EncryptionContext::none();
     let mut plain = [0; 128];

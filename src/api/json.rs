@@ -48,36 +48,40 @@ impl Text<'_> {
 /// The body, where it is one JSON object of UTF-8 text and no name occurs twice in any of its objects.
 pub(super) fn read(body: &[u8]) -> Option<Object<'_>> {
     let text = core::str::from_utf8(body).ok()?;
-    // Takes the grammar of the whole text to the letter, before any part of it is looked at.
-    let value = serde_json::from_str::<&RawValue>(text).ok()?;
-    match read_value(value.get(), MAX_DEPTH)? {
-        Value::Object(object) => Some(object),
-        _ => None,
-    }
+    read_object(text, MAX_DEPTH - 1)
+}
+
+fn read_object(text: &str, depth: usize) -> Option<Object<'_>> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let object = deserializer.deserialize_map(ObjectVisitor { depth }).ok()?;
+    deserializer.end().ok()?;
+    Some(object)
 }
 
 /// Reads a value whose grammar is known to be right.
 fn read_value(text: &str, depth: usize) -> Option<Value<'_>> {
-    let depth = depth.checked_sub(1)?;
+    let inner = depth.checked_sub(1)?;
     Some(match text.as_bytes().first()? {
-        b'"' => Value::Text(match text.get(1..text.len().saturating_sub(1)) {
-            Some(plain) if !plain.contains('\\') => Text::Borrowed(plain.as_bytes()),
-            _ => serde_json::from_str(text).ok()?,
-        }),
-        b'{' => {
-            let mut deserializer = serde_json::Deserializer::from_str(text);
-            Value::Object(deserializer.deserialize_map(ObjectVisitor { depth }).ok()?)
-        }
+        b'"' => Value::Text(read_text(text)?),
+        b'{' => Value::Object(read_object(text, inner)?),
         b'[' => {
             let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
             for item in items {
-                read_value(item.get(), depth)?;
+                read_value(item.get(), inner)?;
             }
             Value::Other
         }
         b't' | b'f' | b'n' => Value::Other,
         _ => Value::Number(text),
     })
+}
+
+/// Reads a string whose grammar is known to be right.
+fn read_text(text: &str) -> Option<Text<'_>> {
+    match text.get(1..text.len().saturating_sub(1)) {
+        Some(plain) if !plain.contains('\\') => Some(Text::Borrowed(plain.as_bytes())),
+        _ => serde_json::from_str(text).ok(),
+    }
 }
 
 impl<'a> Deserialize<'a> for Text<'a> {
@@ -117,7 +121,9 @@ impl<'a> Visitor<'a> for ObjectVisitor {
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Object<'a>, A::Error> {
         let refused = || A::Error::invalid_value(Unexpected::Map, &self);
         let mut object = Object::new();
-        while let Some((name, value)) = map.next_entry::<Text<'a>, &'a RawValue>()? {
+        // As it stands first, since that takes the grammar of the JSON text to the letter; to ask for bytes does not.
+        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            let name = read_text(name.get()).ok_or_else(refused)?;
             let value = read_value(value.get(), self.depth).ok_or_else(refused)?;
             object.push((name, value));
         }
