@@ -3,6 +3,8 @@
 mod allocations;
 mod blob;
 mod context;
+#[cfg(all(feature = "json", feature = "std"))]
+mod encrypt_file;
 mod engine;
 mod imports;
 #[cfg(all(feature = "json", feature = "std"))]

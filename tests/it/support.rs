@@ -1,6 +1,6 @@
 //! What several modules need: the vectors, and random sources that do as they are told.
 
-use std::{collections::BTreeMap, convert::Infallible};
+use std::{collections::BTreeMap, convert::Infallible, path::PathBuf};
 
 use dekseal::{
     Cmk, Dek, EncryptionContext, KeyId, MemoryKeyring, SealedDek,
@@ -72,6 +72,17 @@ pub(crate) struct SealedVector {
     _salt: String,
     #[serde(rename = "key")]
     _key: String,
+}
+
+/// An example that cargo has built beside this test.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let built = test.parent().unwrap().parent().unwrap().join("examples").join(name);
+    assert!(
+        built.with_extension(std::env::consts::EXE_EXTENSION).exists(),
+        "cargo build --examples comes first"
+    );
+    built
 }
 
 /// A generator that gives these bytes, one after the other, and fails at their end.

@@ -2,24 +2,12 @@
 
 use std::{
     io::Write,
-    path::PathBuf,
     process::{Command, Output, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{KEY_ID, SealedVector, vectors};
-
-/// An example that cargo has built beside this test.
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let built = test.parent().unwrap().parent().unwrap().join("examples").join(name);
-    assert!(
-        built.with_extension(std::env::consts::EXE_EXTENSION).exists(),
-        "cargo build --examples comes first"
-    );
-    built
-}
+use crate::support::{KEY_ID, SealedVector, example, vectors};
 
 fn run(arguments: &[String], input: &str) -> Output {
     let mut child = Command::new(example("kms_stdio"))

@@ -1,0 +1,152 @@
+//! What each operation costs beside its floor, as ratios: `cargo bench --bench ratios`. Exit code 1 where a bound does not hold.
+//!
+//! Paired and interleaved: in each round both sides run for a short while, one right after the other, and the order changes from
+//! round to round. The ratio is the median of the rounds' ratios. What disturbs the machine disturbs both sides of a round alike, or
+//! makes a round that the median leaves out. Where the stack and the heap come to lie is the same for all rounds of a process and
+//! makes a difference of a few per cent, so all of it is done in several processes, and the line is the one in their middle.
+//!
+//! Arguments choose parts: `cargo bench --bench ratios -- primitives payload`.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod measure;
+mod payload;
+mod threads;
+
+use std::{env, hint::black_box, process::ExitCode};
+
+use dekseal::{KeyId, Keyring, MemoryKeyring, SealedDek, api};
+
+use crate::{
+    common::{Busy, Floor, cmk, context, dek, engine, key_id, keyring_of, long_context, os_randomness, wire},
+    measure::{Bound, Lines},
+};
+
+/// A part of the table, and what measures it.
+type Part = (&'static str, fn(&mut Lines));
+
+const PARTS: [Part; 7] = [
+    ("primitives", primitives),
+    ("randomness", randomness),
+    ("api", wire_api),
+    ("keyrings", keyrings),
+    ("contexts", contexts),
+    ("threads", threads::threads),
+    ("payload", payload::payload),
+];
+
+fn main() -> ExitCode {
+    let (options, wanted): (Vec<_>, Vec<_>) = env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let chosen = PARTS
+        .iter()
+        .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name));
+    if options.iter().any(|option| option == threads::WORKER) {
+        threads::worker()
+    } else if options.iter().any(|option| option == measure::ONCE) {
+        chosen.for_each(|(_, part)| part(&mut Lines));
+        ExitCode::SUCCESS
+    } else {
+        measure::in_several_processes(&wanted)
+    }
+}
+
+fn primitives(lines: &mut Lines) {
+    let (cmk, context, dek) = (cmk(), context(), dek());
+    let floor = Floor::new(&context);
+    let sealed = cmk.seal(&context, &dek);
+    lines.compare(
+        Bound::TimesAsLong(1.05),
+        "seal",
+        || cmk.seal(black_box(&context), black_box(&dek)),
+        "HMAC, HKDF-Expand, GCM set-up, GCM of 64 bytes, SHA-256 of 156",
+        || floor.seal(),
+    );
+    lines.compare(
+        Bound::TimesAsLong(1.05),
+        "open",
+        || cmk.open(black_box(&context), black_box(&sealed)),
+        "HKDF-Expand, GCM set-up, GCM of 64 bytes, HMAC",
+        || floor.open(),
+    );
+    lines.compare(
+        Bound::TimesAsLong(1.10),
+        "parse, with checksum",
+        || SealedDek::from_bytes(black_box(sealed.as_bytes())),
+        "SHA-256 of 156 bytes",
+        || floor.sha256_of_156_bytes(),
+    );
+}
+
+fn randomness(lines: &mut Lines) {
+    let (engine, cmk, key_id, context, dek) = (engine(), cmk(), key_id(), context(), dek());
+    lines.compare(
+        Bound::TimesAsLong(1.03),
+        "create_dek",
+        || engine.create_dek(black_box(&key_id), black_box(&context)),
+        "OS randomness of 64 bytes, seal",
+        || (os_randomness(), cmk.seal(black_box(&context), black_box(&dek))),
+    );
+    let mut slots = [const { None }; 64];
+    lines.compare(
+        Bound::TimesAsLong(0.75),
+        "create_deks, 64 of them",
+        || engine.create_deks(black_box(&key_id), black_box(&context), &mut slots),
+        "create_dek, 64 times",
+        || (0..64).for_each(|_| drop(black_box(engine.create_dek(black_box(&key_id), black_box(&context))))),
+    );
+}
+
+fn wire_api(lines: &mut Lines) {
+    let engine = engine();
+    for (operation, body) in [
+        ("create-datakey", wire::create_body()),
+        ("decrypt-datakey", wire::decrypt_body()),
+    ] {
+        let path = wire::path(operation);
+        lines.compare(
+            Bound::TimesAsLong(1.15),
+            operation,
+            || api::handle(&engine, "POST", black_box(&path), black_box(body.as_bytes())),
+            "the engine's call, hex, serde_json",
+            || wire::floor(&engine, operation, black_box(body.as_bytes())),
+        );
+    }
+}
+
+fn keyrings(lines: &mut Lines) {
+    /// Looks the keys up one after another.
+    fn look_up<'a>(keyring: &'a MemoryKeyring, ids: &'a [KeyId]) -> impl FnMut() -> Option<u32> + use<'a> {
+        let mut wanted = ids.iter().cycle();
+        move || keyring.with_current(wanted.next()?, |cmk| cmk.key_version()).ok()
+    }
+    let ((one, id), (many, ids)) = (keyring_of(1), keyring_of(100_000));
+    lines.compare(
+        Bound::NanosecondsMore(150.0),
+        "look up among 100,000 keys",
+        look_up(&many, &ids),
+        "among 1",
+        look_up(&one, &id),
+    );
+
+    let (quiet, ids) = keyring_of(1_000);
+    let busy = Busy::new(keyring_of(1_000).0);
+    lines.compare(
+        Bound::TimesAsLong(1.2),
+        "look up while a writer is busy",
+        look_up(&busy.keyring, &ids),
+        "while none is",
+        look_up(&quiet, &ids),
+    );
+}
+
+fn contexts(lines: &mut Lines) {
+    let (cmk, dek, context) = (cmk(), dek(), long_context());
+    let floor = Floor::new(&context);
+    lines.compare(
+        Bound::TimesAsLong(1.20),
+        "seal with 8192 characters, used again",
+        || cmk.seal(black_box(&context), black_box(&dek)),
+        "the primitives, without SHA-256 of the context",
+        || floor.seal(),
+    );
+}

@@ -1,0 +1,204 @@
+//! Pairs of things timed in turns, and the table of their ratios.
+
+use std::{
+    env,
+    hint::black_box,
+    io::{BufRead, BufReader},
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The argument that makes a process of this program measure once, and print a record for each line.
+pub(crate) const ONCE: &str = "--once";
+
+/// Odd numbers, so that one stands in the middle.
+const PROCESSES: usize = 7;
+const ROUNDS: usize = 151;
+/// How long each side runs in a round.
+const BATCH: Duration = Duration::from_micros(300);
+/// How long all rounds may take. What takes longer than its batch for one call gets fewer of them.
+const ALL_ROUNDS: Duration = Duration::from_millis(300);
+
+/// A line of the table, as one process measured it.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    what: String,
+    against: String,
+    bound: Bound,
+    /// What is held against the bound.
+    value: f64,
+    /// Nanoseconds for one call of each side.
+    sides: (f64, f64),
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Bound {
+    /// `a` takes at most so many times as long as `b`.
+    TimesAsLong(f64),
+    /// `a` is at least so many times as fast as `b`.
+    TimesAsFast(f64),
+    /// `a` takes at most so many nanoseconds more than `b`.
+    NanosecondsMore(f64),
+}
+
+impl Bound {
+    fn value(self, a: f64, b: f64) -> f64 {
+        match self {
+            Self::TimesAsLong(_) => a / b,
+            Self::TimesAsFast(_) => b / a,
+            Self::NanosecondsMore(_) => a - b,
+        }
+    }
+
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::TimesAsLong(bound) | Self::NanosecondsMore(bound) => value <= bound,
+            Self::TimesAsFast(bound) => value >= bound,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::TimesAsLong(bound) => format!("≤ {bound:.2}"),
+            Self::TimesAsFast(bound) => format!("≥ {bound:.2}"),
+            Self::NanosecondsMore(bound) => format!("≤ +{bound:.0} ns"),
+        }
+    }
+
+    fn value_text(self, value: f64) -> String {
+        match self {
+            Self::TimesAsLong(_) | Self::TimesAsFast(_) => format!("{value:.3}"),
+            Self::NanosecondsMore(_) => format!("+{value:.0} ns"),
+        }
+    }
+}
+
+/// Where the lines of this process go: its output, one record each.
+pub(crate) struct Lines;
+
+impl Lines {
+    /// Measures `a` and `b` in turns.
+    pub(crate) fn compare<A, B>(
+        &mut self,
+        bound: Bound,
+        what: &str,
+        mut a: impl FnMut() -> A,
+        against: &str,
+        mut b: impl FnMut() -> B,
+    ) {
+        let (count_a, count_b) = (calibrate(&mut a), calibrate(&mut b));
+        let mut rounds = Vec::new();
+        let start = Instant::now();
+        while rounds.len() < ROUNDS && (rounds.len() < 5 || start.elapsed() < ALL_ROUNDS) {
+            rounds.push(if rounds.len() % 2 == 0 {
+                let first = time(count_a, &mut a);
+                (first, time(count_b, &mut b))
+            } else {
+                let second = time(count_b, &mut b);
+                (time(count_a, &mut a), second)
+            });
+        }
+        self.line(bound, what, against, &rounds);
+    }
+
+    /// A line of nanoseconds that were measured in pairs.
+    pub(crate) fn line(&mut self, bound: Bound, what: &str, against: &str, rounds: &[(f64, f64)]) {
+        let line = Line {
+            what: what.into(),
+            against: against.into(),
+            bound,
+            value: median(rounds.iter().map(|(a, b)| bound.value(*a, *b))),
+            sides: (
+                median(rounds.iter().map(|(a, _)| *a)),
+                median(rounds.iter().map(|(_, b)| *b)),
+            ),
+        };
+        println!("{}", serde_json::to_string(&line).expect("numbers and text"));
+    }
+}
+
+/// Measures in one process after the other, and prints the table.
+pub(crate) fn in_several_processes(parts: &[String]) -> ExitCode {
+    let runs: Vec<Vec<Line>> = (0..PROCESSES).map(|_| one_process(parts)).collect();
+    println!("| what | against | in the middle | lowest | highest | bound | | one call | of the other |");
+    println!("|---|---|---:|---:|---:|---:|---|---:|---:|");
+    let mut holds = true;
+    for at in 0..runs[0].len() {
+        let lines = || runs.iter().map(|lines| &lines[at]);
+        let Line {
+            what, against, bound, ..
+        } = &runs[0][at];
+        let values = sorted(lines().map(|line| line.value));
+        let middle = values[values.len() / 2];
+        let verdict = if bound.holds(middle) { "holds" } else { "FAILS" };
+        println!(
+            "| {what} | {against} | {} | {} | {} | {} | {verdict} | {} | {} |",
+            bound.value_text(middle),
+            bound.value_text(values[0]),
+            bound.value_text(values[values.len() - 1]),
+            bound.text(),
+            duration(median(lines().map(|line| line.sides.0))),
+            duration(median(lines().map(|line| line.sides.1))),
+        );
+        holds &= bound.holds(middle);
+    }
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one_process(parts: &[String]) -> Vec<Line> {
+    let mut command = Command::new(env::current_exe().expect("this program has a path"));
+    let command = command.arg(ONCE).args(parts).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("it can be started again");
+    let output = BufReader::new(child.stdout.take().expect("it is piped"));
+    let lines = output
+        .lines()
+        .map(|line| serde_json::from_str(&line.expect("text")).expect("a record"))
+        .collect();
+    assert!(child.wait().expect("it was started").success(), "a process failed");
+    lines
+}
+
+fn duration(nanoseconds: f64) -> String {
+    if nanoseconds < 100_000.0 {
+        format!("{nanoseconds:.0} ns")
+    } else {
+        format!("{:.0} µs", nanoseconds / 1000.0)
+    }
+}
+
+/// How many calls take about `BATCH`.
+fn calibrate<T>(f: &mut impl FnMut() -> T) -> u32 {
+    let mut count = 1;
+    while time(count, f) * f64::from(count) < BATCH.as_nanos() as f64 {
+        count *= 2;
+    }
+    count
+}
+
+fn time<T>(count: u32, f: &mut impl FnMut() -> T) -> f64 {
+    let start = Instant::now();
+    for _ in 0..count {
+        // By reference: to hand the value itself over would copy it.
+        black_box(&call(f));
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(count)
+}
+
+/// Called, as a service calls it. A primitive alone in a loop is inlined into it, and what is the same each time is done once.
+#[inline(never)]
+fn call<T>(f: &mut impl FnMut() -> T) -> T {
+    f()
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let values = sorted(values);
+    values[values.len() / 2]
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}

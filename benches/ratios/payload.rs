@@ -1,0 +1,229 @@
+//! Payloads against AES-256-GCM of their segments, which moves the same bytes.
+
+use std::{
+    hint::black_box,
+    io::{Read, Write},
+};
+
+#[cfg(not(feature = "ring"))]
+use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U12, aead::inout::InOutBuf, aes::Aes256Enc};
+use dekseal::payload::{DataKey, SEALED_SEGMENT_LEN, SEGMENT_LEN, encrypted_len};
+
+use crate::{
+    common::{context, engine, key_id},
+    measure::{Bound, Lines},
+};
+
+/// 64 segments.
+const LEN: usize = 64 * SEGMENT_LEN;
+
+pub(crate) fn payload(lines: &mut Lines) {
+    let engine = engine();
+    let data_key = engine.create_data_key(&key_id(), &context()).expect("the key is there");
+    let plaintext: Vec<u8> = (0..LEN).map(|at| at as u8).collect();
+    let sealed_len = usize::try_from(encrypted_len(LEN as u64).expect("short enough")).expect("it fits");
+    let raw = Raw::new();
+
+    let (mut ours, mut raws) = (vec![0; sealed_len], vec![0; LEN / SEGMENT_LEN * SEALED_SEGMENT_LEN]);
+    lines.compare(
+        Bound::TimesAsFast(0.95),
+        "encrypt 4 MiB as a stream",
+        || {
+            let mut writer = data_key.encrypt_writer(ours.as_mut_slice()).expect("randomness");
+            writer.write_all(black_box(&plaintext)).expect("there is room");
+            writer.finish().expect("there is room").len()
+        },
+        "AES-256-GCM of its 64 KiB segments",
+        || raw.encrypt_stream(black_box(&plaintext), raws.as_mut_slice()),
+    );
+    let mut opened = vec![0; LEN];
+    let mut raw_opened = vec![0; LEN];
+    lines.compare(
+        Bound::TimesAsFast(0.95),
+        "decrypt 4 MiB as a stream",
+        || {
+            let mut reader = data_key.decrypt_reader(black_box(ours.as_slice())).expect("a header");
+            reader.read_exact(&mut opened).expect("it is whole");
+            reader.read(&mut [0]).expect("it is whole")
+        },
+        "AES-256-GCM of its 64 KiB segments",
+        || raw.decrypt_stream(black_box(raws.as_slice()), &mut raw_opened),
+    );
+    #[cfg(not(feature = "rayon"))]
+    in_one_call(
+        lines,
+        &data_key,
+        &raw,
+        &plaintext,
+        (&mut ours, &mut raws),
+        (&mut opened, &mut raw_opened),
+    );
+    #[cfg(feature = "rayon")]
+    on_two_cores(lines, &data_key, &plaintext, &mut ours, &mut opened);
+}
+
+/// With rayon, one call would be on all cores.
+#[cfg(not(feature = "rayon"))]
+fn in_one_call(
+    lines: &mut Lines,
+    data_key: &DataKey,
+    raw: &Raw,
+    plaintext: &[u8],
+    (ours, raws): (&mut [u8], &mut [u8]),
+    (opened, raw_opened): (&mut [u8], &mut [u8]),
+) {
+    lines.compare(
+        Bound::TimesAsFast(0.95),
+        "encrypt 4 MiB in one call",
+        || data_key.encrypt_into(black_box(plaintext), ours),
+        "AES-256-GCM of its 64 KiB segments",
+        || raw.encrypt(black_box(plaintext), raws),
+    );
+    lines.compare(
+        Bound::TimesAsFast(0.95),
+        "decrypt 4 MiB in one call",
+        || data_key.decrypt_into(black_box(&*ours), opened),
+        "AES-256-GCM of its 64 KiB segments",
+        || raw.decrypt(black_box(&*raws), raw_opened),
+    );
+}
+
+/// The same call in a pool of two threads and in a pool of one.
+#[cfg(feature = "rayon")]
+fn on_two_cores(lines: &mut Lines, data_key: &DataKey, plaintext: &[u8], sealed: &mut [u8], opened: &mut [u8]) {
+    let pool = |threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads")
+    };
+    let (one, two) = (pool(1), pool(2));
+    let mut other = sealed.to_vec();
+    lines.compare(
+        Bound::TimesAsFast(1.8),
+        "encrypt 4 MiB in one call on 2 cores",
+        || two.install(|| data_key.encrypt_into(black_box(plaintext), sealed)),
+        "on 1",
+        || one.install(|| data_key.encrypt_into(black_box(plaintext), &mut other)),
+    );
+    let mut other = opened.to_vec();
+    lines.compare(
+        Bound::TimesAsFast(1.8),
+        "decrypt 4 MiB in one call on 2 cores",
+        || two.install(|| data_key.decrypt_into(black_box(sealed), opened)),
+        "on 1",
+        || one.install(|| data_key.decrypt_into(black_box(sealed), &mut other)),
+    );
+}
+
+/// AES-256-GCM of segments, with the crate that payloads go through, and a nonce that counts.
+struct Raw(Cipher);
+
+impl Raw {
+    fn encrypt_stream(&self, plaintext: &[u8], mut output: &mut [u8]) {
+        let mut sealed = [0; SEALED_SEGMENT_LEN];
+        for (index, plaintext) in plaintext.chunks(SEGMENT_LEN).enumerate() {
+            self.0.seal(index, plaintext, &mut sealed);
+            output.write_all(&sealed).expect("there is room");
+        }
+    }
+
+    fn decrypt_stream(&self, mut input: &[u8], plaintext: &mut [u8]) {
+        let mut sealed = [0; SEALED_SEGMENT_LEN];
+        for (index, plaintext) in plaintext.chunks_mut(SEGMENT_LEN).enumerate() {
+            input.read_exact(&mut sealed).expect("it is whole");
+            self.0.open(index, &sealed, plaintext);
+        }
+    }
+}
+
+#[cfg(not(feature = "rayon"))]
+impl Raw {
+    fn encrypt(&self, plaintext: &[u8], sealed: &mut [u8]) {
+        let sealed = sealed.chunks_mut(SEALED_SEGMENT_LEN);
+        for (index, (plaintext, sealed)) in plaintext.chunks(SEGMENT_LEN).zip(sealed).enumerate() {
+            self.0.seal(index, plaintext, sealed);
+        }
+    }
+
+    fn decrypt(&self, sealed: &[u8], plaintext: &mut [u8]) {
+        let sealed = sealed.chunks(SEALED_SEGMENT_LEN);
+        for (index, (plaintext, sealed)) in plaintext.chunks_mut(SEGMENT_LEN).zip(sealed).enumerate() {
+            self.0.open(index, sealed, plaintext);
+        }
+    }
+}
+
+fn nonce(index: usize) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&(index as u64).to_be_bytes());
+    nonce
+}
+
+#[cfg(not(feature = "ring"))]
+type Cipher = AesGcm<Aes256Enc, U12>;
+
+#[cfg(not(feature = "ring"))]
+impl Raw {
+    fn new() -> Self {
+        Self(AesGcm::new(&[7; 32].into()))
+    }
+}
+
+/// Never inlined, as in the crate: in the midst of other code aes-gcm's loops come out up to two times slower.
+trait Segment {
+    fn seal(&self, index: usize, plaintext: &[u8], sealed: &mut [u8]);
+    fn open(&self, index: usize, sealed: &[u8], plaintext: &mut [u8]);
+}
+
+#[cfg(not(feature = "ring"))]
+impl Segment for Cipher {
+    #[inline(never)]
+    fn seal(&self, index: usize, plaintext: &[u8], sealed: &mut [u8]) {
+        let (ciphertext, tag) = sealed.split_at_mut(plaintext.len());
+        let text = InOutBuf::new(plaintext, ciphertext).expect("as long");
+        let made = self.encrypt_inout_detached(&nonce(index).into(), &[], text);
+        tag.copy_from_slice(&made.expect("short enough"));
+    }
+
+    #[inline(never)]
+    fn open(&self, index: usize, sealed: &[u8], plaintext: &mut [u8]) {
+        let (ciphertext, tag) = sealed.split_at(plaintext.len());
+        let text = InOutBuf::new(ciphertext, plaintext).expect("as long");
+        let tag = tag.try_into().expect("16 bytes");
+        self.decrypt_inout_detached(&nonce(index).into(), &[], text, tag)
+            .expect("it was sealed here");
+    }
+}
+
+#[cfg(feature = "ring")]
+type Cipher = ring::aead::LessSafeKey;
+
+#[cfg(feature = "ring")]
+impl Raw {
+    fn new() -> Self {
+        let key = ring::aead::UnboundKey::new(&ring::aead::AES_256_GCM, &[7; 32]).expect("32 bytes");
+        Self(ring::aead::LessSafeKey::new(key))
+    }
+}
+
+/// ring works in place.
+#[cfg(feature = "ring")]
+impl Segment for Cipher {
+    fn seal(&self, index: usize, plaintext: &[u8], sealed: &mut [u8]) {
+        let (ciphertext, tag) = sealed.split_at_mut(plaintext.len());
+        ciphertext.copy_from_slice(plaintext);
+        let nonce = ring::aead::Nonce::assume_unique_for_key(nonce(index));
+        let made = self.seal_in_place_separate_tag(nonce, ring::aead::Aad::empty(), ciphertext);
+        tag.copy_from_slice(made.expect("short enough").as_ref());
+    }
+
+    fn open(&self, index: usize, sealed: &[u8], plaintext: &mut [u8]) {
+        let (ciphertext, tag) = sealed.split_at(plaintext.len());
+        plaintext.copy_from_slice(ciphertext);
+        let nonce = ring::aead::Nonce::assume_unique_for_key(nonce(index));
+        let tag: [u8; 16] = tag.try_into().expect("16 bytes");
+        self.open_in_place_separate_tag(nonce, ring::aead::Aad::empty(), tag.into(), plaintext, 0..)
+            .expect("it was sealed here");
+    }
+}

@@ -1,0 +1,237 @@
+//! Encrypts and decrypts files under the keys of a keyring file, which `examples/keyring.rs` makes.
+//!
+//! ```text
+//! encrypt_file --keyring FILE --root-key-file FILE [--context KEY=VALUE …] COMMAND
+//!
+//! encrypt KEY_ID INPUT OUTPUT
+//! decrypt KEY_ID INPUT OUTPUT
+//! rewrap KEY_ID FILE [NEW_KEY_ID]   seal the DEK of FILE anew, under the current version or another key
+//! inspect FILE …                    what the headers say; needs no keys
+//! ```
+//!
+//! Files of any length go through in constant memory. OUTPUT is there when all of it is on disk, or not at all, and never takes the
+//! place of a file that was there before. Errors go to standard error, with exit code 1.
+
+#[path = "support/root.rs"]
+mod root;
+
+use std::{
+    env,
+    error::Error,
+    fs::{self, File},
+    io::{self, ErrorKind, Read, Seek, Write},
+    ops::Range,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use dekseal::{
+    EncryptionContext, Engine, FileKeyring, KeyId, SealedDek,
+    payload::{self, PayloadHeader},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::NamedTempFile;
+
+const USAGE: &str = "usage: encrypt_file --keyring FILE --root-key-file FILE [--context KEY=VALUE …] \
+    encrypt KEY_ID INPUT OUTPUT | decrypt KEY_ID INPUT OUTPUT | rewrap KEY_ID FILE [NEW_KEY_ID] | inspect FILE …";
+
+/// Files of this length and more are worth a progress bar. It shows on a terminal only.
+const LARGE: u64 = 64 << 20;
+
+/// FORMAT.md B1: where the sealed DEK stands in the header.
+const SEALED_DEK: Range<usize> = 44..44 + SealedDek::LEN;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("encrypt_file: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let (mut keyring, mut root_file, mut pairs, mut words) = (None, None, Vec::new(), Vec::new());
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--keyring" => keyring = arguments.next(),
+            "--root-key-file" => root_file = arguments.next(),
+            "--context" => pairs.push(arguments.next().ok_or(USAGE)?),
+            _ => words.push(argument),
+        }
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let ["inspect", files @ ..] = words.as_slice()
+        && !files.is_empty()
+    {
+        return files.iter().try_for_each(|file| inspect(Path::new(file)));
+    }
+    let (Some(keyring), Some(root_file)) = (keyring, root_file) else {
+        return Err(USAGE.into());
+    };
+    let engine = Engine::new(FileKeyring::open(keyring, root::root(root_file)?)?);
+    let pairs = pairs.iter().map(|pair| pair.split_once('=').ok_or(USAGE));
+    let context = EncryptionContext::from_pairs(pairs.collect::<std::result::Result<Vec<_>, _>>()?)?;
+    match words.as_slice() {
+        ["encrypt", key_id, input, output] => encrypt(&engine, &key_id.parse()?, &context, input, output),
+        ["decrypt", key_id, input, output] => decrypt(&engine, &key_id.parse()?, &context, input, output),
+        ["rewrap", key_id, file, new @ ..] if new.len() < 2 => {
+            let new = new.first().unwrap_or(key_id).parse()?;
+            let version = rewrap(&engine, &key_id.parse()?, &context, &new, Path::new(file));
+            let version = version.map_err(|error| format!("{file}: {error}"))?;
+            println!("{file}: under {new} version {version}");
+            Ok(())
+        }
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn encrypt(
+    engine: &Engine<FileKeyring>,
+    key_id: &KeyId,
+    context: &EncryptionContext,
+    path: &str,
+    output: &str,
+) -> Result<()> {
+    let mut input = open(path)?;
+    whole_or_not_at_all(Path::new(output), |output| {
+        let mut writer = engine.encrypt_writer(key_id, context, output)?;
+        io::copy(&mut input, &mut writer)?;
+        writer.finish()?;
+        Ok(())
+    })
+    .map_err(|error| format!("{path} to {output}: {error}").into())
+}
+
+fn decrypt(
+    engine: &Engine<FileKeyring>,
+    key_id: &KeyId,
+    context: &EncryptionContext,
+    path: &str,
+    output: &str,
+) -> Result<()> {
+    let input = open(path)?;
+    whole_or_not_at_all(Path::new(output), |output| {
+        let mut reader = engine.decrypt_reader(key_id, context, input)?;
+        io::copy(&mut reader, output)?;
+        Ok(())
+    })
+    .map_err(|error| format!("{path} to {output}: {error}").into())
+}
+
+/// The file, and a progress bar as it is read.
+fn open(path: &str) -> Result<impl Read> {
+    let file = File::open(path).map_err(|error| format!("{path}: {error}"))?;
+    let length = file.metadata()?.len();
+    let bar = if length < LARGE {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(length)
+    };
+    let style = "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    Ok(bar.with_style(ProgressStyle::with_template(style)?).wrap_read(file))
+}
+
+/// Makes a file under another name beside `path`, and gives it its own once all of it is on disk.
+fn whole_or_not_at_all(path: &Path, make: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    if path.exists() {
+        return Err("it is there already".into());
+    }
+    let mut file = NamedTempFile::new_in(directory(path))?;
+    make(file.as_file_mut())?;
+    put(file, path)
+}
+
+fn put(file: NamedTempFile, path: &Path) -> Result<()> {
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    // That the name is there is on disk once the directory is. Windows has no such call.
+    #[cfg(unix)]
+    File::open(directory(path))?.sync_all()?;
+    Ok(())
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    }
+}
+
+/// Changes the header of a file where it stands, however long the file is: gives the version it is under then. A copy of the old one is beside it meanwhile: where that
+/// was left behind, the file is put back first to what it was.
+fn rewrap(
+    engine: &Engine<FileKeyring>,
+    key_id: &KeyId,
+    context: &EncryptionContext,
+    new_key_id: &KeyId,
+    path: &Path,
+) -> Result<u32> {
+    let mut copy = path.as_os_str().to_owned();
+    copy.push(".old-header");
+    let copy = PathBuf::from(copy);
+    let mut file = File::options().read(true).write(true).open(path)?;
+    if copy.exists() {
+        put_back(&mut file, &copy)?;
+    }
+    let old = read_header(&mut file)?;
+    let new = engine.rewrap_header(key_id, context, new_key_id, &PayloadHeader::from_bytes(&old)?)?;
+    if new.to_bytes() != old {
+        whole_or_not_at_all(&copy, |copy| Ok(copy.write_all(&old)?))?;
+        write_header(&mut file, &new.to_bytes())?;
+        fs::remove_file(copy)?;
+    }
+    Ok(new.sealed_dek().key_version())
+}
+
+/// Writes the old header back, where it is of this file: all but the sealed DEK in it is the same.
+fn put_back(file: &mut File, copy: &Path) -> Result<()> {
+    let old = read_header(&mut File::open(copy)?)?;
+    let now = read_header(file)?;
+    let frame = |header: &[u8; PayloadHeader::LEN]| [&header[..SEALED_DEK.start], &header[SEALED_DEK.end..]].concat();
+    if frame(&old) != frame(&now) {
+        return Err(format!("{} is the header of another file", copy.display()).into());
+    }
+    write_header(file, &old)?;
+    fs::remove_file(copy)?;
+    Ok(())
+}
+
+fn read_header(file: &mut File) -> Result<[u8; PayloadHeader::LEN]> {
+    let mut header = [0; PayloadHeader::LEN];
+    file.rewind()?;
+    file.read_exact(&mut header).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => "it is too short for a payload".into(),
+        _ => Box::<dyn Error>::from(error),
+    })?;
+    Ok(header)
+}
+
+fn write_header(file: &mut File, header: &[u8; PayloadHeader::LEN]) -> Result<()> {
+    file.rewind()?;
+    file.write_all(header)?;
+    file.sync_all()?;
+    Ok(())
+}
+
+/// What a file says of itself. Nothing of it is verified: that takes the key.
+fn inspect(path: &Path) -> Result<()> {
+    let says = |path: &Path| -> Result<String> {
+        let mut file = File::open(path)?;
+        let header = PayloadHeader::from_bytes(&read_header(&mut file)?)?;
+        let sealed = header.sealed_dek();
+        let length = payload::plaintext_len(file.metadata()?.len()).ok_or("no payload has its length")?;
+        Ok(format!(
+            "{} version {}, {length} bytes of plaintext",
+            sealed.key_id(),
+            sealed.key_version()
+        ))
+    };
+    let says = says(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("{}: {says}", path.display());
+    Ok(())
+}
