@@ -118,6 +118,20 @@ impl Floor {
         black_box((body, self.hmac(&body)));
     }
 
+    /// HKDF-Extract, HKDF-Expand twice, and HMAC and HKDF keyed with what comes of it.
+    pub(crate) fn cmk(material: &[u8]) {
+        let (prk, _) = Hkdf::<Sha256>::extract(Some(b"dekseal/v2"), material);
+        let derive = |label: &[u8]| {
+            let mut key = [0; 32];
+            let hkdf = Hkdf::<Sha256>::from_prk(&prk).expect("32 bytes");
+            hkdf.expand_multi_info(&[label, &[1; 40]], &mut key).expect("32 bytes");
+            key
+        };
+        let salt_mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&derive(b"dekseal/v2 salt-key"));
+        let wrap = Hkdf::<Sha256>::from_prk(&derive(b"dekseal/v2 wrap-key"));
+        black_box((salt_mac.expect("any length"), wrap.expect("32 bytes")));
+    }
+
     pub(crate) fn sha256_of_156_bytes(&self) -> [u8; 32] {
         Sha256::digest(&black_box(&self.blob)[..156]).into()
     }

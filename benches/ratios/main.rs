@@ -15,7 +15,7 @@ mod threads;
 
 use std::{env, hint::black_box, process::ExitCode};
 
-use dekseal::{KeyId, Keyring, MemoryKeyring, SealedDek, api};
+use dekseal::{Cmk, KeyId, Keyring, MemoryKeyring, SealedDek, api};
 
 use crate::{
     common::{Busy, Floor, cmk, context, dek, engine, key_id, keyring_of, long_context, os_randomness, wire},
@@ -74,6 +74,13 @@ fn primitives(lines: &mut Lines) {
         || SealedDek::from_bytes(black_box(sealed.as_bytes())),
         "SHA-256 of 156 bytes",
         || floor.sha256_of_156_bytes(),
+    );
+    lines.compare(
+        Bound::TimesAsLong(1.10),
+        "a CMK from its material",
+        || Cmk::new(key_id(), 0, black_box(&[7; 64])),
+        "HKDF-Extract, HKDF-Expand twice, HMAC keyed twice",
+        || Floor::cmk(black_box(&[7; 64])),
     );
 }
 
