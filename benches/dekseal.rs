@@ -13,7 +13,7 @@ use crate::common::{
 
 fn seal_and_open(c: &mut Criterion) {
     let (cmk, context, dek) = (cmk(), context(), dek());
-    let floor = Floor::new(&context);
+    let mut floor = Floor::new(&context);
     let sealed = cmk.seal(&context, &dek);
 
     let mut group = c.benchmark_group("seal");

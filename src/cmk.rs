@@ -5,7 +5,7 @@ use core::fmt;
 use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U12, aes::Aes256Enc};
 use arrayvec::ArrayVec;
 use hkdf::Hkdf;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, Mac, digest::FixedOutput};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -211,7 +211,10 @@ impl Cmk {
         let mut mac = self.salt_mac.clone();
         mac.update(context.sha256());
         mac.update(dek);
-        mac.finalize().into_bytes().into()
+        let mut salt = [0; SALT_LEN];
+        // Where it belongs, and not by way of `CtOutput`.
+        mac.finalize_into((&mut salt).into());
+        salt
     }
 
     /// `key = HKDF-Expand(wrap_key, info = "dekseal/v2 key" ‖ salt, L = 32)`
@@ -273,16 +276,21 @@ fn from_prk(key: &[u8; KEY_LEN]) -> Result<HkdfSha256, Error> {
 fn with_aad<T>(trailer: &[u8; TRAILER_LEN], context: &EncryptionContext, f: impl FnOnce(&[u8]) -> T) -> Option<T> {
     const FIXED: usize = HEADER_LEN + TRAILER_LEN;
     const USUAL: usize = 1024;
+    /// Takes 64 KiB of stack, and is not inlined, so that only those pay for it who need it.
+    #[inline(never)]
+    fn with_longest<T>(parts: [&[u8]; 3], f: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        with_joined::<{ FIXED + MAX_CANONICAL }, T>(parts, f)
+    }
     let parts = [&HEADER, trailer.as_slice(), context.canonical()];
     if context.canonical().len() <= USUAL - FIXED {
         with_joined::<USUAL, T>(parts, f)
     } else {
-        with_joined::<{ FIXED + MAX_CANONICAL }, T>(parts, f)
+        with_longest(parts, f)
     }
 }
 
 /// Calls `f` with the parts joined, or gives `None` where they are longer than `N` bytes.
-#[inline(never)] // so that the large buffer takes up stack only where it is needed
+#[inline(always)] // a call here costs a few per cent of a seal
 fn with_joined<const N: usize, T>(parts: [&[u8]; 3], f: impl FnOnce(&[u8]) -> T) -> Option<T> {
     let mut joined = ArrayVec::<u8, N>::new();
     for part in parts {

@@ -79,15 +79,20 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         rng: &mut R,
     ) -> Result<(Dek, SealedDek), Error> {
-        // Both are made in place: to return them through the keyring would copy them at each step.
-        let mut made = (Dek::zeroed(), SealedDek::zeroed());
-        let (dek, sealed) = &mut made;
-        self.keyring.with_current(key_id, |cmk| {
-            dek.fill(rng)?;
-            cmk.seal_into(context, dek, sealed);
-            Ok::<_, Error>(())
-        })??;
-        Ok(made)
+        // Both are made where they are returned: to hand them through the keyring, or to put them into a result at the end, would
+        // copy them at each step.
+        let mut made = Ok((Dek::zeroed(), SealedDek::zeroed()));
+        if let Ok((dek, sealed)) = &mut made {
+            let sealing = self.keyring.with_current(key_id, |cmk| {
+                dek.fill(rng)?;
+                cmk.seal_into(context, dek, sealed);
+                Ok(())
+            });
+            if let Err(error) = sealing.flatten() {
+                made = Err(error);
+            }
+        }
+        made
     }
 
     /// Makes a DEK, seals it under the current version of `key_id`, and wipes it: gives what was sealed, for whoever will

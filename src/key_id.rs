@@ -1,6 +1,10 @@
 //! The ID of a CMK (FORMAT.md A2).
 
-use core::{fmt, str::FromStr};
+use core::{
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+};
 
 use crate::error::{Error, ErrorKind};
 
@@ -18,7 +22,7 @@ const FORM: &[u8; KeyId::LEN] = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 /// assert_eq!(key_id.to_string(), "0d0466b0-e727-4d9c-b35d-f84bb474a37f");
 /// # Ok::<(), dekseal::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId([u8; Self::LEN]);
 
 impl KeyId {
@@ -67,6 +71,13 @@ impl KeyId {
     pub fn as_str(&self) -> &str {
         // ASCII by construction, so the default is never taken.
         core::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// The bytes alone: the length that a slice is hashed with is the same for all.
+impl Hash for KeyId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
     }
 }
 

@@ -67,55 +67,57 @@ pub(crate) fn os_randomness() -> [u8; 64] {
 /// The primitives of seal, open and parse, keyed once as a CMK is, and with the same features (those of this crate's manifest, so
 /// what they hold is wiped too).
 pub(crate) struct Floor {
+    keyed: Keyed,
+    dek: [u8; 64],
+    /// A sealed DEK. Each primitive writes what it makes to its place in here.
+    blob: [u8; 188],
+}
+
+struct Keyed {
     salt_mac: Hmac<Sha256>,
     wrap: Hkdf<Sha256>,
     context_sha256: [u8; 32],
     aad: Vec<u8>,
-    dek: [u8; 64],
-    /// What `seal` makes: salt, ciphertext, tag.
-    sealed: ([u8; 32], [u8; 64], [u8; 16]),
-    blob: [u8; 188],
 }
 
 impl Floor {
     pub(crate) fn new(context: &EncryptionContext) -> Self {
         let blob = *cmk().seal(context, &dek()).as_bytes();
-        let mut floor = Self {
+        let keyed = Keyed {
             salt_mac: <Hmac<Sha256> as KeyInit>::new_from_slice(&[1; 32]).expect("any length"),
             wrap: Hkdf::from_prk(&[2; 32]).expect("32 bytes"),
             context_sha256: *context.sha256(),
             aad: [&blob[..4], &blob[116..156], context.canonical()].concat(),
-            dek: *dek().expose_secret(),
-            sealed: ([0; 32], [0; 64], [0; 16]),
-            blob,
         };
-        floor.sealed = floor.encrypt();
+        let dek = *dek().expose_secret();
+        let mut floor = Self { keyed, dek, blob };
+        floor.seal();
         floor
     }
 
-    /// HMAC, HKDF-Expand, the set-up of GCM, GCM of 64 bytes, SHA-256 of 156 bytes.
-    pub(crate) fn seal(&self) {
-        black_box(self.encrypt());
-        black_box(self.sha256_of_156_bytes());
-    }
-
-    fn encrypt(&self) -> ([u8; 32], [u8; 64], [u8; 16]) {
-        let mut body = *black_box(&self.dek);
-        let salt = self.hmac(&body);
-        let gcm = self.gcm(&salt);
+    /// HMAC, HKDF-Expand, the set-up of GCM, GCM of 64 bytes, SHA-256 of 156 bytes. Each waits for what the one before made.
+    pub(crate) fn seal(&mut self) {
+        let Self { keyed, dek, blob } = self;
+        let salt = keyed.hmac(black_box(dek));
+        let gcm = keyed.gcm(&salt);
         let nonce = salt[..12].try_into().expect("12 bytes");
-        let tag = gcm.encrypt_inout_detached(nonce, black_box(&self.aad), body.as_mut_slice().into());
-        (salt, body, tag.expect("short").into())
+        blob[4..36].copy_from_slice(&salt);
+        blob[36..100].copy_from_slice(dek);
+        let tag = gcm.encrypt_inout_detached(nonce, black_box(&keyed.aad), (&mut blob[36..100]).into());
+        blob[100..116].copy_from_slice(&tag.expect("short"));
+        black_box(self.sha256_of_156_bytes());
     }
 
     /// HKDF-Expand, the set-up of GCM, GCM of 64 bytes, HMAC.
     pub(crate) fn open(&self) {
-        let (salt, mut body, tag) = *black_box(&self.sealed);
-        let gcm = self.gcm(&salt);
+        let Self { keyed, blob, .. } = black_box(self);
+        let (salt, mut body) = (array(&blob[4..36]), array(&blob[36..100]));
+        let gcm = keyed.gcm(&salt);
         let nonce = salt[..12].try_into().expect("12 bytes");
-        let opened = gcm.decrypt_inout_detached(nonce, black_box(&self.aad), body.as_mut_slice().into(), (&tag).into());
+        let tag = blob[100..116].try_into().expect("16 bytes");
+        let opened = gcm.decrypt_inout_detached(nonce, black_box(&keyed.aad), body.as_mut_slice().into(), tag);
         opened.expect("it was sealed here");
-        black_box((body, self.hmac(&body)));
+        black_box((body, keyed.hmac(&body)));
     }
 
     /// HKDF-Extract, HKDF-Expand twice, and HMAC and HKDF keyed with what comes of it.
@@ -127,33 +129,34 @@ impl Floor {
             hkdf.expand_multi_info(&[label, &[1; 40]], &mut key).expect("32 bytes");
             key
         };
-        let salt_mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&derive(b"dekseal/v2 salt-key"));
-        let wrap = Hkdf::<Sha256>::from_prk(&derive(b"dekseal/v2 wrap-key"));
+        let salt_mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&derive(b"dekseal/v2 salt"));
+        let wrap = Hkdf::<Sha256>::from_prk(&derive(b"dekseal/v2 wrap"));
         black_box((salt_mac.expect("any length"), wrap.expect("32 bytes")));
     }
 
     pub(crate) fn sha256_of_156_bytes(&self) -> [u8; 32] {
         Sha256::digest(&black_box(&self.blob)[..156]).into()
     }
+}
 
-    pub(crate) fn hmac(&self, dek: &[u8; 64]) -> [u8; 32] {
+impl Keyed {
+    fn hmac(&self, dek: &[u8; 64]) -> [u8; 32] {
         let mut mac = self.salt_mac.clone();
         mac.update(&self.context_sha256);
         mac.update(dek);
         mac.finalize().into_bytes().into()
     }
 
-    pub(crate) fn expand(&self, salt: &[u8; 32]) -> [u8; 32] {
-        let mut key = [0; 32];
-        self.wrap
-            .expand_multi_info(&[b"dekseal/v2 key", salt], &mut key)
-            .expect("32 bytes");
-        key
-    }
-
     fn gcm(&self, salt: &[u8; 32]) -> AesGcm<Aes256Enc, U12> {
-        AesGcm::new(&self.expand(salt).into())
+        let mut key = [0; 32];
+        let expanded = self.wrap.expand_multi_info(&[b"dekseal/v2 key", salt], &mut key);
+        expanded.expect("32 bytes");
+        AesGcm::new(&key.into())
     }
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().expect("so many bytes")
 }
 
 /// A keyring of `count` keys, and their IDs in an order that no cache foresees.

