@@ -315,4 +315,6 @@ const _: () = {
 };
 
 #[cfg(test)]
+mod others;
+#[cfg(test)]
 mod tests;
