@@ -8,7 +8,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use dekseal::{Cmk, EncryptionContext, FileKeyring, Keyring, SealedDek, api};
 
 use crate::common::{
-    Busy, Floor, cmk, context, dek, engine, key_id, keyring_of, long_context, long_pairs, os_randomness, pairs, wire,
+    Busy, Floor, Keyed, cmk, context, dek, engine, key_id, keyring_of, long_context, long_pairs, os_randomness, pairs,
+    wire,
 };
 
 fn seal_and_open(c: &mut Criterion) {
@@ -33,6 +34,23 @@ fn seal_and_open(c: &mut Criterion) {
         b.iter(|| SealedDek::from_bytes(black_box(sealed.as_bytes())))
     });
     group.bench_function("floor", |b| b.iter(|| floor.sha256_of_156_bytes()));
+    group.finish();
+}
+
+/// What a seal and a new DEK are made of, each alone.
+fn primitives(c: &mut Criterion) {
+    let (floor, dek) = (Floor::new(&context()), *dek().expose_secret());
+    let keyed = &floor.keyed;
+    let (gcm, nonce, mut body) = (Keyed::set_up([7; 32]), [7; 12], [7; 64]);
+    let mut group = c.benchmark_group("primitives");
+    group.bench_function("HMAC of 96 bytes", |b| b.iter(|| keyed.hmac(black_box(&dek))));
+    group.bench_function("HKDF-Expand", |b| b.iter(|| keyed.expand(black_box(&[7; 32]))));
+    group.bench_function("GCM set-up", |b| b.iter(|| Keyed::set_up(black_box([7; 32]))));
+    group.bench_function("GCM of 64 bytes", |b| {
+        b.iter(|| keyed.encrypt(black_box(&gcm), &nonce, black_box(&mut body)))
+    });
+    group.bench_function("SHA-256 of 156 bytes", |b| b.iter(|| floor.sha256_of_156_bytes()));
+    group.bench_function("OS randomness of 64 bytes", |b| b.iter(os_randomness));
     group.finish();
 }
 
@@ -166,6 +184,7 @@ fn threads(c: &mut Criterion) {
 
 criterion_group!(
     benches,
+    primitives,
     seal_and_open,
     create_dek,
     contexts,

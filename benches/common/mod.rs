@@ -67,13 +67,13 @@ pub(crate) fn os_randomness() -> [u8; 64] {
 /// The primitives of seal, open and parse, keyed once as a CMK is, and with the same features (those of this crate's manifest, so
 /// what they hold is wiped too).
 pub(crate) struct Floor {
-    keyed: Keyed,
+    pub(crate) keyed: Keyed,
     dek: [u8; 64],
     /// A sealed DEK. Each primitive writes what it makes to its place in here.
     blob: [u8; 188],
 }
 
-struct Keyed {
+pub(crate) struct Keyed {
     salt_mac: Hmac<Sha256>,
     wrap: Hkdf<Sha256>,
     context_sha256: [u8; 32],
@@ -99,12 +99,11 @@ impl Floor {
     pub(crate) fn seal(&mut self) {
         let Self { keyed, dek, blob } = self;
         let salt = keyed.hmac(black_box(dek));
-        let gcm = keyed.gcm(&salt);
-        let nonce = salt[..12].try_into().expect("12 bytes");
+        let gcm = Keyed::set_up(keyed.expand(&salt));
         blob[4..36].copy_from_slice(&salt);
         blob[36..100].copy_from_slice(dek);
-        let tag = gcm.encrypt_inout_detached(nonce, black_box(&keyed.aad), (&mut blob[36..100]).into());
-        blob[100..116].copy_from_slice(&tag.expect("short"));
+        let tag = keyed.encrypt(&gcm, &array(&salt[..12]), &mut blob[36..100]);
+        blob[100..116].copy_from_slice(&tag);
         black_box(self.sha256_of_156_bytes());
     }
 
@@ -112,7 +111,7 @@ impl Floor {
     pub(crate) fn open(&self) {
         let Self { keyed, blob, .. } = black_box(self);
         let (salt, mut body) = (array(&blob[4..36]), array(&blob[36..100]));
-        let gcm = keyed.gcm(&salt);
+        let gcm = Keyed::set_up(keyed.expand(&salt));
         let nonce = salt[..12].try_into().expect("12 bytes");
         let tag = blob[100..116].try_into().expect("16 bytes");
         let opened = gcm.decrypt_inout_detached(nonce, black_box(&keyed.aad), body.as_mut_slice().into(), tag);
@@ -140,20 +139,31 @@ impl Floor {
 }
 
 impl Keyed {
-    fn hmac(&self, dek: &[u8; 64]) -> [u8; 32] {
+    pub(crate) fn hmac(&self, dek: &[u8; 64]) -> [u8; 32] {
         let mut mac = self.salt_mac.clone();
         mac.update(&self.context_sha256);
         mac.update(dek);
         mac.finalize().into_bytes().into()
     }
 
-    fn gcm(&self, salt: &[u8; 32]) -> AesGcm<Aes256Enc, U12> {
+    pub(crate) fn expand(&self, salt: &[u8; 32]) -> [u8; 32] {
         let mut key = [0; 32];
         let expanded = self.wrap.expand_multi_info(&[b"dekseal/v2 key", salt], &mut key);
         expanded.expect("32 bytes");
+        key
+    }
+
+    pub(crate) fn set_up(key: [u8; 32]) -> Gcm {
         AesGcm::new(&key.into())
     }
+
+    pub(crate) fn encrypt(&self, gcm: &Gcm, nonce: &[u8; 12], body: &mut [u8]) -> [u8; 16] {
+        let tag = gcm.encrypt_inout_detached(nonce.into(), black_box(&self.aad), body.into());
+        tag.expect("short").into()
+    }
 }
+
+type Gcm = AesGcm<Aes256Enc, U12>;
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("so many bytes")
