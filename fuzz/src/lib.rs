@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod second;
+
 use std::{collections::BTreeMap, convert::Infallible, sync::LazyLock};
 
 use arbitrary::{Arbitrary, Unstructured};
