@@ -3,7 +3,7 @@
 
 use std::{env, fs, path::Path};
 
-use dekseal_fuzz::TARGETS;
+use dekseal_fuzz::{TARGETS, roundtrip};
 use serde_json::Value;
 
 fn vectors(name: &str) -> Value {
@@ -54,6 +54,18 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
                 )
                 .collect()
         }
+        "roundtrip" => sealed
+            .iter()
+            .zip([0, 0, 248, 0, 252, 0, 254].into_iter().cycle())
+            .map(|(v, segments)| {
+                let context = v["context"].as_object().unwrap().iter();
+                let context: Vec<_> = context.map(|(key, value)| (key.clone(), text(value))).collect();
+                let dek = bytes(&v["dek"]).try_into().unwrap();
+                let version = v["key_version"].as_u64().unwrap().try_into().unwrap();
+                let (key_id, material) = (text(&v["key_id"]), bytes(&v["material"]));
+                roundtrip::seed((&key_id, version, &material), &context, &dek, segments)
+            })
+            .collect(),
         "wire_request" => {
             let mut seeds = Vec::new();
             for v in &sealed[..6] {

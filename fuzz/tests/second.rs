@@ -1,9 +1,13 @@
-//! The second implementation against the known answers.
+//! The second implementation, first against the known answers, then against the crate.
 
-use std::path::Path;
+use std::{env, panic::AssertUnwindSafe, path::Path, time::Instant};
 
+use arbitrary::{Arbitrary, Unstructured};
 use base64ct::{Base64, Encoding};
-use dekseal_fuzz::second::{self, Key, Refused};
+use dekseal_fuzz::{
+    roundtrip::{self, Case},
+    second::{self, Key, Refused},
+};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use shake::{
@@ -192,4 +196,100 @@ fn keyring_files() {
         .map(|key| text(&key["material"]).to_owned())
         .collect();
     assert_eq!(materials.collect::<Vec<_>>(), known);
+}
+
+/// SplitMix64: the same cases in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    fn text(&mut self, length: usize) -> String {
+        // Each length in UTF-8, and what sorts otherwise in UTF-16.
+        const LETTERS: [char; 16] = [
+            'a',
+            'b',
+            'c',
+            'A',
+            '0',
+            '=',
+            ' ',
+            '\0',
+            '-',
+            'é',
+            '\u{301}',
+            '漢',
+            '～',
+            '😀',
+            '🔑',
+            '\u{10ffff}',
+        ];
+        (0..length).map(|_| LETTERS[self.below(LETTERS.len())]).collect()
+    }
+
+    fn case(&mut self) -> Case {
+        // All in front of the context.
+        let mut bytes: Vec<u8> = (0..32).flat_map(|_| self.next().to_le_bytes()).take(207).collect();
+        let pairs = [0, 1, 2, 3, 5, 40][self.below(6)];
+        // Now and then about as long as a context may be.
+        let length = if self.below(200) == 0 {
+            8400 / (2 * pairs).max(1)
+        } else {
+            12
+        };
+        for _ in 0..pairs {
+            let (key, value) = (self.below(length) + 1, self.below(length + 1));
+            bytes.extend(format!("{}={}\n", self.text(key).replace('=', "~"), self.text(value)).bytes());
+        }
+        Case::arbitrary_take_rest(Unstructured::new(&bytes)).unwrap()
+    }
+}
+
+/// `DEKSEAL_CASES` says how many.
+#[test]
+fn the_crate_and_the_second_implementation_agree() {
+    let cases = env::var("DEKSEAL_CASES").map_or(3000, |cases| cases.parse().expect("a number"));
+    let (start, mut random) = (Instant::now(), Random(0x64656b));
+    let (mut bytes, mut long, mut contexts) = (0, 0, 0);
+    for number in 0..cases {
+        let case = random.case();
+        let checked = std::panic::catch_unwind(AssertUnwindSafe(|| roundtrip::check(&case)));
+        if let Err(panic) = checked {
+            eprintln!("case {number}: {case:?}");
+            std::panic::resume_unwind(panic);
+        }
+        bytes += case.length;
+        long += usize::from(case.length > 65000);
+        contexts += usize::from(!case.context.is_empty());
+    }
+    println!(
+        "{cases} cases: {contexts} with a context, {long} with a payload of 64 KiB and more, {bytes} bytes, in {:?}",
+        start.elapsed()
+    );
+}
+
+/// What a seed says is what is read of it.
+#[test]
+fn seeds_are_read_as_they_are_meant() {
+    let context = [("k".to_owned(), "v=é".to_owned()), ("none".to_owned(), String::new())];
+    let id = "tlkukvir-gnmy-simr-rtqj-qogvkrsxqsiy";
+    let seed = roundtrip::seed((id, 258, &[7; 45]), &context, &[9; 64], 0);
+    let case = Case::arbitrary_take_rest(Unstructured::new(&seed)).unwrap();
+    assert_eq!(
+        (case.material, case.key_id.as_str(), case.key_version),
+        (vec![7; 45], id, 258)
+    );
+    assert_eq!(
+        (case.context.as_slice(), case.dek, case.length),
+        (context.as_slice(), [9; 64], 102)
+    );
 }
