@@ -3,10 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+mod payload_read;
 pub mod roundtrip;
 pub mod second;
 
-pub use crate::roundtrip::roundtrip;
+pub use crate::{payload_read::payload_read, roundtrip::roundtrip};
 
 use std::{collections::BTreeMap, convert::Infallible, sync::LazyLock};
 
@@ -22,10 +23,11 @@ use sha2::{Digest, Sha256};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("blob_parse", blob_parse),
     ("context", context),
     ("open", open),
+    ("payload_read", payload_read),
     ("roundtrip", roundtrip),
     ("wire_request", wire_request),
 ];

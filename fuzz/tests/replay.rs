@@ -1,7 +1,7 @@
 //! The targets as ordinary tests: over seeds made of the vectors, over cuts and flips of each, and over what is in `corpus/` and
 //! `artifacts/`. With `WRITE_SEEDS=1` the seeds are written to `corpus/`, where a fuzzer starts from.
 
-use std::{env, fs, path::Path};
+use std::{env, fs, ops::Range, path::Path};
 
 use dekseal_fuzz::{TARGETS, roundtrip};
 use serde_json::Value;
@@ -54,6 +54,15 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
                 )
                 .collect()
         }
+        "payload_read" => {
+            let payloads = vectors("payload.json");
+            let valid = array(&payloads["valid"]).iter().filter(|v| v["payload"].is_string());
+            let valid: Vec<_> = valid.map(|v| bytes(&v["payload"])).collect();
+            let raw = valid.iter().map(|payload| [&[0], payload.as_slice()].concat());
+            // Segments of theirs behind another header.
+            let behind = valid.iter().map(|payload| [&[1], &payload[264..]].concat());
+            raw.chain(behind).chain(plans(2..12)).collect()
+        }
         "roundtrip" => sealed
             .iter()
             .zip([0, 0, 248, 0, 252, 0, 254].into_iter().cycle())
@@ -86,6 +95,19 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         }
         _ => panic!("{target} has no seeds"),
     }
+}
+
+/// For each first byte: no plan at all, and plans of bytes that come from the vectors.
+fn plans(first: Range<u8>) -> impl Iterator<Item = Vec<u8>> {
+    let sealed = vectors("blob.json");
+    let random: Vec<_> = array(&sealed).iter().map(|v| bytes(&v["blob"])).collect();
+    first.flat_map(move |first| {
+        let plans = random
+            .iter()
+            .take(4)
+            .map(move |blob| [&[first], &blob[4..116]].concat());
+        plans.chain([vec![first]]).collect::<Vec<_>>()
+    })
 }
 
 /// The files that a fuzzer has left for `target`.
