@@ -3,11 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+mod keyring_file;
 mod payload_read;
 pub mod roundtrip;
 pub mod second;
 
-pub use crate::{payload_read::payload_read, roundtrip::roundtrip};
+pub use crate::{keyring_file::keyring_file, payload_read::payload_read, roundtrip::roundtrip};
 
 use std::{collections::BTreeMap, convert::Infallible, sync::LazyLock};
 
@@ -23,9 +24,10 @@ use sha2::{Digest, Sha256};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("blob_parse", blob_parse),
     ("context", context),
+    ("keyring_file", keyring_file),
     ("open", open),
     ("payload_read", payload_read),
     ("roundtrip", roundtrip),
