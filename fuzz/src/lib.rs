@@ -3,6 +3,13 @@
 
 #![forbid(unsafe_code)]
 
+mod keyring_file;
+mod payload_read;
+pub mod roundtrip;
+pub mod second;
+
+pub use crate::{keyring_file::keyring_file, payload_read::payload_read, roundtrip::roundtrip};
+
 use std::{collections::BTreeMap, convert::Infallible, sync::LazyLock};
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -17,10 +24,13 @@ use sha2::{Digest, Sha256};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 7] = [
     ("blob_parse", blob_parse),
     ("context", context),
+    ("keyring_file", keyring_file),
     ("open", open),
+    ("payload_read", payload_read),
+    ("roundtrip", roundtrip),
     ("wire_request", wire_request),
 ];
 
@@ -226,3 +236,25 @@ impl TryRng for Marked {
 }
 
 impl TryCryptoRng for Marked {}
+
+/// Gives these bytes, all at once and for one call.
+struct Once<'a>(&'a [u8]);
+
+impl TryRng for Once<'_> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        unreachable!("bytes are asked for")
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        unreachable!("bytes are asked for")
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        bytes.copy_from_slice(self.0);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Once<'_> {}

@@ -1,10 +1,13 @@
 //! The targets as ordinary tests: over seeds made of the vectors, over cuts and flips of each, and over what is in `corpus/` and
 //! `artifacts/`. With `WRITE_SEEDS=1` the seeds are written to `corpus/`, where a fuzzer starts from.
 
-use std::{env, fs, path::Path};
+use std::{env, fs, ops::Range, path::Path};
 
-use dekseal_fuzz::TARGETS;
-use serde_json::Value;
+use dekseal_fuzz::{
+    TARGETS, roundtrip,
+    second::{Key, KeyringFile},
+};
+use serde_json::{Value, json};
 
 fn vectors(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -54,6 +57,31 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
                 )
                 .collect()
         }
+        "keyring_file" => {
+            let raw = keyring_files().into_iter().map(|text| [vec![0], text].concat());
+            raw.chain(plans(1..4)).collect()
+        }
+        "payload_read" => {
+            let payloads = vectors("payload.json");
+            let valid = array(&payloads["valid"]).iter().filter(|v| v["payload"].is_string());
+            let valid: Vec<_> = valid.map(|v| bytes(&v["payload"])).collect();
+            let raw = valid.iter().map(|payload| [&[0], payload.as_slice()].concat());
+            // Segments of theirs behind another header.
+            let behind = valid.iter().map(|payload| [&[1], &payload[264..]].concat());
+            raw.chain(behind).chain(plans(2..12)).collect()
+        }
+        "roundtrip" => sealed
+            .iter()
+            .zip([0, 0, 248, 0, 252, 0, 254].into_iter().cycle())
+            .map(|(v, segments)| {
+                let context = v["context"].as_object().unwrap().iter();
+                let context: Vec<_> = context.map(|(key, value)| (key.clone(), text(value))).collect();
+                let dek = bytes(&v["dek"]).try_into().unwrap();
+                let version = v["key_version"].as_u64().unwrap().try_into().unwrap();
+                let (key_id, material) = (text(&v["key_id"]), bytes(&v["material"]));
+                roundtrip::seed((&key_id, version, &material), &context, &dek, segments)
+            })
+            .collect(),
         "wire_request" => {
             let mut seeds = Vec::new();
             for v in &sealed[..6] {
@@ -74,6 +102,91 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         }
         _ => panic!("{target} has no seeds"),
     }
+}
+
+/// The known keyring file, as it is and with one thing changed, which is most often under a MAC that fits.
+fn keyring_files() -> Vec<Vec<u8>> {
+    let v = vectors("keyring.json");
+    let root = Key::new(&text(&v["root_key_id"]), 0, &bytes(&v["root_material"])).unwrap();
+    let changes = [
+        ("/generation", json!(8)),
+        ("/generation", json!(6)),
+        ("/version", json!(2)),
+        ("/unknown", json!(1)),
+        ("/root/check", json!("00".repeat(32))),
+        ("/root/unknown", json!(null)),
+        ("/keys", json!([])),
+        ("/keys", json!([v["file"]["keys"][1], v["file"]["keys"][0]])),
+        ("/keys", json!([v["file"]["keys"][0], v["file"]["keys"][0]])),
+        ("/keys/0/key_id", v["root_key_id"].clone()),
+        ("/keys/0/key_id", v["file"]["keys"][1]["key_id"].clone()),
+        ("/keys/0/min_version", json!(0)),
+        ("/keys/0/min_version", json!(3)),
+        ("/keys/0/state", json!("disabled")),
+        ("/keys/0/deletion", json!(null)),
+        ("/keys/0/deletion", v["file"]["keys"][2]["deletion"].clone()),
+        ("/keys/0/unknown", json!(null)),
+        ("/keys/0/versions", json!([])),
+        ("/keys/0/versions/0/version", json!(1)),
+        ("/keys/0/versions/0/version", json!(3)),
+        ("/keys/0/versions/0/material_length", json!(64)),
+        ("/keys/0/versions/0/material_length", json!(31)),
+        ("/keys/0/versions/0/unknown", json!(null)),
+        (
+            "/keys/0/versions/0/sealed",
+            v["file"]["keys"][1]["versions"][0]["sealed"].clone(),
+        ),
+        (
+            "/keys/2/deletion",
+            json!(text(&v["file"]["keys"][2]["deletion"]).replace('T', " ")),
+        ),
+        (
+            "/keys/2/deletion",
+            json!(text(&v["file"]["keys"][2]["deletion"]).replace('Z', ".0Z")),
+        ),
+        (
+            "/keys/2/deletion",
+            json!(text(&v["file"]["keys"][2]["deletion"]).replace('Z', "")),
+        ),
+        ("/keys/2/deletion", json!("2028-02-29T23:59:59Z")),
+        ("/keys/2/deletion", json!("2027-02-29T23:59:59Z")),
+        ("/mac", json!("00".repeat(32))),
+    ];
+    let file = &v["file"];
+    let mut texts = vec![
+        serde_json::to_vec(file).unwrap(),
+        serde_json::to_vec_pretty(file).unwrap(),
+    ];
+    for (place, value) in changes {
+        let mut changed = file.clone();
+        let (object, field) = place.rsplit_once('/').unwrap();
+        changed.pointer_mut(object).unwrap()[field] = value;
+        if let Some(file) = KeyringFile::parse(&changed).filter(|_| place != "/mac") {
+            changed["mac"] = json!(hex::encode(root.keyring_mac(&file.message())));
+        }
+        texts.push(serde_json::to_vec_pretty(&changed).unwrap());
+    }
+    // Fields that stand twice.
+    for field in ["generation", "min_version", "material_length", "check", "mac"] {
+        let pretty = String::from_utf8(texts[1].clone()).unwrap();
+        let line = pretty.lines().find(|line| line.contains(field)).unwrap();
+        let twice = format!("{},\n{line}", line.trim_end_matches(','));
+        texts.push(pretty.replacen(line, &twice, 1).into_bytes());
+    }
+    texts
+}
+
+/// For each first byte: no plan at all, and plans of bytes that come from the vectors.
+fn plans(first: Range<u8>) -> impl Iterator<Item = Vec<u8>> {
+    let sealed = vectors("blob.json");
+    let random: Vec<_> = array(&sealed).iter().map(|v| bytes(&v["blob"])).collect();
+    first.flat_map(move |first| {
+        let plans = random
+            .iter()
+            .take(4)
+            .map(move |blob| [&[first], &blob[4..116]].concat());
+        plans.chain([vec![first]]).collect::<Vec<_>>()
+    })
 }
 
 /// The files that a fuzzer has left for `target`.
