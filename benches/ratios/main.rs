@@ -40,10 +40,15 @@ fn main() -> ExitCode {
     let chosen = PARTS
         .iter()
         .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name));
+    let programs = options.iter().filter_map(|option| option.strip_prefix(measure::BESIDE));
+    let programs: Vec<&str> = programs.collect();
     if options.iter().any(|option| option == threads::WORKER) {
         threads::worker()
     } else if options.iter().any(|option| option == measure::ONCE) {
         chosen.for_each(|(_, part)| part(&mut Lines));
+        ExitCode::SUCCESS
+    } else if !programs.is_empty() {
+        measure::beside_one_another(&programs, &wanted);
         ExitCode::SUCCESS
     } else {
         measure::in_several_processes(&wanted)

@@ -4,6 +4,7 @@ use std::{
     env,
     hint::black_box,
     io::{BufRead, BufReader},
+    path::Path,
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -12,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 /// The argument that makes a process of this program measure once, and print a record for each line.
 pub(crate) const ONCE: &str = "--once";
+
+/// The argument that names another program to measure beside others.
+pub(crate) const BESIDE: &str = "--beside=";
 
 /// Odd numbers, so that one stands in the middle.
 const PROCESSES: usize = 7;
@@ -121,7 +125,8 @@ impl Lines {
 
 /// Measures in one process after the other, and prints the table.
 pub(crate) fn in_several_processes(parts: &[String]) -> ExitCode {
-    let runs: Vec<Vec<Line>> = (0..PROCESSES).map(|_| one_process(parts)).collect();
+    let program = env::current_exe().expect("this program has a path");
+    let runs: Vec<Vec<Line>> = (0..PROCESSES).map(|_| one_process(&program, parts)).collect();
     println!("| what | against | in the middle | lowest | highest | bound | | one call | of the other |");
     println!("|---|---|---:|---:|---:|---:|---|---:|---:|");
     let mut holds = true;
@@ -147,8 +152,25 @@ pub(crate) fn in_several_processes(parts: &[String]) -> ExitCode {
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn one_process(parts: &[String]) -> Vec<Line> {
-    let mut command = Command::new(env::current_exe().expect("this program has a path"));
+/// Prints what one call takes in each of these programs, which are this one as other flags made it. They run in turns.
+pub(crate) fn beside_one_another(programs: &[&str], parts: &[String]) {
+    let mut runs: Vec<Vec<Vec<Line>>> = programs.iter().map(|_| Vec::new()).collect();
+    for _ in 0..PROCESSES {
+        for (program, runs) in programs.iter().zip(&mut runs) {
+            runs.push(one_process(program.as_ref(), parts));
+        }
+    }
+    for at in 0..runs[0][0].len() {
+        print!("| {} ", runs[0][0][at].what);
+        for runs in &runs {
+            print!("| {} ", duration(median(runs.iter().map(|lines| lines[at].sides.0))));
+        }
+        println!("|");
+    }
+}
+
+fn one_process(program: &Path, parts: &[String]) -> Vec<Line> {
+    let mut command = Command::new(program);
     let command = command.arg(ONCE).args(parts).stdout(Stdio::piped());
     let mut child = command.spawn().expect("it can be started again");
     let output = BufReader::new(child.stdout.take().expect("it is piped"));
