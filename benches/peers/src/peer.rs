@@ -7,7 +7,7 @@ use secret_vault_value::SecretValue;
 /// The encryption context of the job.
 pub const CONTEXT: Pairs = [("tenant", "42"), ("purpose", "backup")];
 /// A context that must not open what was wrapped with [`CONTEXT`].
-const WRONG_CONTEXT: Pairs = [("tenant", "43"), ("purpose", "backup")];
+pub const WRONG_CONTEXT: Pairs = [("tenant", "43"), ("purpose", "backup")];
 /// The 256-bit master key of every peer that takes one.
 pub const MASTER_KEY: [u8; 32] = [0x5a; 32];
 
@@ -80,6 +80,12 @@ impl<const N: usize> Bytes for [u8; N] {
     }
 }
 
+impl Bytes for &[u8] {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
 impl Bytes for Vec<u8> {
     fn bytes(&self) -> &[u8] {
         self
@@ -100,11 +106,11 @@ pub struct Row<F> {
 
 /// A peer behind two closures, each of which repeats its direction as often as it is told.
 pub struct Job {
-    /// Makes a key and wraps it.
+    /// Wraps or encrypts.
     pub there: Box<dyn Fn(u64)>,
-    /// Unwraps it.
+    /// Unwraps or decrypts.
     pub back: Box<dyn Fn(u64)>,
-    /// The length of what was wrapped.
+    /// The length of what was wrapped or encrypted.
     pub len: usize,
 }
 

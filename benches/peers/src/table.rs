@@ -1,7 +1,8 @@
 //! An aligned table in Markdown.
 
 use crate::{
-    measure::Numbers,
+    measure::{Direction, Numbers},
+    payload::{PLAINTEXT_LEN, PayloadFacts, Truncation},
     peer::{Binding, Facts, Row},
 };
 
@@ -18,7 +19,22 @@ const KEYS: [&str; 11] = [
     "commitment",
     "context binding",
 ];
-/// Columns of numbers, aligned to the right.
+const PAYLOADS: [&str; 13] = [
+    "peer",
+    "encrypt MB/s",
+    "ratio",
+    "decrypt MB/s",
+    "ratio",
+    "allocs (encrypt/decrypt)",
+    "bytes added",
+    "AEAD",
+    "segment",
+    "truncation detected",
+    "random access",
+    "key commitment",
+    "context binding",
+];
+/// Columns of numbers, aligned to the right, of either table.
 const NUMBERS: std::ops::RangeInclusive<usize> = 1..=6;
 
 /// The table of keys, with ratios to the row at `base`.
@@ -37,6 +53,34 @@ pub fn keys(rows: &[Row<Facts>], numbers: &[Option<Numbers>], base: usize) -> St
                 cells[8] = facts.nonce.to_owned();
                 cells[9] = facts.commitment.to_owned();
                 cells[10] = binding(facts.binding);
+            }
+            Err(reason) => cells[7] = not_measured(reason),
+        }
+        cells
+    })
+}
+
+/// The table of payloads, with ratios to the row at `base`.
+pub fn payloads(rows: &[Row<PayloadFacts>], numbers: &[Option<Numbers>], base: usize) -> String {
+    render(PAYLOADS, rows, numbers, base, |facts, measured| {
+        let mut cells = named(facts.name, facts.package);
+        match measured {
+            Ok(Measured { len, own, base }) => {
+                cells[1] = rate(&own.there);
+                cells[2] = ratio(own.there.ratio(&base.there));
+                cells[3] = rate(&own.back);
+                cells[4] = ratio(own.back.ratio(&base.back));
+                cells[5] = allocs(own);
+                cells[6] = (len - PLAINTEXT_LEN).to_string();
+                cells[7] = facts.aead.to_owned();
+                cells[8] = facts.segment.to_owned();
+                cells[9] = match facts.truncation {
+                    Truncation::Detected => "yes".to_owned(),
+                    Truncation::Missed(place) => format!("yes, but for one {place}"),
+                };
+                cells[10] = facts.random_access.to_owned();
+                cells[11] = facts.commitment.to_owned();
+                cells[12] = binding(facts.binding);
             }
             Err(reason) => cells[7] = not_measured(reason),
         }
@@ -86,6 +130,11 @@ fn not_measured(reason: &str) -> String {
 
 fn allocs(Numbers { there, back }: &Numbers) -> String {
     format!("{:.0}/{:.0}", there.allocs, back.allocs)
+}
+
+/// Megabytes of 10^6 bytes a second.
+fn rate(direction: &Direction) -> String {
+    format!("{:.0}", PLAINTEXT_LEN as f64 / direction.ns() * 1e3)
 }
 
 fn binding(binding: Binding) -> String {
