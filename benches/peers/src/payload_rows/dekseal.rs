@@ -12,10 +12,25 @@ use crate::{
     peer::{Binding, Bytes, Pairs},
 };
 
+/// A name with what the library was built with, for the two runs that there are.
+macro_rules! name {
+    ($rest:literal) => {
+        if cfg!(feature = "dekseal-ring") {
+            concat!("dekseal, feature ring", $rest)
+        } else {
+            concat!("dekseal", $rest)
+        }
+    };
+}
+
 const FACTS: PayloadFacts = PayloadFacts {
-    name: "dekseal",
+    name: name!(""),
     package: ("dekseal", "0."),
-    aead: "AES-256-GCM, RustCrypto",
+    aead: if cfg!(feature = "dekseal-ring") {
+        "AES-256-GCM, ring"
+    } else {
+        "AES-256-GCM, RustCrypto"
+    },
     segment: "64 KiB",
     truncation: Truncation::Detected,
     random_access: "yes",
@@ -77,7 +92,7 @@ impl Whole {
 
 impl PayloadPeer for Whole {
     const FACTS: PayloadFacts = PayloadFacts {
-        name: "dekseal, in one call",
+        name: name!(", in one call"),
         ..FACTS
     };
     const LAST_SEGMENT_LEN: usize = SEALED_SEGMENT_LEN;
@@ -113,7 +128,7 @@ impl IntoBuffer {
 
 impl PayloadPeer for IntoBuffer {
     const FACTS: PayloadFacts = PayloadFacts {
-        name: "dekseal, in one call into a buffer",
+        name: name!(", in one call into a buffer"),
         ..FACTS
     };
     const LAST_SEGMENT_LEN: usize = SEALED_SEGMENT_LEN;
