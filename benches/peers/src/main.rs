@@ -2,8 +2,8 @@
 //!
 //! Keys: make a fresh 64-byte key, wrap it under a 256-bit master key, and bind a context of two pairs; and the way back.
 //!
-//! Payloads: encrypt 16 MiB in memory under a key that no other message has, and bind that context; and the way back. Where a
-//! peer streams, it gets the data in pieces of 64 KiB, writes into memory that is there, and is read to the end.
+//! Payloads: encrypt 16 MiB in memory under a key that no other message has, and bind that context; and the way back. Where
+//! a peer streams, it gets the data in pieces of 64 KiB, writes into memory that is there, and is read to the end.
 //!
 //! `cargo run --release --features dekseal -- [keys | payloads] [--rounds N | --quick]`
 
@@ -56,7 +56,8 @@ const PAYLOADS_NOTES: &str = "\
 - Streams get and give pieces of 64 KiB, the length of a segment of dekseal and of age. All rows share their memory, but for
   those in one call without a buffer, which allocate the result, and aws-esdk, which also takes a copy of what it is given.
 - By hand is what a service author writes: a wrapped key of 12 + 32 + 16 bytes with no key ID and no key version, no reader
-  and no writer, and nothing wiped. dekseal wipes keys and buffers, age what it decrypts.
+  and no writer, and nothing wiped by the author. dekseal wipes its buffers and its keys, those that ring holds excepted; age
+  wipes what it decrypts.
 - tink's keyset key and age's recipient stand in the place of the master key. age does the X25519 of each message too, and
   its header varies in length: it has a stanza of random bytes.
 ";
