@@ -12,13 +12,13 @@ use crate::peer::{Binding, Bytes, Facts, MASTER_KEY, Pairs, Peer};
 
 const KEY_ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 
-struct Service {
-    engine: Engine<MemoryKeyring>,
-    key_id: KeyId,
+pub struct Service {
+    pub engine: Engine<MemoryKeyring>,
+    pub key_id: KeyId,
 }
 
 impl Service {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key_id = KEY_ID.parse().expect("the key ID is well-formed");
         let cmk = Cmk::new(key_id, 0, &MASTER_KEY).expect("the material is 32 bytes");
         let keyring = MemoryKeyring::from_cmks([cmk]).expect("one key is not there twice");
@@ -52,7 +52,7 @@ impl Bytes for SealedDek {
     }
 }
 
-fn context(pairs: Pairs) -> EncryptionContext {
+pub fn context(pairs: Pairs) -> EncryptionContext {
     EncryptionContext::from_pairs(pairs).expect("the context is valid")
 }
 

@@ -74,6 +74,32 @@ impl<S> Esdk<S> {
     }
 }
 
+impl<S: Suite> Esdk<S> {
+    pub fn seal(&self, context: &HashMap<String, String>, plaintext: &[u8]) -> Blob {
+        let request = self
+            .client
+            .encrypt()
+            .plaintext(Blob::new(plaintext))
+            .keyring(self.keyring.clone())
+            .encryption_context(context.clone())
+            .algorithm_suite_id(S::ID)
+            .send();
+        let answer = self.runtime.block_on(request).expect("the request is valid");
+        answer.ciphertext.expect("an answer has a ciphertext")
+    }
+
+    pub fn open(&self, context: &HashMap<String, String>, sealed: &Blob) -> Option<Blob> {
+        let request = self
+            .client
+            .decrypt()
+            .ciphertext(sealed.clone())
+            .keyring(self.keyring.clone())
+            .encryption_context(context.clone())
+            .send();
+        self.runtime.block_on(request).ok()?.plaintext
+    }
+}
+
 impl Bytes for Blob {
     fn bytes(&self) -> &[u8] {
         self.as_ref()
@@ -100,26 +126,10 @@ impl<S: Suite> Peer for Esdk<S> {
     fn wrap(&self, context: &Self::Context) -> Self::Made {
         let mut key = [0; 64];
         aws_lc_rs::rand::fill(&mut key).expect("there is randomness");
-        let request = self
-            .client
-            .encrypt()
-            .plaintext(Blob::new(key))
-            .keyring(self.keyring.clone())
-            .encryption_context(context.clone())
-            .algorithm_suite_id(S::ID)
-            .send();
-        let answer = self.runtime.block_on(request).expect("the request is valid");
-        (key, answer.ciphertext.expect("an answer has a ciphertext"))
+        (key, self.seal(context, &key))
     }
 
     fn unwrap(&self, context: &Self::Context, (_, wrapped): &Self::Made) -> Option<Blob> {
-        let request = self
-            .client
-            .decrypt()
-            .ciphertext(wrapped.clone())
-            .keyring(self.keyring.clone())
-            .encryption_context(context.clone())
-            .send();
-        self.runtime.block_on(request).ok()?.plaintext
+        self.open(context, wrapped)
     }
 }

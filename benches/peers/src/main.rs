@@ -1,8 +1,11 @@
-//! Measures dekseal beside its peers: the same job for each, in one process, and one table at the end.
+//! Measures dekseal beside its peers: the same job for each, in one process, and a table for each of two jobs.
 //!
-//! The job: make a fresh 64-byte key, wrap it under a 256-bit master key, and bind a context of two pairs; and the way back.
+//! Keys: make a fresh 64-byte key, wrap it under a 256-bit master key, and bind a context of two pairs; and the way back.
 //!
-//! `cargo run --release --features dekseal -- [--rounds N | --quick]`
+//! Payloads: encrypt 16 MiB in memory under a key that no other message has, and bind that context; and the way back. Where
+//! a peer streams, it gets the data in pieces of 64 KiB, writes into memory that is there, and is read to the end.
+//!
+//! `cargo run --release --features dekseal -- [keys | payloads] [--rounds N | --quick]`
 
 mod aes_kw_rows;
 mod alloc;
@@ -15,22 +18,28 @@ mod esdk_rows;
 mod kms_aead_031_rows;
 mod kms_aead_rows;
 mod measure;
+mod payload;
+mod payload_rows;
 mod peer;
 mod table;
 mod tink_rows;
 
 use std::{hint::black_box, process::ExitCode};
 
-use peer::{Row, measured};
+use peer::{Facts, Row, measured};
 
 #[global_allocator]
 static HEAP: alloc::Counting = alloc::Counting;
 
-const USAGE: &str = "usage: dekseal-peers [--rounds N | --quick]";
+const USAGE: &str = "usage: dekseal-peers [keys | payloads] [--rounds N | --quick]";
 const ROUNDS: usize = 31;
 const QUICK_ROUNDS: usize = 3;
 
-const NOTES: &str = "\
+/// Calls over which allocations are counted: the generators of some peers allocate now and then. A payload takes long.
+const COUNTED_KEYS: u64 = 64;
+const COUNTED_PAYLOADS: u64 = 1;
+
+const KEYS_NOTES: &str = "\
 - Every peer was checked first: the key came back the same, and not with a wrong context (aes-kw takes none).
 - ring, aws-lc-rs, aes-gcm and aes-gcm-siv are what a service author writes: 12 + 64 + 16 bytes, with no key ID and no key
   version in them, and a key that is not wiped.
@@ -40,8 +49,31 @@ const NOTES: &str = "\
   an EnvelopeCipher record varies by a few bytes: it is CBOR with an array of numbers.
 ";
 
+const PAYLOADS_NOTES: &str = "\
+- 16 MiB; a MB is 10^6 bytes. A ratio is of times: above 1.00 is slower. One thread.
+- Every peer was checked first: the data came back the same, and not with a wrong context (age takes none), nor with a byte
+  changed; and whether it refuses what was cut short was tried at three places, one byte into the last segment among them.
+- Streams get and give pieces of 64 KiB, the length of a segment of dekseal and of age. All rows share their memory, but for
+  those in one call without a buffer, which allocate the result, and aws-esdk, which also takes a copy of what it is given.
+- By hand is what a service author writes: a wrapped key of 12 + 32 + 16 bytes with no key ID and no key version, no reader
+  and no writer, and nothing wiped by the author. dekseal wipes its buffers and its keys, those that ring holds excepted; age
+  wipes what it decrypts.
+- tink's keyset key and age's recipient stand in the place of the master key. age does the X25519 of each message too, and
+  its header varies in length: it has a stanza of random bytes.
+";
+
+#[cfg(not(feature = "dekseal"))]
+const NO_DEKSEAL: &str = "built without the feature `dekseal`";
+
+/// What the arguments ask for.
+struct Asked {
+    keys: bool,
+    payloads: bool,
+    rounds: usize,
+}
+
 fn main() -> ExitCode {
-    match rounds(std::env::args().skip(1)).and_then(run) {
+    match asked(std::env::args().skip(1)).and_then(|asked| run(&asked)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("{fault}");
@@ -50,10 +82,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn rounds(mut args: impl Iterator<Item = String>) -> Result<usize, String> {
-    let mut rounds = ROUNDS;
+fn asked(args: impl Iterator<Item = String>) -> Result<Asked, String> {
+    let mut args = args.peekable();
+    let table = args.next_if(|arg| ["keys", "payloads"].contains(&arg.as_str()));
+    let mut asked = Asked {
+        keys: table.as_deref() != Some("payloads"),
+        payloads: table.as_deref() != Some("keys"),
+        rounds: ROUNDS,
+    };
     while let Some(arg) = args.next() {
-        rounds = match arg.as_str() {
+        asked.rounds = match arg.as_str() {
             "--quick" => QUICK_ROUNDS,
             "--rounds" => args
                 .next()
@@ -63,17 +101,27 @@ fn rounds(mut args: impl Iterator<Item = String>) -> Result<usize, String> {
             _ => return Err(USAGE.to_owned()),
         };
     }
-    Ok(rounds)
+    Ok(asked)
 }
 
-fn run(rounds: usize) -> Result<(), String> {
-    let rows = rows()?;
-    let numbers = measure::all(&rows, rounds);
-    let base = rows
-        .iter()
-        .position(|row| row.job.is_ok())
-        .ok_or("there is nothing to measure")?;
-    print!("{}", table::render(&rows, &numbers, base));
+fn run(asked: &Asked) -> Result<(), String> {
+    if asked.keys {
+        keys(asked.rounds)?;
+    }
+    if asked.keys && asked.payloads {
+        println!();
+    }
+    if asked.payloads {
+        payloads(asked.rounds)?;
+    }
+    Ok(())
+}
+
+fn keys(rounds: usize) -> Result<(), String> {
+    let rows = key_rows()?;
+    let base = base(&rows)?;
+    let numbers = measure::all(&rows, rounds, COUNTED_KEYS);
+    print!("{}", table::keys(&rows, &numbers, base));
 
     let os = measure::alone(rounds, || {
         let mut key = [0; 64];
@@ -81,19 +129,38 @@ fn run(rounds: usize) -> Result<(), String> {
         black_box(key);
     });
     println!();
-    println!(
-        "- Medians of {rounds} rounds. A ratio is the median of the ratios to \"{}\" within a round.",
-        rows[base].facts.name
-    );
+    print_medians(rounds, rows[base].facts.name);
     println!(
         "- 64 bytes from the operating system take {os:.0} ns here: part of each row whose randomness is an OS call."
     );
-    print!("{NOTES}");
+    print!("{KEYS_NOTES}");
     Ok(())
 }
 
-/// Every row; the first that is measured is what the others are compared with.
-fn rows() -> Result<Vec<Row>, String> {
+fn payloads(rounds: usize) -> Result<(), String> {
+    let rows = payload_rows::rows()?;
+    let base = base(&rows)?;
+    let numbers = measure::all(&rows, rounds, COUNTED_PAYLOADS);
+    print!("{}", table::payloads(&rows, &numbers, base));
+
+    println!();
+    print_medians(rounds, rows[base].facts.name);
+    print!("{PAYLOADS_NOTES}");
+    Ok(())
+}
+
+/// The first row that is measured is what the others are compared with.
+fn base<F>(rows: &[Row<F>]) -> Result<usize, String> {
+    let base = rows.iter().position(|row| row.job.is_ok());
+    Ok(base.ok_or("there is nothing to measure")?)
+}
+
+fn print_medians(rounds: usize, base: &str) {
+    println!("- Medians of {rounds} rounds. A ratio is the median of the ratios to \"{base}\" within a round.");
+}
+
+/// Every row of the table of keys.
+fn key_rows() -> Result<Vec<Row<Facts>>, String> {
     Ok(vec![
         #[cfg(feature = "dekseal")]
         measured(dekseal_rows::Os::new())?,
@@ -102,7 +169,14 @@ fn rows() -> Result<Vec<Row>, String> {
         #[cfg(feature = "dekseal")]
         measured(dekseal_rows::UserSpace::new())?,
         #[cfg(not(feature = "dekseal"))]
-        peer::absent("dekseal", ("dekseal", "0."), "built without the feature `dekseal`"),
+        peer::absent(
+            Facts {
+                name: "dekseal",
+                package: ("dekseal", "0."),
+                ..Facts::default()
+            },
+            NO_DEKSEAL,
+        ),
         measured(by_hand::Ring::new())?,
         measured(by_hand::AwsLc::new())?,
         measured(by_hand::RustCrypto::<aes_gcm::Aes256Gcm>::new())?,
@@ -117,8 +191,11 @@ fn rows() -> Result<Vec<Row>, String> {
         measured(kms_aead_031_rows::Envelope::new())?,
         #[cfg(not(feature = "kms-aead-031"))]
         peer::absent(
-            "kms-aead",
-            ("kms-aead", "0.31"),
+            Facts {
+                name: "kms-aead",
+                package: ("kms-aead", "0.31"),
+                ..Facts::default()
+            },
             "it asks for Rust 1.99; the feature `kms-aead-031` has it",
         ),
         measured(esdk_rows::Esdk::<esdk_rows::Unsigned>::new())?,

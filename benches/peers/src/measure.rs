@@ -9,8 +9,6 @@ use crate::{
 
 /// Long enough for the clock, short enough that a round of all rows sees one and the same machine.
 const BATCH: Duration = Duration::from_millis(2);
-/// Calls over which allocations are counted.
-const COUNTED: u64 = 64;
 
 /// One direction of one row.
 pub struct Direction {
@@ -22,23 +20,21 @@ pub struct Direction {
 }
 
 pub struct Numbers {
-    pub wrap: Direction,
-    pub unwrap: Direction,
+    pub there: Direction,
+    pub back: Direction,
 }
 
-/// The numbers of each row, `None` where it has no job to measure.
-pub fn all(rows: &[Row], rounds: usize) -> Vec<Option<Numbers>> {
-    let mut numbers: Vec<_> = rows
-        .iter()
-        .map(|row| row.job.as_ref().ok().map(Numbers::calibrated))
-        .collect();
+/// The numbers of each row, `None` where it has no job to measure. Allocations are counted over so many calls.
+pub fn all<F>(rows: &[Row<F>], rounds: usize, counted: u64) -> Vec<Option<Numbers>> {
+    let calibrated = |row: &Row<F>| row.job.as_ref().ok().map(|job| Numbers::calibrated(job, counted));
+    let mut numbers: Vec<_> = rows.iter().map(calibrated).collect();
     for round in 0..rounds {
         for turn in 0..rows.len() {
             // Another row begins each round, so that none is always behind the same one.
             let at = (round + turn) % rows.len();
             if let (Ok(job), Some(numbers)) = (&rows[at].job, &mut numbers[at]) {
-                numbers.wrap.measure(&job.wrap);
-                numbers.unwrap.measure(&job.unwrap);
+                numbers.there.measure(&job.there);
+                numbers.back.measure(&job.back);
             }
         }
     }
@@ -48,28 +44,28 @@ pub fn all(rows: &[Row], rounds: usize) -> Vec<Option<Numbers>> {
 /// The median of nanoseconds a call of `f`, by itself.
 pub fn alone(rounds: usize, f: impl Fn()) -> f64 {
     let repeat = |times| (0..times).for_each(|_| f());
-    let mut direction = Direction::calibrated(&repeat);
+    let mut direction = Direction::calibrated(&repeat, 1);
     (0..rounds).for_each(|_| direction.measure(&repeat));
     median(direction.rounds)
 }
 
 impl Numbers {
-    fn calibrated(job: &Job) -> Self {
+    fn calibrated(job: &Job, counted: u64) -> Self {
         Self {
-            wrap: Direction::calibrated(&job.wrap),
-            unwrap: Direction::calibrated(&job.unwrap),
+            there: Direction::calibrated(&job.there, counted),
+            back: Direction::calibrated(&job.back, counted),
         }
     }
 }
 
 impl Direction {
-    fn calibrated(repeat: &dyn Fn(u64)) -> Self {
+    fn calibrated(repeat: &dyn Fn(u64), counted: u64) -> Self {
         let mut batch = 1;
         // The best of three: one interruption does not make a batch too short.
         while (0..3).map(|_| time(repeat, batch)).min() < Some(BATCH) {
             batch *= 2;
         }
-        let allocs = alloc::calls(|| repeat(COUNTED)) as f64 / COUNTED as f64;
+        let allocs = alloc::calls(|| repeat(counted)) as f64 / counted as f64;
         Self {
             rounds: Vec::new(),
             allocs,

@@ -7,7 +7,7 @@ use secret_vault_value::SecretValue;
 /// The encryption context of the job.
 pub const CONTEXT: Pairs = [("tenant", "42"), ("purpose", "backup")];
 /// A context that must not open what was wrapped with [`CONTEXT`].
-const WRONG_CONTEXT: Pairs = [("tenant", "43"), ("purpose", "backup")];
+pub const WRONG_CONTEXT: Pairs = [("tenant", "43"), ("purpose", "backup")];
 /// The 256-bit master key of every peer that takes one.
 pub const MASTER_KEY: [u8; 32] = [0x5a; 32];
 
@@ -33,6 +33,7 @@ pub trait Peer {
 }
 
 /// What is printed of a peer beside the numbers.
+#[derive(Default)]
 pub struct Facts {
     pub name: &'static str,
     /// The package, and how its version begins, to find the rest in the lock file.
@@ -43,8 +44,9 @@ pub struct Facts {
     pub binding: Binding,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Default, PartialEq)]
 pub enum Binding {
+    #[default]
     None,
     /// The caller's raw bytes, as associated data.
     Bytes,
@@ -78,6 +80,12 @@ impl<const N: usize> Bytes for [u8; N] {
     }
 }
 
+impl Bytes for &[u8] {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
 impl Bytes for Vec<u8> {
     fn bytes(&self) -> &[u8] {
         self
@@ -90,28 +98,31 @@ impl Bytes for SecretValue {
     }
 }
 
-/// A line of the table.
-pub struct Row {
-    pub facts: Facts,
+/// A line of a table.
+pub struct Row<F> {
+    pub facts: F,
     pub job: Result<Job, &'static str>,
 }
 
 /// A peer behind two closures, each of which repeats its direction as often as it is told.
 pub struct Job {
-    pub wrap: Box<dyn Fn(u64)>,
-    pub unwrap: Box<dyn Fn(u64)>,
-    pub wrapped_len: usize,
+    /// Wraps or encrypts.
+    pub there: Box<dyn Fn(u64)>,
+    /// Unwraps or decrypts.
+    pub back: Box<dyn Fn(u64)>,
+    /// The length of what was wrapped or encrypted.
+    pub len: usize,
 }
 
 /// The row of a peer, once the peer has shown that it does the job.
-pub fn measured<P: Peer<Context: 'static, Made: 'static> + 'static>(peer: P) -> Result<Row, String> {
+pub fn measured<P: Peer<Context: 'static, Made: 'static> + 'static>(peer: P) -> Result<Row<Facts>, String> {
     let context = P::context(CONTEXT);
     let made = peer.wrap(&context);
     check(&peer, &context, &made).map_err(|fault| format!("{}: {fault}", P::FACTS.name))?;
 
-    let wrapped_len = made.wrapped().len();
+    let len = made.wrapped().len();
     let shared = Rc::new((peer, context, made));
-    let wrap = {
+    let there = {
         let shared = Rc::clone(&shared);
         Box::new(move |times| {
             let (peer, context, _) = &*shared;
@@ -120,7 +131,7 @@ pub fn measured<P: Peer<Context: 'static, Made: 'static> + 'static>(peer: P) -> 
             }
         })
     };
-    let unwrap = Box::new(move |times| {
+    let back = Box::new(move |times| {
         let (peer, context, made) = &*shared;
         for _ in 0..times {
             black_box(peer.unwrap(black_box(context), black_box(made)));
@@ -128,11 +139,7 @@ pub fn measured<P: Peer<Context: 'static, Made: 'static> + 'static>(peer: P) -> 
     });
     Ok(Row {
         facts: P::FACTS,
-        job: Ok(Job {
-            wrap,
-            unwrap,
-            wrapped_len,
-        }),
+        job: Ok(Job { there, back, len }),
     })
 }
 
@@ -152,15 +159,7 @@ fn check<P: Peer>(peer: &P, context: &P::Context, made: &P::Made) -> Result<(), 
 
 /// The row of a peer that is not in this build.
 #[cfg(not(all(feature = "dekseal", feature = "kms-aead-031")))]
-pub fn absent(name: &'static str, package: (&'static str, &'static str), reason: &'static str) -> Row {
-    let facts = Facts {
-        name,
-        package,
-        randomness: "",
-        nonce: "",
-        commitment: "",
-        binding: Binding::None,
-    };
+pub fn absent<F>(facts: F, reason: &'static str) -> Row<F> {
     Row {
         facts,
         job: Err(reason),

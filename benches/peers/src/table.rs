@@ -1,11 +1,12 @@
 //! An aligned table in Markdown.
 
 use crate::{
-    measure::Numbers,
+    measure::{Direction, Numbers},
+    payload::{PLAINTEXT_LEN, PayloadFacts, Truncation},
     peer::{Binding, Facts, Row},
 };
 
-const HEAD: [&str; 11] = [
+const KEYS: [&str; 11] = [
     "peer",
     "create+wrap ns",
     "ratio",
@@ -18,48 +19,131 @@ const HEAD: [&str; 11] = [
     "commitment",
     "context binding",
 ];
-/// Columns of numbers, aligned to the right.
+const PAYLOADS: [&str; 13] = [
+    "peer",
+    "encrypt MB/s",
+    "ratio",
+    "decrypt MB/s",
+    "ratio",
+    "allocs (encrypt/decrypt)",
+    "bytes added",
+    "AEAD",
+    "segment",
+    "truncation detected",
+    "random access",
+    "key commitment",
+    "context binding",
+];
+/// Columns of numbers, aligned to the right, of either table.
 const NUMBERS: std::ops::RangeInclusive<usize> = 1..=6;
 
-/// The table of `rows`, with ratios to the row at `base`.
-pub fn render(rows: &[Row], numbers: &[Option<Numbers>], base: usize) -> String {
+/// The table of keys, with ratios to the row at `base`.
+pub fn keys(rows: &[Row<Facts>], numbers: &[Option<Numbers>], base: usize) -> String {
+    render(KEYS, rows, numbers, base, |facts, measured| {
+        let mut cells = named(facts.name, facts.package);
+        match measured {
+            Ok(Measured { len, own, base }) => {
+                cells[1] = format!("{:.0}", own.there.ns());
+                cells[2] = ratio(own.there.ratio(&base.there));
+                cells[3] = format!("{:.0}", own.back.ns());
+                cells[4] = ratio(own.back.ratio(&base.back));
+                cells[5] = allocs(own);
+                cells[6] = len.to_string();
+                cells[7] = facts.randomness.to_owned();
+                cells[8] = facts.nonce.to_owned();
+                cells[9] = facts.commitment.to_owned();
+                cells[10] = binding(facts.binding);
+            }
+            Err(reason) => cells[7] = not_measured(reason),
+        }
+        cells
+    })
+}
+
+/// The table of payloads, with ratios to the row at `base`.
+pub fn payloads(rows: &[Row<PayloadFacts>], numbers: &[Option<Numbers>], base: usize) -> String {
+    render(PAYLOADS, rows, numbers, base, |facts, measured| {
+        let mut cells = named(facts.name, facts.package);
+        match measured {
+            Ok(Measured { len, own, base }) => {
+                cells[1] = rate(&own.there);
+                cells[2] = ratio(own.there.ratio(&base.there));
+                cells[3] = rate(&own.back);
+                cells[4] = ratio(own.back.ratio(&base.back));
+                cells[5] = allocs(own);
+                cells[6] = (len - PLAINTEXT_LEN).to_string();
+                cells[7] = facts.aead.to_owned();
+                cells[8] = facts.segment.to_owned();
+                cells[9] = match facts.truncation {
+                    Truncation::Detected => "yes".to_owned(),
+                    Truncation::Missed(place) => format!("yes, but for one {place}"),
+                };
+                cells[10] = facts.random_access.to_owned();
+                cells[11] = facts.commitment.to_owned();
+                cells[12] = binding(facts.binding);
+            }
+            Err(reason) => cells[7] = not_measured(reason),
+        }
+        cells
+    })
+}
+
+struct Measured<'a> {
+    len: usize,
+    own: &'a Numbers,
+    base: &'a Numbers,
+}
+
+fn render<F, const N: usize>(
+    head: [&str; N],
+    rows: &[Row<F>],
+    numbers: &[Option<Numbers>],
+    base: usize,
+    line: impl Fn(&F, Result<Measured, &str>) -> [String; N],
+) -> String {
     let base = numbers[base].as_ref().expect("the base is measured");
-    let lines = rows
-        .iter()
-        .zip(numbers)
-        .map(|(row, numbers)| line(row, numbers.as_ref(), base));
+    let lines = rows.iter().zip(numbers).map(|(Row { facts, job }, own)| {
+        let measured = job.as_ref().map_err(|reason| *reason).map(|job| Measured {
+            len: job.len,
+            own: own.as_ref().expect("every job is measured"),
+            base,
+        });
+        line(facts, measured)
+    });
     aligned(
-        &std::iter::once(HEAD.map(str::to_owned))
+        &std::iter::once(head.map(str::to_owned))
             .chain(lines)
             .collect::<Vec<_>>(),
     )
 }
 
-fn line(Row { facts, job }: &Row, numbers: Option<&Numbers>, base: &Numbers) -> [String; HEAD.len()] {
-    let mut cells = [const { String::new() }; HEAD.len()];
-    cells[0] = peer(facts);
-    match (job, numbers) {
-        (Ok(job), Some(Numbers { wrap, unwrap })) => {
-            cells[1] = format!("{:.0}", wrap.ns());
-            cells[2] = ratio(wrap.ratio(&base.wrap));
-            cells[3] = format!("{:.0}", unwrap.ns());
-            cells[4] = ratio(unwrap.ratio(&base.unwrap));
-            cells[5] = format!("{:.0}/{:.0}", wrap.allocs, unwrap.allocs);
-            cells[6] = job.wrapped_len.to_string();
-            cells[7] = facts.randomness.to_owned();
-            cells[8] = facts.nonce.to_owned();
-            cells[9] = facts.commitment.to_owned();
-            cells[10] = match facts.binding {
-                Binding::None => "none",
-                Binding::Bytes => "caller's raw bytes as AAD",
-                Binding::Map => "canonical map",
-            }
-            .to_owned();
-        }
-        (Err(reason), _) => cells[7] = format!("not measured: {reason}"),
-        (Ok(_), None) => unreachable!("every job is measured"),
-    }
+/// A line with nothing in it but the name.
+fn named<const N: usize>(name: &str, package: (&str, &str)) -> [String; N] {
+    let mut cells = [const { String::new() }; N];
+    cells[0] = peer(name, package);
     cells
+}
+
+fn not_measured(reason: &str) -> String {
+    format!("not measured: {reason}")
+}
+
+fn allocs(Numbers { there, back }: &Numbers) -> String {
+    format!("{:.0}/{:.0}", there.allocs, back.allocs)
+}
+
+/// Megabytes of 10^6 bytes a second.
+fn rate(direction: &Direction) -> String {
+    format!("{:.0}", PLAINTEXT_LEN as f64 / direction.ns() * 1e3)
+}
+
+fn binding(binding: Binding) -> String {
+    match binding {
+        Binding::None => "none",
+        Binding::Bytes => "caller's raw bytes as AAD",
+        Binding::Map => "canonical map",
+    }
+    .to_owned()
 }
 
 fn ratio(ratio: f64) -> String {
@@ -71,13 +155,7 @@ fn ratio(ratio: f64) -> String {
 }
 
 /// The name, with the version after the name of the package.
-fn peer(
-    Facts {
-        name,
-        package: (package, begins),
-        ..
-    }: &Facts,
-) -> String {
+fn peer(name: &str, (package, begins): (&str, &str)) -> String {
     name.replacen(package, &format!("{package} {}", version(package, begins)), 1)
 }
 
