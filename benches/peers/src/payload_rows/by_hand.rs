@@ -209,3 +209,26 @@ impl<A: Named + KeyInit + AeadInOut<NonceSize = U12, TagSize = U16>> Cipher for 
             .ok()
     }
 }
+
+/// aes-gcm as it was before.
+pub struct AesGcm010(aes_gcm_010::Aes256Gcm);
+
+impl Cipher for AesGcm010 {
+    const FACTS: PayloadFacts = facts("aes-gcm, by hand", ("aes-gcm", "0.10"), "AES-256-GCM, RustCrypto");
+
+    fn new(key: &Key) -> Self {
+        Self(aes_gcm_010::KeyInit::new(key.into()))
+    }
+
+    #[inline(never)]
+    fn seal(&self, nonce: Nonce, aad: &[u8], text: &mut [u8]) -> Tag {
+        let tag = aes_gcm_010::AeadInPlace::encrypt_in_place_detached(&self.0, &nonce.into(), aad, text);
+        tag.expect("the lengths are within the limits").into()
+    }
+
+    #[inline(never)]
+    fn open(&self, nonce: Nonce, aad: &[u8], sealed: &mut [u8]) -> Option<()> {
+        let (text, tag) = sealed.split_last_chunk_mut::<TAG_LEN>()?;
+        aes_gcm_010::AeadInPlace::decrypt_in_place_detached(&self.0, &nonce.into(), aad, text, (&*tag).into()).ok()
+    }
+}

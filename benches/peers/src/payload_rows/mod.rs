@@ -35,6 +35,7 @@ pub fn rows() -> Result<Vec<Row<PayloadFacts>>, String> {
         measured(by_hand::ByHand::<by_hand::Ring>::new(), rooms)?,
         measured(by_hand::ByHand::<by_hand::AwsLc>::new(), rooms)?,
         measured(by_hand::ByHand::<by_hand::RustCrypto<aes_gcm::Aes256Gcm>>::new(), rooms)?,
+        measured(by_hand::ByHand::<by_hand::AesGcm010>::new(), rooms)?,
         measured(
             by_hand::ByHand::<by_hand::RustCrypto<chacha20poly1305::ChaCha20Poly1305>>::new(),
             rooms,
