@@ -68,7 +68,11 @@ fn run() -> Result<()> {
     if let ["inspect", files @ ..] = words.as_slice()
         && !files.is_empty()
     {
-        return files.iter().try_for_each(|file| inspect(Path::new(file)));
+        return files.iter().try_for_each(|file| {
+            let says = inspect(file).map_err(|error| format!("{file}: {error}"))?;
+            println!("{file}: {says}");
+            Ok(())
+        });
     }
     let (Some(keyring), Some(root_file)) = (keyring, root_file) else {
         return Err(USAGE.into());
@@ -77,8 +81,22 @@ fn run() -> Result<()> {
     let pairs = pairs.iter().map(|pair| pair.split_once('=').ok_or(USAGE));
     let context = EncryptionContext::from_pairs(pairs.collect::<std::result::Result<Vec<_>, _>>()?)?;
     match words.as_slice() {
-        ["encrypt", key_id, input, output] => encrypt(&engine, &key_id.parse()?, &context, input, output),
-        ["decrypt", key_id, input, output] => decrypt(&engine, &key_id.parse()?, &context, input, output),
+        ["encrypt", key_id, input, output] => {
+            let key_id = key_id.parse()?;
+            convert(input, output, |input, output| {
+                let mut writer = engine.encrypt_writer(&key_id, &context, output)?;
+                io::copy(input, &mut writer)?;
+                writer.finish()?;
+                Ok(())
+            })
+        }
+        ["decrypt", key_id, input, output] => {
+            let key_id = key_id.parse()?;
+            convert(input, output, |input, output| {
+                io::copy(&mut engine.decrypt_reader(&key_id, &context, input)?, output)?;
+                Ok(())
+            })
+        }
         ["rewrap", key_id, file, new @ ..] if new.len() < 2 => {
             let new = new.first().unwrap_or(key_id).parse()?;
             let version = rewrap(&engine, &key_id.parse()?, &context, &new, Path::new(file));
@@ -90,37 +108,11 @@ fn run() -> Result<()> {
     }
 }
 
-fn encrypt(
-    engine: &Engine<FileKeyring>,
-    key_id: &KeyId,
-    context: &EncryptionContext,
-    path: &str,
-    output: &str,
-) -> Result<()> {
-    let mut input = open(path)?;
-    whole_or_not_at_all(Path::new(output), |output| {
-        let mut writer = engine.encrypt_writer(key_id, context, output)?;
-        io::copy(&mut input, &mut writer)?;
-        writer.finish()?;
-        Ok(())
-    })
-    .map_err(|error| format!("{path} to {output}: {error}").into())
-}
-
-fn decrypt(
-    engine: &Engine<FileKeyring>,
-    key_id: &KeyId,
-    context: &EncryptionContext,
-    path: &str,
-    output: &str,
-) -> Result<()> {
-    let input = open(path)?;
-    whole_or_not_at_all(Path::new(output), |output| {
-        let mut reader = engine.decrypt_reader(key_id, context, input)?;
-        io::copy(&mut reader, output)?;
-        Ok(())
-    })
-    .map_err(|error| format!("{path} to {output}: {error}").into())
+/// Makes `output` of what is in `input`.
+fn convert(input: &str, output: &str, convert: impl FnOnce(&mut dyn Read, &mut File) -> Result<()>) -> Result<()> {
+    let mut file = open(input)?;
+    whole_or_not_at_all(Path::new(output), |output| convert(&mut file, output))
+        .map_err(|error| format!("{input} to {output}: {error}").into())
 }
 
 /// The file, and a progress bar as it is read.
@@ -143,10 +135,6 @@ fn whole_or_not_at_all(path: &Path, make: impl FnOnce(&mut File) -> Result<()>) 
     }
     let mut file = NamedTempFile::new_in(directory(path))?;
     make(file.as_file_mut())?;
-    put(file, path)
-}
-
-fn put(file: NamedTempFile, path: &Path) -> Result<()> {
     file.as_file().sync_all()?;
     file.persist_noclobber(path)?;
     // That the name is there is on disk once the directory is. Windows has no such call.
@@ -162,8 +150,8 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-/// Changes the header of a file where it stands, however long the file is: gives the version it is under then. A copy of the old one is beside it meanwhile: where that
-/// was left behind, the file is put back first to what it was.
+/// Changes the header of a file where it stands, however long the file is: gives the version it is under then. A copy of the old
+/// header is beside it meanwhile: where that was left behind, the file is put back first to what it was.
 fn rewrap(
     engine: &Engine<FileKeyring>,
     key_id: &KeyId,
@@ -219,19 +207,11 @@ fn write_header(file: &mut File, header: &[u8; PayloadHeader::LEN]) -> Result<()
 }
 
 /// What a file says of itself. Nothing of it is verified: that takes the key.
-fn inspect(path: &Path) -> Result<()> {
-    let says = |path: &Path| -> Result<String> {
-        let mut file = File::open(path)?;
-        let header = PayloadHeader::from_bytes(&read_header(&mut file)?)?;
-        let sealed = header.sealed_dek();
-        let length = payload::plaintext_len(file.metadata()?.len()).ok_or("no payload has its length")?;
-        Ok(format!(
-            "{} version {}, {length} bytes of plaintext",
-            sealed.key_id(),
-            sealed.key_version()
-        ))
-    };
-    let says = says(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    println!("{}: {says}", path.display());
-    Ok(())
+fn inspect(path: &str) -> Result<String> {
+    let mut file = File::open(path)?;
+    let header = PayloadHeader::from_bytes(&read_header(&mut file)?)?;
+    let sealed = header.sealed_dek();
+    let length = payload::plaintext_len(file.metadata()?.len()).ok_or("no payload has its length")?;
+    let (key_id, version) = (sealed.key_id(), sealed.key_version());
+    Ok(format!("{key_id} version {version}, {length} bytes of plaintext"))
 }

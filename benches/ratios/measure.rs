@@ -96,13 +96,11 @@ impl Lines {
         let mut rounds = Vec::new();
         let start = Instant::now();
         while rounds.len() < ROUNDS && (rounds.len() < 5 || start.elapsed() < ALL_ROUNDS) {
-            rounds.push(if rounds.len() % 2 == 0 {
-                let first = time(count_a, &mut a);
-                (first, time(count_b, &mut b))
-            } else {
-                let second = time(count_b, &mut b);
-                (time(count_a, &mut a), second)
-            });
+            rounds.push(in_turns(
+                rounds.len(),
+                || time(count_a, &mut a),
+                || time(count_b, &mut b),
+            ));
         }
         self.line(bound, what, against, &rounds);
     }
@@ -120,6 +118,17 @@ impl Lines {
             ),
         };
         println!("{}", serde_json::to_string(&line).expect("numbers and text"));
+    }
+}
+
+/// Both, in an order that changes from round to round.
+pub(crate) fn in_turns<A, B>(round: usize, a: impl FnOnce() -> A, b: impl FnOnce() -> B) -> (A, B) {
+    if round.is_multiple_of(2) {
+        let a = a();
+        (a, b())
+    } else {
+        let b = b();
+        (a(), b)
     }
 }
 

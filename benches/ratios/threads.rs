@@ -13,7 +13,7 @@ use dekseal::MemoryKeyring;
 
 use crate::{
     common::{context, dek, engine, key_id},
-    measure::{Bound, Lines},
+    measure::{Bound, Lines, in_turns},
 };
 
 /// The argument that makes a process of this program a worker.
@@ -95,14 +95,7 @@ pub(crate) fn threads(lines: &mut Lines) {
     };
     let mut rounds = Vec::new();
     for turn in 0..TURNS {
-        let (processes, threads);
-        if turn % 2 == 0 {
-            processes = two_processes();
-            threads = two_threads();
-        } else {
-            threads = two_threads();
-            processes = two_processes();
-        }
+        let (threads, processes) = in_turns(turn, two_threads, &mut two_processes);
         // Seals in the same time, so that one seal takes the inverse of it.
         let nanoseconds = |count: u64| 2.0 * SEALING.as_nanos() as f64 / count as f64;
         rounds.push((nanoseconds(threads), nanoseconds(processes)));
