@@ -315,6 +315,4 @@ const _: () = {
 };
 
 #[cfg(test)]
-mod others;
-#[cfg(test)]
 mod tests;

