@@ -1,6 +1,6 @@
 //! What several modules need: the vectors, and random sources that do as they are told.
 
-use std::{collections::BTreeMap, convert::Infallible, path::PathBuf};
+use std::{collections::BTreeMap, convert::Infallible};
 
 use dekseal::{
     Cmk, Dek, EncryptionContext, KeyId, MemoryKeyring, SealedDek,
@@ -75,7 +75,8 @@ pub(crate) struct SealedVector {
 }
 
 /// An example that cargo has built beside this test.
-pub(crate) fn example(name: &str) -> PathBuf {
+#[cfg(all(feature = "json", feature = "std"))]
+pub(crate) fn example(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();
     let built = test.parent().unwrap().parent().unwrap().join("examples").join(name);
     assert!(
