@@ -1,0 +1,681 @@
+//! No memory that is freed holds a secret.
+//!
+//! An allocator searches each block that is freed, or that grows, for any eight bytes of any secret, raw or as hex digits: DEKs, material,
+//! every key that is derived from them, the states of HMAC that stand for a key, and plaintext. It does not see the stack, nor what is
+//! never freed.
+//!
+//! What the host itself holds is the host's to wipe. Here it is leaked, so that it is never freed.
+
+mod allocator;
+mod secrets;
+
+use std::{
+    io::{self, BufRead, Cursor, Read, Seek, SeekFrom, Write},
+    mem::ManuallyDrop,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use dekseal::{
+    Cmk, Dek, EncryptionContext, Engine, Error, ErrorKind, FileKeyring, Keyring, Keys, MemoryKeyring, SealedDek, api,
+    payload::{DataKey, SEALED_SEGMENT_LEN, SEGMENT_LEN},
+    rand_core::{TryCryptoRng, TryRng},
+};
+use dekseal_assurance::{CONTEXT, Derived, KEY_ID, ROOT_ID, hex, key_id, random};
+
+use self::{
+    allocator::{Examined, Found, apart, examined, left_on_stack, registered},
+    secrets::{Secrets, material, plaintext},
+};
+
+#[global_allocator]
+static ALLOCATOR: allocator::Examining = allocator::Examining;
+
+/// What a row of the output must be.
+enum Expected {
+    /// Nothing is found.
+    Nothing,
+    /// Something is found, and each block was freed by one of these: what shows that the search finds.
+    Found(&'static [&'static str]),
+    /// The same or nothing: what is known, and should not be.
+    Known(&'static [&'static str]),
+}
+
+/// Keys that were on the stack get into those parts of a value that hold nothing (the `stored` of a `Version` that has none, the `deletion`
+/// of a key that has none), and with the value into the heap, where nobody wipes them.
+const KNOWN: Expected = Expected::Known(&[
+    "drop_in_place<alloc::sync::Arc<dekseal::keyring::key::Version>>",
+    "drop_in_place<dekseal::keyring::file::document::Document>",
+]);
+
+#[derive(Default)]
+struct Outcome {
+    known: usize,
+    failed: bool,
+}
+
+impl Outcome {
+    fn row(&mut self, name: &str, expected: Expected, f: impl FnOnce()) {
+        let Examined { blocks, bytes, found } = examined(f);
+        let by = |who: &[&str]| {
+            found
+                .iter()
+                .all(|found| who.iter().any(|who| found.trace.contains(who)))
+        };
+        let (as_expected, note) = match expected {
+            _ if found.is_empty() => (!matches!(expected, Expected::Found(_)), ""),
+            Expected::Nothing => (false, " (LEAK)"),
+            Expected::Found(who) => (by(who), " (as it must be)"),
+            Expected::Known(who) => {
+                self.known += found.len();
+                (by(who), " (KNOWN)")
+            }
+        };
+        self.failed |= !as_expected;
+        println!(
+            "{name:<44} {blocks:>6} blocks {bytes:>8} bytes {:>2} found{note}",
+            found.len()
+        );
+        for found in &found {
+            let form = if found.as_hex { "hex of " } else { "" };
+            let Found {
+                secret, windows, block, ..
+            } = found;
+            if !as_expected || matches!(expected, Expected::Known(_)) {
+                println!("    {windows} windows of {form}{secret} in a block of {block} bytes");
+            }
+            if !as_expected {
+                println!("{}", found.trace);
+            }
+        }
+    }
+
+    fn nothing(&mut self, name: &str, f: impl FnOnce()) {
+        self.row(name, Expected::Nothing, f);
+    }
+}
+
+fn context() -> EncryptionContext {
+    EncryptionContext::from_pairs(CONTEXT).expect("allowed")
+}
+
+fn kind<T>(result: &Result<T, Error>) -> Option<ErrorKind> {
+    result.as_ref().err().map(Error::kind)
+}
+
+fn assert_refused<T>(result: &Result<T, Error>) {
+    assert_eq!(kind(result), Some(ErrorKind::AuthenticationFailed));
+}
+
+fn main() -> ExitCode {
+    let mut outcome = Outcome::default();
+    let mut secrets = Secrets::default();
+    finds(&mut outcome, &mut secrets);
+    values(&mut outcome, &mut secrets);
+    deks(&mut outcome, &mut secrets);
+    memory_keyring(&mut outcome, &mut secrets);
+    file_keyring(&mut outcome, &mut secrets);
+    wire(&mut outcome, &mut secrets);
+    payloads(&mut outcome, &mut secrets);
+    streams(&mut outcome, &mut secrets);
+    let (count, windows) = registered();
+    println!(
+        "searched for {count} secrets, {windows} windows of 8 bytes; known finds: {}",
+        outcome.known
+    );
+    stack(&mut secrets);
+    if outcome.failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// What leaks is found.
+fn finds(outcome: &mut Outcome, secrets: &mut Secrets) {
+    let me = || Expected::Found(&["freed::finds"]);
+    let dek = secrets.dek(1);
+    outcome.row("a leak: a DEK in a Vec", me(), || {
+        drop(std::hint::black_box(dek.to_vec()))
+    });
+    outcome.row("a leak: hex of a DEK in a String", me(), || {
+        drop(std::hint::black_box(hex(dek).to_lowercase()));
+    });
+    outcome.row("a leak: a DEK in a Vec that grows", me(), || {
+        let mut bytes = std::hint::black_box(dek.to_vec());
+        bytes.reserve_exact(1000);
+        bytes.fill(0);
+        drop(std::hint::black_box(bytes));
+    });
+    outcome.row("a leak: a Dek that is not dropped", me(), || {
+        drop(std::hint::black_box(Box::new(ManuallyDrop::new(Dek::from_bytes(dek)))));
+    });
+    let mut cmk = || secrets.cmk(0, material(1));
+    outcome.row("a leak: a Cmk that is not dropped", me(), || {
+        drop(std::hint::black_box(Box::new(ManuallyDrop::new(cmk()))));
+    });
+    // What is moved out of a Vec stays in its block.
+    outcome.row("a leak: a host's Vec of a Cmk, given away", me(), || {
+        let cmks = std::hint::black_box(vec![cmk()]);
+        drop(MemoryKeyring::from_cmks(cmks).expect("one"));
+    });
+    // Where AES is instructions, the first two round keys are the key.
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("aes") {
+        let engine = Engine::new(MemoryKeyring::from_cmks([cmk()]).expect("one"));
+        let made = engine.create_data_key_with_rng(&key_id(), &context(), &mut secrets.rng());
+        let data_key = made.expect("a key of the keyring");
+        outcome.row("a leak: a DataKey that is not dropped", me(), || {
+            let copy = DataKey::new(&Dek::from_bytes(secrets.last_dek()), *data_key.sealed_dek());
+            drop(std::hint::black_box(Box::new(ManuallyDrop::new(copy))));
+        });
+        outcome.row("a leak: a SegmentSealer that is not dropped", me(), || {
+            let (_, sealer) = data_key.sealer_with_rng(&mut secrets.rng()).expect("a salt");
+            drop(std::hint::black_box(Box::new(ManuallyDrop::new(sealer))));
+        });
+    }
+}
+
+/// Values in a block of their own.
+fn values(outcome: &mut Outcome, secrets: &mut Secrets) {
+    let dek = secrets.dek(2);
+    outcome.nothing("Dek in a Box", || {
+        drop(std::hint::black_box(Box::new(Dek::from_bytes(dek))));
+    });
+    outcome.nothing("Cmk in a Box, in an Arc", || {
+        drop(std::hint::black_box(Box::new(secrets.cmk(0, material(1)))));
+        drop(std::hint::black_box(Arc::new(secrets.cmk(1, &material(2)[..32]))));
+    });
+    outcome.nothing("Cmk of wrong material", || {
+        assert_eq!(
+            kind(&Cmk::new(key_id(), 0, &material(1)[..31])),
+            Some(ErrorKind::InvalidMaterial)
+        );
+    });
+    let sealed = secrets.cmk(0, material(1)).seal(&context(), &Dek::from_bytes(dek));
+    outcome.nothing("DataKey, sealer, opener in a Box", || {
+        let data_key = Box::new(DataKey::new(&Dek::from_bytes(dek), sealed));
+        let (header, sealer) = data_key.sealer_with_rng(&mut secrets.rng()).expect("a salt");
+        drop(std::hint::black_box(Box::new(sealer)));
+        drop(std::hint::black_box(Box::new(
+            data_key.opener(&header).expect("its own"),
+        )));
+        drop(std::hint::black_box(data_key));
+    });
+}
+
+/// Gives what `R` does until it has given so many bytes.
+struct FailsAfter<R>(R, usize);
+
+impl<R: TryCryptoRng> TryRng for FailsAfter<R> {
+    type Error = io::Error;
+
+    fn try_next_u32(&mut self) -> io::Result<u32> {
+        Err(io::ErrorKind::Other.into())
+    }
+
+    fn try_next_u64(&mut self) -> io::Result<u64> {
+        Err(io::ErrorKind::Other.into())
+    }
+
+    /// Leaves all bytes written also where it fails.
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.try_fill_bytes(bytes).map_err(|_| io::ErrorKind::Other)?;
+        self.1 = self.1.checked_sub(bytes.len()).ok_or(io::ErrorKind::Other)?;
+        Ok(())
+    }
+}
+
+impl<R: TryCryptoRng> TryCryptoRng for FailsAfter<R> {}
+
+fn deks(outcome: &mut Outcome, secrets: &mut Secrets) {
+    let (key_id, context) = (key_id(), context());
+    let engine = Engine::new(MemoryKeyring::from_cmks([secrets.cmk(0, material(1))]).expect("one"));
+    let mut sealed = Vec::new();
+    outcome.nothing("create_dek, and without plaintext", || {
+        let made = Box::new(engine.create_dek_with_rng(&key_id, &context, &mut secrets.rng()));
+        sealed.push(made.as_ref().as_ref().expect("made").1);
+        drop(made);
+        let made = engine.create_dek_without_plaintext_with_rng(&key_id, &context, &mut secrets.rng());
+        sealed.push(made.expect("made"));
+    });
+    outcome.nothing("create_dek, the generator fails", || {
+        let mut rng = FailsAfter(secrets.rng(), 0);
+        drop(Box::new(engine.create_dek_with_rng(&key_id, &context, &mut rng)));
+        drop(Box::new(Dek::generate_with_rng(&mut rng)));
+    });
+    outcome.nothing("create_deks of 100", || {
+        let mut slots = Vec::from_iter((0..100).map(|_| None));
+        let made = engine.create_deks_with_rng(&key_id, &context, &mut slots, &mut secrets.rng());
+        made.expect("made");
+        sealed.extend(slots.iter().flatten().map(|(_, sealed)| *sealed));
+    });
+    outcome.nothing("create_deks of 100, the generator fails", || {
+        let mut slots = Vec::from_iter((0..100).map(|_| None));
+        let mut rng = FailsAfter(secrets.rng(), 64 * 64);
+        let made = engine.create_deks_with_rng(&key_id, &context, &mut slots, &mut rng);
+        assert!(matches!(kind(&made), Some(ErrorKind::Randomness(_))));
+    });
+    let dek = secrets.dek(3);
+    outcome.nothing("encrypt_dek and decrypt_dek", || {
+        let made = engine
+            .encrypt_dek(&key_id, &context, &Dek::from_bytes(dek))
+            .expect("sealed");
+        let opened = Box::new(engine.decrypt_dek(&key_id, &context, &made));
+        assert_eq!(opened.as_ref().as_ref().expect("opened").expose_secret(), dek);
+    });
+    outcome.nothing("decrypt_dek of 102", || {
+        for sealed in &sealed {
+            drop(Box::new(engine.decrypt_dek(&key_id, &context, sealed).expect("opened")));
+        }
+    });
+    outcome.nothing("decrypt_dek in another context", || {
+        for sealed in &sealed {
+            let opened = Box::new(engine.decrypt_dek(&key_id, &EncryptionContext::none(), sealed));
+            assert_refused(&opened);
+        }
+    });
+    let forged = apart(|| Derived::new(&key_id, 0, material(1)).forge(dek, &random(4)));
+    outcome.nothing("decrypt_dek of a forged salt", || {
+        // `dek` is in its place when the salt is compared.
+        let opened = Box::new(engine.decrypt_dek(&key_id, &context, &forged));
+        assert_refused(&opened);
+        assert_refused(&Box::new(secrets.cmk(0, material(1)).open(&context, &forged)));
+    });
+    secrets.version(1, material(2));
+    outcome.nothing("reencrypt_deks and move_dek", || {
+        let rotated = engine
+            .keyring()
+            .update(|keys| keys.import_version(&key_id, material(2)));
+        assert_eq!(rotated.expect("rotated"), 1);
+        let blobs = sealed.iter().map(|sealed| (&context, sealed));
+        let renewed: Vec<SealedDek> = engine
+            .reencrypt_deks(&key_id, blobs)
+            .map(|renewed| *renewed.expect("renewed").sealed())
+            .collect();
+        let none = EncryptionContext::none();
+        let moved = engine.move_dek((&key_id, &context), &renewed[0], (&key_id, &none));
+        moved.expect("moved");
+    });
+    outcome.row("drop of an Engine", KNOWN, || drop(engine));
+}
+
+/// Every change of keys that there is.
+fn change(keys: &mut Keys, secrets: &mut Secrets) -> Result<(), Error> {
+    const NOW: u64 = 1_800_000_000;
+    let key_id = key_id();
+    let others = [
+        "11111111-1111-1111-1111-111111111111",
+        "22222222-2222-2222-2222-222222222222",
+    ];
+    let [created, imported] = others.map(|id| id.parse().expect("a key ID"));
+    secrets.other_version(imported, 0, material(3));
+    secrets.other_version(imported, 0, material(4));
+    keys.import_key(key_id, material(1))?;
+    keys.import_version(&key_id, &material(2)[..48])?;
+    keys.create_key_with_rng(created, &mut secrets.rng_for(created, 0))?;
+    for version in 1..4 {
+        assert_eq!(
+            keys.rotate_with_rng(&created, &mut secrets.rng_for(created, version))?,
+            version
+        );
+    }
+    keys.import_key(imported, material(3))?;
+    assert_eq!(
+        kind(&keys.import_key(imported, material(4))),
+        Some(ErrorKind::KeyExists)
+    );
+    keys.set_min_version(&created, 2)?;
+    keys.disable(&imported)?;
+    keys.enable(&imported)?;
+    keys.schedule_deletion(&imported, 7, NOW)?;
+    keys.cancel_deletion(&imported)?;
+    let at = keys.schedule_deletion(&imported, 7, NOW)?;
+    keys.purge(&imported, at)
+}
+
+fn memory_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
+    secrets.version(1, &material(2)[..48]);
+    secrets.version(2, material(4));
+    let keyring = MemoryKeyring::new(Keys::new());
+    outcome.row("MemoryKeyring: every change of keys", KNOWN, || {
+        keyring.update(|keys| change(keys, secrets)).expect("changed");
+    });
+    outcome.row("MemoryKeyring: a change that is given up", KNOWN, || {
+        let given_up = keyring.update(|keys| {
+            keys.import_version(&key_id(), material(4))?;
+            keys.rotate_with_rng(&key_id(), &mut secrets.rng_for(key_id(), 3))?;
+            Err::<(), _>(ErrorKind::Keyring.into())
+        });
+        assert!(given_up.is_err());
+    });
+    let keys = keyring.keys();
+    outcome.row("MemoryKeyring: a state that is still held", KNOWN, || {
+        let changed = keyring.update(|keys| keys.import_version(&key_id(), material(4)));
+        changed.expect("changed");
+        drop(keys);
+    });
+    outcome.row("MemoryKeyring: drop", KNOWN, || drop(keyring));
+    outcome.row("MemoryKeyring: a version twice", KNOWN, || {
+        let cmks = [(); 2].map(|()| secrets.cmk(0, material(1)));
+        assert_eq!(
+            kind(&MemoryKeyring::from_cmks(cmks)),
+            Some(ErrorKind::DuplicateKeyVersion)
+        );
+    });
+}
+
+fn file_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("keyring.json");
+    let root_id = ROOT_ID.parse().expect("a key ID");
+    secrets.other_version(root_id, 0, material(5));
+    secrets.other_version(root_id, 1, material(6));
+    let root = |version, material| Cmk::new(root_id, version, material).expect("32 bytes");
+    outcome.row("FileKeyring: create, and every change", KNOWN, || {
+        let keyring = FileKeyring::create(&path, root(0, material(5))).expect("made");
+        keyring.update(|keys| change(keys, secrets)).expect("changed");
+    });
+    outcome.row("FileKeyring: open, use, refresh, rotate", KNOWN, || {
+        let engine = Engine::new(FileKeyring::open(&path, root(0, material(5))).expect("opened"));
+        let other = FileKeyring::open(&path, root(0, material(5))).expect("opened");
+        let (key_id, context) = (key_id(), context());
+        let made = engine.create_dek_with_rng(&key_id, &context, &mut secrets.rng());
+        let (dek, sealed) = made.expect("made");
+        let rotated = other.update(|keys| keys.rotate_with_rng(&key_id, &mut secrets.rng_for(key_id, 2)));
+        assert_eq!(rotated.expect("rotated"), 2);
+        assert!(engine.keyring().refresh().expect("read"));
+        assert!(engine.decrypt_dek(&key_id, &context, &sealed).expect("opened") == dek);
+        let given_up = other.update(|keys| {
+            keys.import_version(&key_id, material(4))?;
+            Err::<(), _>(ErrorKind::Keyring.into())
+        });
+        assert!(given_up.is_err());
+    });
+    outcome.row("FileKeyring: another root", KNOWN, || {
+        assert!(matches!(
+            kind(&FileKeyring::open(&path, root(1, material(6)))),
+            Some(ErrorKind::File(_))
+        ));
+        let keyring = FileKeyring::open(&path, root(0, material(5))).expect("opened");
+        keyring.change_root(root(1, material(6))).expect("sealed anew");
+        keyring.with_current(&key_id(), |_| ()).expect("a key");
+    });
+    outcome.row("FileKeyring: a file that was changed", KNOWN, || {
+        let text = std::fs::read_to_string(&path).expect("a file");
+        std::fs::write(&path, text.replacen("\"enabled\"", "\"disabled\"", 1)).expect("written");
+        assert!(FileKeyring::open(&path, root(1, material(6))).is_err());
+    });
+}
+
+/// What is in a request's body is the host's, and so is what it is made of.
+fn body(text: impl FnOnce() -> String + Send) -> &'static [u8] {
+    apart(|| text().into_bytes().leak())
+}
+
+/// A status, and what the body says at `field`.
+fn handle(engine: &Engine<MemoryKeyring>, secrets: &mut Secrets, operation: &str, body: &[u8]) -> u16 {
+    let path = format!("/v1.0/project/kms/{operation}");
+    let response = Box::new(api::handle_with_rng(engine, "POST", &path, body, &mut secrets.rng()));
+    std::hint::black_box(&response).status()
+}
+
+fn wire(outcome: &mut Outcome, secrets: &mut Secrets) {
+    use sha2::{Digest, Sha256};
+    let engine = Engine::new(MemoryKeyring::from_cmks([secrets.cmk(0, material(1))]).expect("one"));
+    let tenant = r#""encryption_context":{"tenant":"42"}"#;
+    let dek = secrets.dek(6);
+    let sealed = secrets.cmk(0, material(1)).seal(&context(), &Dek::from_bytes(dek));
+    let forged = apart(|| Derived::new(&key_id(), 0, material(1)).forge(dek, &random(4)));
+    let plain: &str = apart(|| (hex(dek) + &hex(&Sha256::digest(dek))).leak());
+    let create = body(|| format!(r#"{{"key_id":"{KEY_ID}",{tenant},"datakey_length":"512"}}"#));
+    let encrypt = |plain: &str| {
+        body(|| format!(r#"{{"key_id":"{KEY_ID}",{tenant},"plain_text":"{plain}","datakey_plain_length":"64"}}"#))
+    };
+    let decrypt = |sealed: &SealedDek| {
+        let cipher = hex(sealed.as_bytes());
+        body(|| format!(r#"{{"key_id":"{KEY_ID}",{tenant},"cipher_text":"{cipher}","datakey_cipher_length":"64"}}"#))
+    };
+    outcome.nothing("wire: the four operations", || {
+        let bodies = [
+            ("create-datakey", create),
+            ("create-datakey-without-plaintext", create),
+            ("encrypt-datakey", encrypt(plain)),
+            ("encrypt-datakey", encrypt(apart(|| plain.to_lowercase().leak()))),
+            ("decrypt-datakey", decrypt(&sealed)),
+        ];
+        for (operation, body) in bodies {
+            assert_eq!(handle(&engine, secrets, operation, body), 200);
+        }
+    });
+    outcome.nothing("wire: a parsed request", || {
+        let path = "/v1.0/project/kms/encrypt-datakey";
+        let request = Box::new(api::Request::parse("POST", path, encrypt(plain)));
+        drop(std::hint::black_box(request));
+    });
+    outcome.nothing("wire: refusals", || {
+        let digest = plain.len() - 1;
+        let bodies = [
+            // Another context; a forged salt; a DEK that does not fit its digest; a digit too few; the DEK in another field, in an
+            // array, twice, and in front of what is no JSON.
+            ("decrypt-datakey", decrypt(&sealed), "42", "43"),
+            ("decrypt-datakey", decrypt(&forged), "", ""),
+            ("encrypt-datakey", encrypt(plain), &plain[digest..], "g"),
+            ("encrypt-datakey", encrypt(&plain[..digest]), "", ""),
+            ("encrypt-datakey", encrypt(plain), "plain_text", "sequence"),
+            ("encrypt-datakey", encrypt(plain), "plain_text", "encryption_context"),
+            (
+                "encrypt-datakey",
+                encrypt(plain),
+                "\"plain_text\":",
+                "\"plain_text\":[],\"plain_text\":",
+            ),
+            ("encrypt-datakey", encrypt(plain), "}", ""),
+        ];
+        for (operation, text, from, to) in bodies {
+            let text = str::from_utf8(text).expect("text");
+            let changed = body(|| match from {
+                "" => text.to_owned(),
+                from => replace_last(text, from, to),
+            });
+            assert_ne!(handle(&engine, secrets, operation, changed), 200, "{text}");
+        }
+    });
+    // The one that is known: what serde_json takes escapes out of passes through a buffer of its own, which nobody wipes.
+    let escaped = encrypt(apart(|| plain.replace('A', "\\u0041").leak()));
+    outcome.row(
+        "wire: escapes in plain_text",
+        Expected::Found(&["serde_json::de::from_str"]),
+        || assert_eq!(handle(&engine, secrets, "encrypt-datakey", escaped), 200),
+    );
+}
+
+fn replace_last(text: &str, from: &str, to: &str) -> String {
+    let at = text.rfind(from).expect("in the text");
+    [&text[..at], to, &text[at + from.len()..]].concat()
+}
+
+fn payloads(outcome: &mut Outcome, secrets: &mut Secrets) {
+    let (key_id, context) = (key_id(), context());
+    secrets.version(1, material(2));
+    let cmks = [secrets.cmk(0, material(1)), secrets.cmk(1, material(2))];
+    let engine = Engine::new(MemoryKeyring::from_cmks(cmks).expect("two"));
+    let plaintext = plaintext(200_000);
+    let mut payload = Vec::new();
+    outcome.nothing("payload: encrypt and decrypt", || {
+        let made = engine.encrypt_with_rng(&key_id, &context, plaintext, &mut secrets.rng());
+        payload = made.expect("made");
+        let opened = engine.decrypt(&key_id, &context, &payload).expect("opened");
+        assert_eq!(*opened, plaintext);
+    });
+    outcome.nothing("payload: decrypt what was changed", || {
+        let mut changed = payload.clone();
+        // Of four segments the third: two were decrypted by then.
+        changed[264 + 2 * SEALED_SEGMENT_LEN] ^= 1;
+        assert_refused(&engine.decrypt(&key_id, &context, &changed));
+        let mut opened = vec![0; plaintext.len()];
+        assert_refused(&engine.decrypt_into(&key_id, &context, &changed, &mut opened));
+        // The commitment; the sealed DEK in another context.
+        changed[240] ^= 1;
+        assert_refused(&engine.decrypt(&key_id, &context, &changed));
+        assert_refused(&engine.decrypt(&key_id, &EncryptionContext::none(), &payload));
+    });
+    outcome.nothing("payload: a DataKey", || {
+        let made = engine.create_data_key_with_rng(&key_id, &context, &mut secrets.rng());
+        let data_key = Box::new(made.expect("made"));
+        for length in [0, 1, 100, SEGMENT_LEN, plaintext.len()] {
+            let made = data_key.encrypt_with_rng(&plaintext[..length], &mut secrets.rng());
+            assert_eq!(
+                *data_key.decrypt(&made.expect("made")).expect("opened"),
+                plaintext[..length]
+            );
+        }
+        assert_refused(&data_key.decrypt(&payload));
+    });
+    outcome.nothing("payload: rewrap", || {
+        engine
+            .rewrap(&key_id, &context, &key_id, &mut payload)
+            .expect("sealed anew");
+        let mut file = Cursor::new(payload.clone());
+        engine
+            .rewrap_file(&key_id, &context, &key_id, &mut file)
+            .expect("sealed anew");
+    });
+}
+
+/// Takes so many bytes, and no more.
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
+    let (key_id, context) = (key_id(), context());
+    let engine = Engine::new(MemoryKeyring::from_cmks([secrets.cmk(0, material(1))]).expect("one"));
+    let plaintext = plaintext(200_000);
+    // On the host's side, and leaked: what is read into it is plaintext.
+    let room: &mut [u8] = vec![0; plaintext.len() + 1].leak();
+    let mut payload = Vec::new();
+    outcome.nothing("payload: writer, in pieces", || {
+        for piece in [1, 1000, SEGMENT_LEN, 100_000] {
+            payload.clear();
+            let made = engine.encrypt_writer_with_rng(&key_id, &context, &mut payload, &mut secrets.rng());
+            let mut writer = made.expect("made");
+            for piece in plaintext[..plaintext.len() / if piece == 1 { 10 } else { 1 }].chunks(piece) {
+                writer.write_all(piece).expect("written");
+            }
+            writer.finish().expect("written");
+        }
+    });
+    // `finish` takes the writer, and what is moved out of a Box stays in its block.
+    outcome.row(
+        "a leak: a host's Box of a writer, finished",
+        Expected::Found(&["freed::streams"]),
+        || {
+            let made = engine.encrypt_writer_with_rng(&key_id, &context, io::sink(), &mut secrets.rng());
+            let writer = std::hint::black_box(Box::new(made.expect("made")));
+            writer.finish().expect("written");
+        },
+    );
+    outcome.nothing("payload: writer, not finished, or failed", || {
+        let made = engine.encrypt_writer_with_rng(&key_id, &context, Vec::new(), &mut secrets.rng());
+        let mut writer = Box::new(made.expect("made"));
+        writer.write_all(&plaintext[..100_000]).expect("written");
+        drop(writer);
+        for (room, length) in [(70_000, 200_000), (300, 100), (100, 100)] {
+            let made = engine.encrypt_writer_with_rng(&key_id, &context, Full(room), &mut secrets.rng());
+            let mut writer = made.expect("made");
+            let written = writer.write_all(&plaintext[..length]);
+            assert!(written.is_err() || writer.finish().is_err());
+        }
+    });
+    outcome.nothing("payload: reader", || {
+        let mut reader = Box::new(engine.decrypt_reader(&key_id, &context, &payload[..]).expect("opened"));
+        reader.read_exact(&mut room[..10]).expect("read");
+        let count = reader.fill_buf().expect("read").len();
+        reader.consume(count);
+        // Half is left when it is dropped.
+        drop(reader);
+        let mut reader = engine.decrypt_reader(&key_id, &context, &payload[..]).expect("opened");
+        reader.read_exact(&mut room[..plaintext.len()]).expect("read");
+        assert_eq!(reader.read(room).expect("the end"), 0);
+        let mut reader = engine.decrypt_reader(&key_id, &context, &payload[..]).expect("opened");
+        io::copy(&mut reader, &mut io::sink()).expect("read");
+    });
+    outcome.nothing("payload: reader of what was changed", || {
+        let mut changed = payload.clone();
+        changed[264 + SEALED_SEGMENT_LEN] ^= 1;
+        for changed in [&changed[..], &payload[..payload.len() - 1], &payload[..100_000]] {
+            let mut reader = engine.decrypt_reader(&key_id, &context, changed).expect("opened");
+            assert!(reader.read_exact(&mut room[..plaintext.len()]).is_err());
+        }
+    });
+    outcome.nothing("payload: seek reader", || {
+        let made = engine.decrypt_seek_reader(&key_id, &context, Cursor::new(&payload));
+        let mut reader = Box::new(made.expect("opened"));
+        for at in [SeekFrom::End(-10), SeekFrom::Start(70_000), SeekFrom::Current(60_000)] {
+            reader.seek(at).expect("sought");
+            reader.read_exact(&mut room[..10]).expect("read");
+        }
+        drop(reader);
+        let mut changed = payload.clone();
+        changed[264 + SEALED_SEGMENT_LEN] ^= 1;
+        let made = engine.decrypt_seek_reader(&key_id, &context, Cursor::new(&changed));
+        let mut reader = made.expect("opened");
+        reader.read_exact(&mut room[..10]).expect("read");
+        reader.seek(SeekFrom::Start(70_000)).expect("sought");
+        assert!(reader.read_exact(&mut room[..10]).is_err());
+    });
+}
+
+/// What is left on the stack, for the record: Rust cannot wipe what a move leaves behind, and dekseal does not promise that it does.
+fn stack(secrets: &mut Secrets) {
+    fn row(name: &str, f: impl FnOnce() + Send) {
+        let left = left_on_stack(f);
+        let left: Vec<_> = left
+            .iter()
+            .map(|(secret, windows)| format!("{secret} {windows}"))
+            .collect();
+        let left = if left.is_empty() {
+            "nothing".to_owned()
+        } else {
+            left.join(", ")
+        };
+        println!("    {name:<30} {left}");
+    }
+    println!("\nleft on the stack, in windows of 8 bytes (not held to anything):");
+    let (key_id, context) = (key_id(), context());
+    let dek = secrets.dek(7);
+    let cmk = secrets.cmk(0, material(1));
+    let engine = Engine::new(MemoryKeyring::from_cmks([secrets.cmk(0, material(1))]).expect("one"));
+    let sealed = cmk.seal(&context, &Dek::from_bytes(dek));
+    let forged = apart(|| Derived::new(&key_id, 0, material(1)).forge(dek, &random(4)));
+    let payload = engine.encrypt_with_rng(&key_id, &context, plaintext(1000), &mut secrets.rng());
+    let payload = payload.expect("made");
+    let mut rng = secrets.rng();
+    row("Cmk::new", || drop(Cmk::new(key_id, 0, material(1))));
+    row("Cmk::seal", || {
+        std::hint::black_box(cmk.seal(&context, &Dek::from_bytes(dek)));
+    });
+    row("Cmk::open", || drop(cmk.open(&context, &sealed)));
+    row("Cmk::open in another context", || {
+        drop(cmk.open(&EncryptionContext::none(), &sealed));
+    });
+    row("Cmk::open of a forged salt", || drop(cmk.open(&context, &forged)));
+    row("Engine::create_dek", || {
+        drop(engine.create_dek_with_rng(&key_id, &context, &mut rng));
+    });
+    row("Engine::decrypt_dek", || {
+        drop(engine.decrypt_dek(&key_id, &context, &sealed));
+    });
+    row("Engine::decrypt", || drop(engine.decrypt(&key_id, &context, &payload)));
+    row("Keys::import_key", || drop(Keys::new().import_key(key_id, material(1))));
+}

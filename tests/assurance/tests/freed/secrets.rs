@@ -1,0 +1,156 @@
+//! What is secret here: it is registered as it is made.
+
+use std::{convert::Infallible, sync::OnceLock};
+
+use dekseal::{
+    Cmk, KeyId,
+    rand_core::{TryCryptoRng, TryRng},
+};
+use dekseal_assurance::{Derived, Key, hmac_states, key_id, payload_key, payload_prk, random, random_bytes};
+
+use crate::allocator::{apart, register};
+
+/// The versions of `KEY_ID`, and the DEKs, that there were.
+#[derive(Default)]
+pub struct Secrets {
+    versions: Vec<Derived>,
+    deks: Vec<&'static [u8; 64]>,
+    drawn: u64,
+}
+
+/// The material of that number, which is secret, and so is all that a version has of it.
+pub fn material(number: u64) -> &'static [u8; 64] {
+    apart(|| Box::leak(Box::new(random(100 + number))))
+}
+
+/// Plaintext of which every eight bytes are secret.
+pub fn plaintext(length: usize) -> &'static [u8] {
+    static PLAINTEXT: OnceLock<&[u8]> = OnceLock::new();
+    let all = PLAINTEXT.get_or_init(|| {
+        let pattern = random::<64>(99);
+        let all = pattern.repeat(4096).leak();
+        register("plaintext", &all[..64 + crate::allocator::WINDOW]);
+        all
+    });
+    &all[..length]
+}
+
+fn register_key(name: &str, key: &Key) {
+    register(name, key);
+    // A key of HMAC or HKDF is kept as the states that it leads to.
+    for state in hmac_states(key) {
+        register(&format!("{name}, as a state of HMAC"), &state);
+    }
+}
+
+impl Secrets {
+    /// A version of `KEY_ID`.
+    pub fn version(&mut self, version: u32, material: &[u8]) {
+        apart(|| {
+            let derived = self.other_version(key_id(), version, material);
+            if self.versions.iter().all(|known| known.salt_key != derived.salt_key) {
+                for dek in &self.deks {
+                    register("key of a blob", &derived.blob_key(&derived.salt(dek)));
+                }
+                self.versions.push(derived);
+            }
+        });
+    }
+
+    /// A version of another key.
+    pub fn other_version(&self, key_id: KeyId, version: u32, material: &[u8]) -> Derived {
+        apart(|| {
+            register(&format!("material {version} of {key_id}"), material);
+            let derived = Derived::new(&key_id, version, material);
+            register_key("PRK", &derived.prk);
+            register_key("salt_key", &derived.salt_key);
+            register_key("wrap_key", &derived.wrap_key);
+            register_key("mac_key", &derived.keyring_mac_key());
+            derived
+        })
+    }
+
+    /// The same as a CMK.
+    pub fn cmk(&mut self, version: u32, material: &[u8]) -> Cmk {
+        self.version(version, material);
+        Cmk::new(key_id(), version, material).expect("a length that is allowed")
+    }
+
+    /// The DEK of that number.
+    pub fn dek(&mut self, number: u64) -> &'static [u8; 64] {
+        self.add(apart(|| Box::leak(Box::new(random(number)))))
+    }
+
+    pub fn last_dek(&self) -> &'static [u8; 64] {
+        self.deks.last().expect("a DEK")
+    }
+
+    fn add(&mut self, dek: &'static [u8; 64]) -> &'static [u8; 64] {
+        apart(|| {
+            self.deks.push(dek);
+            register("a DEK", dek);
+            register_key("payload PRK", &payload_prk(dek));
+            for version in &self.versions {
+                register("key of a blob", &version.blob_key(&version.salt(dek)));
+            }
+            dek
+        })
+    }
+
+    /// A generator of DEKs, which come in 64 bytes, and of payload salts, which come in 32.
+    pub fn rng(&mut self) -> impl TryCryptoRng {
+        self.drawing(|secrets, bytes| {
+            let (deks, rest) = bytes.as_chunks::<64>();
+            for dek in deks {
+                secrets.add(dek);
+            }
+            // Every payload here is of the DEK that was made last.
+            if let Some(salt) = rest.first_chunk() {
+                register("key of a payload", &payload_key(&payload_prk(secrets.last_dek()), salt));
+            }
+        })
+    }
+
+    /// A generator of the material of a version.
+    pub fn rng_for(&mut self, key_id: KeyId, version: u32) -> impl TryCryptoRng {
+        self.drawing(move |secrets, material| {
+            secrets.other_version(key_id, version, material);
+        })
+    }
+
+    fn drawing<F: FnMut(&mut Self, &'static [u8]) + Send>(&mut self, drawn: F) -> Drawing<'_, F> {
+        Drawing { secrets: self, drawn }
+    }
+}
+
+/// A generator that is apart, too. What it gives is never freed.
+struct Drawing<'a, F> {
+    secrets: &'a mut Secrets,
+    drawn: F,
+}
+
+impl<F: FnMut(&mut Secrets, &'static [u8]) + Send> TryRng for Drawing<'_, F> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        unimplemented!("nobody asks for words")
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        unimplemented!("nobody asks for words")
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        let length = bytes.len();
+        let drawn: &[u8] = apart(|| {
+            self.secrets.drawn += 1;
+            let drawn: &[u8] = random_bytes(1000 + self.secrets.drawn, length).leak();
+            (self.drawn)(self.secrets, drawn);
+            drawn
+        });
+        bytes.copy_from_slice(drawn);
+        Ok(())
+    }
+}
+
+impl<F: FnMut(&mut Secrets, &'static [u8]) + Send> TryCryptoRng for Drawing<'_, F> {}
