@@ -1,5 +1,7 @@
 //! What the programs here share: the key schedules of FORMAT.md once more, from the primitives, and a generator whose bytes are known.
 
+pub mod memcheck;
+
 use std::convert::Infallible;
 
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
