@@ -1,0 +1,269 @@
+//! Which panics can be reached from the library's operations, and whose they are.
+//!
+//! `panics PROGRAM SOURCE` disassembles the program `entry_points`, follows the calls from each of its entry points, and lists the calls
+//! of what panics. Whose a call is, says the debug information: that of the innermost function around it, inlined ones too, which is not
+//! of the standard library; of the standard library itself where more of it lies between than what an index or an `unwrap` is made of.
+//! SOURCE is the directory of dekseal: none may be in its src/ but the one that `ALLOWED` names. Given the directory of the program
+//! instead, it finds the panic that `entry_control` has.
+//!
+//! A function whose address is taken counts as called, so more is listed than can be reached. What the standard library calls when memory
+//! runs out is counted by itself; what it calls in the midst of another panic is left out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    error::Error,
+    io::Write,
+    process::{Command, ExitCode, Stdio},
+};
+
+/// The function, and what it calls: documented at `Cmk::seal`.
+const ALLOWED: (&str, &str) = ("seal_into", "core::option::expect_failed");
+
+/// The beginnings of the names of what panics.
+const PANICS: [&str; 9] = [
+    "core::panicking::",
+    "core::option::expect_failed",
+    "core::option::unwrap_failed",
+    "core::result::unwrap_failed",
+    "core::slice::index::slice_",
+    "core::slice::copy_from_slice_impl::",
+    "core::str::slice_error_fail",
+    "core::cell::panic_",
+    "std::panicking::",
+];
+
+/// What is called when memory runs out, or more is asked for than there can be.
+const MEMORY: [&str; 3] = [
+    "alloc::alloc::handle_alloc_error",
+    "alloc::raw_vec::handle_error",
+    "alloc::raw_vec::capacity_overflow",
+];
+
+/// What is called when something panics while a panic is under way, or where none may pass.
+const SECOND: [&str; 3] = [
+    "core::panicking::panic_in_cleanup",
+    "core::panicking::panic_cannot_unwind",
+    "core::panicking::panic_nounwind",
+];
+
+/// Where an index, an `unwrap` and the like are written: a panic in there is its caller's.
+const DIRECT: [&str; 9] = [
+    "slice/index.rs",
+    "slice/mod.rs",
+    "option.rs",
+    "result.rs",
+    "str/traits.rs",
+    "str/mod.rs",
+    "vec/mod.rs",
+    "array/mod.rs",
+    "index_range.rs",
+];
+
+#[derive(Default)]
+struct Function {
+    name: String,
+    /// Where it calls or takes the address of what.
+    refers: Vec<(u64, u64)>,
+}
+
+fn output(command: &mut Command) -> Result<String, Box<dyn Error>> {
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(format!("{command:?} failed").into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Calls through the global offset table: the slot, and what the loader puts there.
+fn slots(program: &str) -> Result<HashMap<u64, u64>, Box<dyn Error>> {
+    let relocations = output(Command::new("objdump").args(["-R", program]))?;
+    let slot = |line: &str| {
+        let mut words = line.split_whitespace();
+        let at = u64::from_str_radix(words.next()?, 16).ok()?;
+        let to = words.nth(1)?.strip_prefix("*ABS*+0x")?;
+        Some((at, u64::from_str_radix(to, 16).ok()?))
+    };
+    Ok(relocations.lines().filter_map(slot).collect())
+}
+
+fn functions(program: &str) -> Result<BTreeMap<u64, Function>, Box<dyn Error>> {
+    let slots = slots(program)?;
+    let arguments = ["-d", "--no-show-raw-insn", "--demangle=rust", "-j", ".text", program];
+    let text = output(Command::new("objdump").args(arguments))?;
+    let mut functions = BTreeMap::new();
+    let mut function = &mut Function::default();
+    for line in text.lines() {
+        // 0000000000026590 <name>:
+        if let Some((address, name)) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
+            function = functions.entry(u64::from_str_radix(address, 16)?).or_default();
+            function.name = name.to_owned();
+            continue;
+        }
+        //    26594:	call   *0x72501(%rip)        # 98a98 <name>
+        let Some((at, instruction)) = line.trim_start().split_once(":\t") else {
+            continue;
+        };
+        let to = match instruction.split_once("# ") {
+            Some((_, comment)) => comment,
+            None if instruction.starts_with(['c', 'j']) => instruction.split_whitespace().nth(1).unwrap_or_default(),
+            None => continue,
+        };
+        let Ok(to) = u64::from_str_radix(to.split_whitespace().next().unwrap_or_default(), 16) else {
+            continue;
+        };
+        let to = slots.get(&to).copied().unwrap_or(to);
+        function.refers.push((u64::from_str_radix(at, 16)?, to));
+    }
+    Ok(functions)
+}
+
+/// A function, and its file and line.
+type Frame = (String, String);
+
+/// Of each address the functions around it, the innermost first.
+fn frames(program: &str, addresses: &BTreeSet<u64>) -> Result<HashMap<u64, Vec<Frame>>, Box<dyn Error>> {
+    let mut child = Command::new("addr2line")
+        .args(["-a", "-i", "-f", "-C", "-e", program])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut input = child.stdin.take().ok_or("no input")?;
+    let lines: String = addresses.iter().map(|address| format!("{address:#x}\n")).collect();
+    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
+    let text = child.wait_with_output()?.stdout;
+    writer.join().map_err(|_| "no input")??;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut frames: HashMap<u64, Vec<Frame>> = HashMap::new();
+    let mut lines = text.lines();
+    let mut address = 0;
+    while let Some(line) = lines.next() {
+        match line.strip_prefix("0x") {
+            Some(digits) => address = u64::from_str_radix(digits, 16)?,
+            None => {
+                let place = lines.next().unwrap_or_default();
+                frames
+                    .entry(address)
+                    .or_default()
+                    .push((line.to_owned(), place.to_owned()));
+            }
+        }
+    }
+    Ok(frames)
+}
+
+/// Whose a source file is: `dekseal`, the program's, or a crate's, as `NAME-VERSION`.
+fn owner(place: &str, source: &str) -> Option<String> {
+    if place.starts_with(source) {
+        return Some("dekseal".to_owned());
+    }
+    if place.contains("/entry_points.rs:") {
+        return Some("the program".to_owned());
+    }
+    let (_, in_registry) = place.split_once("/registry/src/")?;
+    Some(in_registry.split('/').nth(1)?.to_owned())
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [program, source] = &arguments[..] else {
+        eprintln!("panics PROGRAM SOURCE");
+        return Ok(ExitCode::from(2));
+    };
+    let source = format!("{}/src/", std::fs::canonicalize(source)?.display());
+    let functions = functions(program)?;
+    let panics = |address: &u64| {
+        let name = &functions.get(address)?.name;
+        let begins = |names: &[&str]| names.iter().any(|begin| name.starts_with(begin));
+        (begins(&PANICS) || begins(&MEMORY)).then_some(name)
+    };
+
+    // From each entry point: the calls of what panics, not followed further.
+    let mut calls = BTreeSet::new();
+    let mut reached_by: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    for (start, function) in &functions {
+        let Some(entry) = function.name.strip_prefix("entry_points::entry_") else {
+            continue;
+        };
+        let (mut seen, mut open) = (HashSet::from([*start]), vec![*start]);
+        let reached = reached_by.entry(entry).or_default();
+        while let Some(address) = open.pop() {
+            for (at, to) in functions.get(&address).map_or(&[][..], |function| &function.refers) {
+                if panics(to).is_some() {
+                    reached.insert(*at);
+                    calls.insert((*at, *to));
+                } else if functions.contains_key(to) && seen.insert(*to) {
+                    open.push(*to);
+                }
+            }
+        }
+    }
+    if reached_by.is_empty() {
+        return Err("no entry points in this program".into());
+    }
+
+    let frames = frames(program, &calls.iter().map(|(at, _)| *at).collect())?;
+    let mut rows: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
+    let (mut allowed, mut forbidden, mut memory, mut std) = (0, 0, 0, BTreeMap::<String, usize>::new());
+    for (at, to) in &calls {
+        let panic = panics(to).map_or("", |name| name.split("::<").next().unwrap_or(name));
+        if SECOND.iter().any(|second| panic.starts_with(second)) {
+            continue;
+        }
+        if MEMORY.iter().any(|memory| panic.starts_with(memory)) {
+            memory += 1;
+            continue;
+        }
+        let around = frames.get(at).map_or(&[][..], Vec::as_slice);
+        let of = |(_, place): &Frame| owner(place, &source);
+        let library = around.iter().take_while(|frame| of(frame).is_none());
+        let direct = |(_, place): &Frame| DIRECT.iter().any(|file| place.contains(file));
+        let deep = library.clone().find(|frame| !direct(frame));
+        let Some(frame) = around
+            .iter()
+            .find(|frame| of(frame).is_some())
+            .filter(|_| deep.is_none())
+        else {
+            let (function, _) = deep.or(around.first()).cloned().unwrap_or_default();
+            let module: Vec<_> = function.trim_start_matches('<').split("::").take(3).collect();
+            *std.entry(module.join("::")).or_default() += 1;
+            continue;
+        };
+        let (who, (function, place)) = (of(frame).unwrap_or_default(), frame);
+        let mark = match who.as_str() {
+            "dekseal" if function.ends_with(ALLOWED.0) && panic == ALLOWED.1 => {
+                allowed += 1;
+                " (documented)"
+            }
+            "dekseal" => {
+                forbidden += 1;
+                " (FORBIDDEN)"
+            }
+            _ => "",
+        };
+        let place = place
+            .rsplit('/')
+            .next()
+            .and_then(|file| file.split(" (").next())
+            .unwrap_or_default();
+        let entries = reached_by.iter().filter(|(_, reached)| reached.contains(at));
+        let row = rows.entry((who, format!("{function} {place}: {panic}{mark}")));
+        row.or_default().extend(entries.map(|(entry, _)| *entry));
+    }
+    for ((who, call), entries) in &rows {
+        let entries: Vec<_> = entries.iter().copied().collect();
+        println!("{who:<16} {call}\n{:<16}   from {}", "", entries.join(", "));
+    }
+    let std: Vec<_> = std.iter().map(|(module, calls)| format!("{module} {calls}")).collect();
+    println!("standard library, by module: {}", std.join(", "));
+    println!("where memory runs out: {memory}");
+    let dependencies = rows.keys().filter(|(who, _)| who.contains('-')).count();
+    println!(
+        "{} entry points, {dependencies} calls of what panics in dependencies, {forbidden} in dekseal, and {allowed} in dekseal that is documented",
+        reached_by.len(),
+    );
+    Ok(if forbidden == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
