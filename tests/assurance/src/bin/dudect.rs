@@ -1,0 +1,143 @@
+//! Whether times tell two classes of inputs apart, by dudect's test: |t| above 10 says yes, below 5 that nothing was seen.
+//!
+//! The control must be told apart: a right tag and a wrong one, which is public. The others must not be.
+
+use dekseal::{Cmk, Dek, EncryptionContext, Engine, MemoryKeyring, SealedDek, api, rand_core::Rng};
+use dekseal_assurance::{CONTEXT, Derived, KEY_ID, hex, key_id, random};
+use dudect_bencher::{BenchRng, Class, CtRunner, ctbench_main};
+use sha2::{Digest, Sha256};
+
+const SAMPLES: usize = 500_000;
+/// So many in a row share a time: the clock is too coarse for one comparison of 64 bytes.
+const IN_A_ROW: usize = 50;
+const MATERIAL: [u8; 64] = [7; 64];
+/// Where the tag is in a blob.
+const TAG: usize = 100;
+
+fn context() -> EncryptionContext {
+    EncryptionContext::from_pairs(CONTEXT).expect("allowed")
+}
+
+fn cmk() -> Cmk {
+    Cmk::new(key_id(), 0, &MATERIAL).expect("64 bytes")
+}
+
+fn dek(rng: &mut BenchRng) -> [u8; 64] {
+    let mut dek = [0; 64];
+    rng.fill_bytes(&mut dek);
+    dek
+}
+
+/// Times `f` on inputs that `make` makes, half of them of the first class. The classes come at random.
+fn compare<I, T>(
+    runner: &mut CtRunner,
+    rng: &mut BenchRng,
+    make: impl Fn(&mut BenchRng, bool) -> I,
+    f: impl Fn(&I) -> T,
+) {
+    // In parts, so that the inputs are no more than a cache holds, and are there when they are needed.
+    for _ in 0..SAMPLES / 1000 {
+        let inputs: Vec<_> = (0..1000)
+            .map(|_| {
+                let first = rng.next_u32().is_multiple_of(2);
+                (first, make(rng, first))
+            })
+            .collect();
+        for (first, input) in &inputs {
+            let class = if *first { Class::Left } else { Class::Right };
+            runner.run_one(class, || f(input));
+        }
+    }
+}
+
+/// The blob with this byte of it changed, and with its checksum.
+fn changed(sealed: &SealedDek, at: usize) -> SealedDek {
+    let mut blob = *sealed.as_bytes();
+    blob[at] ^= 1;
+    let checksum = Sha256::digest(&blob[..156]);
+    blob[156..].copy_from_slice(&checksum);
+    SealedDek::from_bytes(&blob).expect("well-formed")
+}
+
+fn control_right_or_wrong_tag(runner: &mut CtRunner, rng: &mut BenchRng) {
+    let (cmk, context) = (cmk(), context());
+    let make = |rng: &mut BenchRng, right| {
+        let sealed = cmk.seal(&context, &Dek::from_bytes(&dek(rng)));
+        if right { sealed } else { changed(&sealed, TAG) }
+    };
+    compare(runner, rng, make, |sealed| cmk.open(&context, sealed).is_ok());
+}
+
+/// A tag that is wrong in its first byte, or in its last: the time up to and with the comparison.
+fn tag_wrong_in_first_or_last_byte(runner: &mut CtRunner, rng: &mut BenchRng) {
+    let (cmk, context) = (cmk(), context());
+    let make = |rng: &mut BenchRng, first| {
+        let sealed = cmk.seal(&context, &Dek::from_bytes(&dek(rng)));
+        changed(&sealed, if first { TAG } else { TAG + 15 })
+    };
+    compare(runner, rng, make, |sealed| cmk.open(&context, sealed).is_ok());
+}
+
+/// A tag that holds, and a salt that is wrong in its first byte, or in its last.
+fn salt_wrong_in_first_or_last_byte(runner: &mut CtRunner, rng: &mut BenchRng) {
+    let (cmk, context) = (cmk(), context());
+    let derived = Derived::new(&key_id(), 0, &MATERIAL);
+    let make = |rng: &mut BenchRng, first| {
+        let dek = dek(rng);
+        let mut salt = derived.salt(&dek);
+        salt[if first { 0 } else { 31 }] ^= 1;
+        derived.forge(&dek, &salt)
+    };
+    compare(runner, rng, make, |sealed| cmk.open(&context, sealed).is_ok());
+}
+
+fn deks_differ_in_first_or_last_byte(runner: &mut CtRunner, rng: &mut BenchRng) {
+    let make = |rng: &mut BenchRng, first| {
+        let dek = dek(rng);
+        let mut other = dek;
+        other[if first { 0 } else { 63 }] ^= 1;
+        (Dek::from_bytes(&dek), Dek::from_bytes(&other))
+    };
+    compare(runner, rng, make, |(a, b)| {
+        (0..IN_A_ROW).filter(|_| std::hint::black_box(a) == b).count()
+    });
+}
+
+/// The answer of decrypt-datakey: a DEK of zeros, or a random one.
+fn hex_of_zeros_or_random(runner: &mut CtRunner, rng: &mut BenchRng) {
+    let (cmk, engine) = (cmk(), Engine::new(MemoryKeyring::from_cmks([cmk()]).expect("one")));
+    let make = |rng: &mut BenchRng, zeros| {
+        let dek = if zeros { [0; 64] } else { dek(rng) };
+        // A context of its own, so that no blob comes twice.
+        let tenant = format!("{:016x}", rng.next_u64());
+        let context = EncryptionContext::from_pairs([("tenant", &tenant)]).expect("allowed");
+        let cipher_text = hex(cmk.seal(&context, &Dek::from_bytes(&dek)).as_bytes());
+        format!(
+            r#"{{"key_id":"{KEY_ID}","encryption_context":{{"tenant":"{tenant}"}},"cipher_text":"{cipher_text}","datakey_cipher_length":"64"}}"#
+        )
+    };
+    compare(runner, rng, make, |body| {
+        api::handle(&engine, "POST", "/v1.0/project/kms/decrypt-datakey", body.as_bytes()).status()
+    });
+}
+
+/// Half of the material zeros, or random.
+fn material_of_zeros_or_random(runner: &mut CtRunner, rng: &mut BenchRng) {
+    let make = |rng: &mut BenchRng, zeros| {
+        let mut material: [u8; 64] = random(rng.next_u64() >> 32);
+        if zeros {
+            material[32..].fill(0);
+        }
+        material
+    };
+    compare(runner, rng, make, |material| Cmk::new(key_id(), 0, material).is_ok());
+}
+
+ctbench_main!(
+    control_right_or_wrong_tag,
+    tag_wrong_in_first_or_last_byte,
+    salt_wrong_in_first_or_last_byte,
+    deks_differ_in_first_or_last_byte,
+    hex_of_zeros_or_random,
+    material_of_zeros_or_random
+);
