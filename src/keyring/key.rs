@@ -1,5 +1,7 @@
 //! One key: its versions and its state.
 
+#[cfg(all(feature = "std", feature = "json"))]
+use alloc::boxed::Box;
 use alloc::{collections::BTreeMap, sync::Arc};
 
 #[cfg(all(feature = "std", feature = "json"))]
@@ -24,9 +26,10 @@ pub(super) struct Key {
 /// One version of one key.
 pub(super) struct Version {
     pub(super) cmk: Cmk,
-    /// Its material as a file holds it.
+    /// Its material as a file holds it. In a box, since the bytes that an empty place would not use could be what the stack
+    /// held before: derived keys.
     #[cfg(all(feature = "std", feature = "json"))]
-    pub(super) stored: Option<Stored>,
+    pub(super) stored: Option<Box<Stored>>,
 }
 
 /// Whether a key may be used.

@@ -1,5 +1,7 @@
 //! The keys of a keyring at one moment, and every way in which they change.
 
+#[cfg(all(feature = "std", feature = "json"))]
+use alloc::boxed::Box;
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
@@ -315,7 +317,7 @@ impl Keys {
             stored: match &self.root {
                 // FORMAT.md A6: a CMK is never sealed under itself.
                 Some(root) if root.key_id() == key_id => return Err(ErrorKind::KeyExists.into()),
-                Some(root) => Some(Stored::seal(root, &key_id, key_version, material)?),
+                Some(root) => Some(Box::new(Stored::seal(root, &key_id, key_version, material)?)),
                 None => None,
             },
         };

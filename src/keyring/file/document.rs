@@ -1,6 +1,7 @@
 //! The JSON of a keyring file, and its MAC (FORMAT.md part C).
 
 use std::{
+    boxed::Box,
     collections::BTreeMap,
     fmt::Write,
     string::{String, ToString},
@@ -55,7 +56,11 @@ struct KeyEntry {
     key_id: String,
     state: StateEntry,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    deletion: Option<String>,
+    #[expect(
+        clippy::box_collection,
+        reason = "an empty place for a String has room for what the stack held before: derived keys"
+    )]
+    deletion: Option<Box<String>>,
     min_version: u32,
     versions: Vec<VersionEntry>,
 }
@@ -243,11 +248,11 @@ impl KeyEntry {
         let (state, deletion) = match key.state {
             KeyState::Enabled => (StateEntry::Enabled, None),
             KeyState::Disabled => (StateEntry::Disabled, None),
-            KeyState::PendingDeletion { at } => (StateEntry::PendingDeletion, Some(date(at)?)),
+            KeyState::PendingDeletion { at } => (StateEntry::PendingDeletion, Some(Box::new(date(at)?))),
         };
         let versions = key.versions().map(|version| {
             // Each was sealed when it was made or read, unless it is not from here.
-            let stored = store(version, version.stored.as_ref().ok_or(ErrorKind::ForeignKeys)?)?;
+            let stored = store(version, version.stored.as_deref().ok_or(ErrorKind::ForeignKeys)?)?;
             Ok(VersionEntry {
                 version: version.cmk.key_version(),
                 material_length: stored.length,
@@ -281,7 +286,7 @@ impl KeyEntry {
             };
             let known = known
                 .version(key_id, entry.version)
-                .filter(|known| known.stored.as_ref() == Some(&stored));
+                .filter(|known| known.stored.as_deref() == Some(&stored));
             let version = match known {
                 Some(known) => Arc::clone(known),
                 None => Arc::new(stored.open(root, key_id, entry.version)?),
@@ -319,7 +324,7 @@ impl Stored {
             .ok_or(FileFault::Changed)?;
         Ok(Version {
             cmk: Cmk::new(*key_id, version, material).map_err(|_| FileFault::Changed)?,
-            stored: Some(self),
+            stored: Some(Box::new(self)),
         })
     }
 
