@@ -63,6 +63,11 @@ impl MemoryKeyring {
     ///
     /// [`ErrorKind::DuplicateKeyVersion`](crate::ErrorKind::DuplicateKeyVersion) where one version of one key ID occurs twice; no
     /// other.
+    ///
+    /// # Security
+    ///
+    /// Nobody wipes what a move leaves behind: give an array or an iterator that makes them rather than a `Vec`, which frees its
+    /// block with the keys still in it.
     pub fn from_cmks(cmks: impl IntoIterator<Item = Cmk>) -> Result<Self, Error> {
         let mut keys = Keys::new();
         for cmk in cmks {
