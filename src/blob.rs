@@ -20,7 +20,7 @@ const KEY_VERSION: usize = KEY_ID + KeyId::LEN;
 const CHECKSUM: usize = KEY_VERSION + 4;
 const LEN: usize = CHECKSUM + 32;
 
-pub(crate) const HEADER_LEN: usize = SALT - VERSION;
+pub(crate) const HEADER_LEN: usize = SALT;
 pub(crate) const SALT_LEN: usize = 32;
 pub(crate) const CIPHERTEXT_LEN: usize = 64;
 pub(crate) const TAG_LEN: usize = 16;

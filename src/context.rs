@@ -10,11 +10,12 @@ use crate::error::{ContextRule, Error, ErrorKind};
 /// The most characters that all keys and values together may have.
 const MAX_CHARACTERS: usize = 8192;
 
-/// `len(key)` and `len(value)` of one pair.
-const LENGTHS: usize = 2 + 2;
+/// `len(key)` and `len(value)` of one pair, in bytes.
+const LENGTHS: usize = 4;
 
 /// The longest canonical form, in bytes: every character is a key of its own and takes four bytes, every value is empty.
 pub(crate) const MAX_CANONICAL: usize = 2 + MAX_CHARACTERS * (LENGTHS + 4);
+const _: () = assert!(MAX_CANONICAL == 65_538);
 
 /// SHA-256 of nothing, which is what the canonical form of no context is.
 const SHA256_OF_NOTHING: [u8; 32] = [
@@ -135,11 +136,11 @@ impl EncryptionContext {
     }
 }
 
-/// The pairs, of which each has one character at the least: more than may be need not be taken.
+/// The pairs, of which each has one character at the least: of more than that, none need be taken.
 fn collect<P>(pairs: impl IntoIterator<Item = P>) -> Result<Vec<P>, Error> {
     let mut collected = Vec::new();
     for pair in pairs {
-        if collected.len() > MAX_CHARACTERS {
+        if collected.len() >= MAX_CHARACTERS {
             return Err(ErrorKind::Context(ContextRule::TooManyCharacters).into());
         }
         collected.push(pair);

@@ -54,3 +54,6 @@ pub(crate) fn ct_eq<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
     let difference = words.fold(0, |sum, (a, b)| sum | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)));
     difference.ct_eq(&0).into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,14 @@ fn nothing_between_a_dek_and_its_blob_allocates() {
     }
 }
 
+/// The pairs that come in, the same put in order, and the canonical form.
+#[test]
+fn a_context_allocates_three_times() {
+    let pairs = [("tenant", "42"), ("purpose", "backup"), ("a", ""), ("b", "c")];
+    assert_eq!(allocations(|| EncryptionContext::from_pairs(pairs)), 3);
+    assert_eq!(allocations(EncryptionContext::none), 0);
+}
+
 #[cfg(feature = "json")]
 #[test]
 fn a_request_allocates_twelve_times_at_most() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dekseal::{BlobRule, EncryptionContext, Engine, ErrorKind, MemoryKeyring, SealedDek};
 use serde::Deserialize;
 
-use crate::support::{KEY_ID, SealedVector, cmk, context, dek, key_id, vectors, with_checksum};
+use crate::support::{KEY_ID, OTHER_KEY_ID, SealedVector, cmk, context, dek, key_id, vectors, with_checksum};
 
 #[test]
 fn every_known_answer_is_sealed_and_opened_to_the_byte() {
@@ -307,4 +307,14 @@ fn a_key_id_is_36_bytes_of_one_form() {
         let error = bad.parse::<dekseal::KeyId>().expect_err(bad);
         assert_eq!(error.kind(), ErrorKind::MalformedKeyId, "{bad}");
     }
+}
+
+/// A map of keys would still be right if they did not, and slow.
+#[test]
+fn key_ids_that_differ_hash_differently() {
+    use std::hash::BuildHasher;
+    let hasher = std::hash::RandomState::new();
+    let hashes = [KEY_ID, OTHER_KEY_ID, KEY_ID].map(|id| hasher.hash_one(key_id(id)));
+    assert_ne!(hashes[0], hashes[1]);
+    assert_eq!(hashes[0], hashes[2]);
 }

@@ -199,3 +199,20 @@ fn a_sealed_dek_is_188_bytes_in_memory_too() {
     assert_eq!(size_of::<SealedDek>(), 188);
     assert_eq!(size_of::<Dek>(), 64);
 }
+
+/// What takes its randomness from the operating system does what it does with a caller's.
+#[cfg(feature = "std")]
+#[test]
+fn the_system_is_a_source_of_randomness() {
+    let (engine, context) = (engine(), some_context());
+    let id = key_id(KEY_ID);
+    let mut slots = [const { None }; 3];
+    engine.create_deks(&id, &context, &mut slots).unwrap();
+    for slot in &slots {
+        let (dek, sealed) = slot.as_ref().unwrap();
+        assert_eq!(engine.decrypt_dek(&id, &context, sealed).unwrap(), *dek);
+    }
+    let sealed = engine.create_dek_without_plaintext(&id, &context).unwrap();
+    let dek = engine.decrypt_dek(&id, &context, &sealed).unwrap();
+    assert_ne!(dek, slots[0].as_ref().unwrap().0);
+}

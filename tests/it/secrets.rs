@@ -45,7 +45,10 @@ fn debug_shows_no_secret() {
         shown[2],
         format!("Cmk({KEY_ID} version 5, ..) Cmk({KEY_ID} version 5, ..)")
     );
+    assert_eq!(shown[3], "EncryptionContext(23 bytes)");
+    assert_eq!(shown[4], "Engine(..) MemoryKeyring(..)");
     assert_eq!(shown[5], format!("SealedDek({KEY_ID} version 0)"));
+    assert_eq!(format!("{:?}", key_id(KEY_ID)), format!("KeyId({KEY_ID})"));
 }
 
 #[test]
