@@ -350,6 +350,12 @@ fn bodies_that_are_no_json_object() {
             "{depth}"
         );
     }
+    // The outermost of 128 is the object.
+    for (depth, answer) in [(127, "KMS.0308"), (128, "KMS.0202")] {
+        let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let body = format!(r#"{{"key_id":"{KEY_ID}","datakey_length":512,"x":{nested}}}"#);
+        assert_eq!(code("create-datakey", &body), answer, "{depth}");
+    }
     let nested = format!(r#"{{"a":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(code("create-datakey", &nested), "KMS.0202");
     assert_eq!(
