@@ -102,7 +102,7 @@ impl TryRng for FaultAt {
 
 impl TryCryptoRng for FaultAt {}
 
-/// A function that draws, how often it does, and a call of it, which sees for itself that nothing is half done where it fails.
+/// A function that draws, how often it does, and a call of it, which sees that nothing is half done where it fails.
 type Entry = (&'static str, usize, fn(&mut FaultAt) -> Result<(), Error>);
 
 fn engine() -> Engine<MemoryKeyring> {
@@ -266,7 +266,7 @@ fn every_function_that_takes_a_source_is_tried() {
     assert_eq!(there, tried);
 }
 
-/// Which is no fault that can be seen: what comes of it is that equal DEKs have equal blobs, and no nonce occurs in two of them.
+/// No fault that can be seen. Equal DEKs in one context have equal blobs, and elsewhere other nonces.
 #[test]
 fn a_source_that_gives_a_dek_again_repeats_no_nonce() {
     let bytes: Vec<u8> = (0..64).collect();
@@ -289,7 +289,7 @@ fn a_source_that_gives_a_dek_again_repeats_no_nonce() {
     assert!(slots.iter().flatten().all(|made| made.0 == dek && made.1 == sealed));
 }
 
-/// What [`Engine::encrypt_with_rng`] warns of. Where this no longer holds, the warning can go.
+/// What [`Engine::encrypt_with_rng`] warns of. When this holds no more, the warning can go.
 #[test]
 fn a_source_that_gives_a_payload_salt_again_gives_both_plaintexts_away() {
     let bytes: Vec<u8> = (0..96).collect();
