@@ -327,7 +327,8 @@ fn a_panic_of_a_callers_keyring_goes_through_and_the_next_call_works() {
     let payload = &sound().encrypt(id, none, b"attack at dawn").unwrap();
     let header = &PayloadHeader::from_bytes(payload.first_chunk().unwrap()).unwrap();
     let body = format!(r#"{{"key_id":"{KEY_ID}","datakey_length":"512"}}"#);
-    let calls: [(&str, &dyn Fn(&Engine<Panicking>)); 12] = [
+    type Call<'a> = &'a dyn Fn(&Engine<Panicking>);
+    let calls: [(&str, Call<'_>); 12] = [
         ("create_dek", &|engine| {
             let (dek, sealed) = engine.create_dek(id, none).unwrap();
             opens(&sealed, &dek);
@@ -419,7 +420,8 @@ fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
     let (id, second, none) = (key_id(KEY_ID), key_id(OTHER_KEY_ID), EncryptionContext::none());
 
     // A slot holds nothing or a DEK and its blob.
-    let filled_by = |make: &dyn Fn(&mut [Option<(Dek, SealedDek)>])| {
+    type Slots = [Option<(Dek, SealedDek)>];
+    let filled_by = |make: &dyn Fn(&mut Slots)| {
         let mut slots: Vec<_> = (0..130).map(|_| None).collect();
         assert!(panic_of(|| make(&mut slots)).is_some());
         for (dek, sealed) in slots.iter().flatten() {
@@ -461,7 +463,8 @@ fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
 fn panic_in_updates<K: Shared>(keyring: &K) {
     let (id, second) = (key_id(KEY_ID), key_id(OTHER_KEY_ID));
     let before = keyring.snapshot().list();
-    let updates: [&dyn Fn(&mut Keys) -> Result<(), Error>; 4] = [
+    type Update<'a> = &'a dyn Fn(&mut Keys) -> Result<(), Error>;
+    let updates: [Update<'_>; 4] = [
         &|_| panic!("at once"),
         &|keys| {
             keys.rotate(&id)?;
