@@ -130,6 +130,8 @@ fn debug_shows_no_secret() {
     heard.debug(&sealed);
     heard.debug(&engine.reencrypt_dek(&id, &context, &sealed).unwrap());
     let data_key = DataKey::new(&dek, sealed);
+    let payload = data_key.encrypt_with_rng(&secret(9), &mut Fixed(&secret(4))).unwrap();
+    heard.debug(&data_key.decrypt(&payload).unwrap());
     let (header, sealer) = data_key.sealer_with_rng(&mut Fixed(&secret(4))).unwrap();
     heard.debug(&data_key.opener(&header).unwrap());
     heard.debug(&header);
@@ -349,6 +351,7 @@ fn no_error_of_a_dek_or_a_key_shows_one() {
     });
     heard.panic(|| Dek::generate_with_rng(&mut Fixed(&secret(4))).unwrap_err());
     heard.panic(|| engine.open_data_key(&id, &context, &sealed).unwrap_err());
+    heard.panic(|| engine.decrypt(&id, &context, &payload).unwrap_err());
     heard.panic(|| Cmk::new(id, 0, &secret(1)).unwrap_err());
     heard.panic(|| EncryptionContext::from_pairs([("S3cr3t", "S3cr3t")]).unwrap_err());
     heard.panic(|| assert_eq!(dek, Dek::from_bytes(&secret(5))));
