@@ -4,11 +4,14 @@
 #![warn(missing_docs)]
 #![warn(
     clippy::arithmetic_side_effects,
+    clippy::dbg_macro,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::missing_errors_doc,
     clippy::missing_panics_doc,
     clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used
 )]
 

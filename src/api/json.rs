@@ -11,13 +11,16 @@ use zeroize::Zeroizing;
 /// How deep values may stand in one another: as deep as serde_json goes by itself, and no stack gives out.
 const MAX_DEPTH: usize = 128;
 
+/// What is left of that inside an encryption context, the deepest object that any rule looks into.
+const CONTEXT_DEPTH: usize = MAX_DEPTH - 2;
+
 /// As much of a JSON value as the rules of the API look at.
 pub(super) enum Value<'a> {
     Text(Text<'a>),
     /// A number as it was written.
     Number(&'a str),
     Object(Object<'a>),
-    /// An array, `true`, `false` or `null`, none of which any field may be.
+    /// An array, `true`, `false` or `null`, none of which any field may be; and an object that stands deeper than a context.
     Other,
 }
 
@@ -63,7 +66,11 @@ fn read_value(text: &str, depth: usize) -> Option<Value<'_>> {
     let inner = depth.checked_sub(1)?;
     Some(match text.as_bytes().first()? {
         b'"' => Value::Text(read_text(text)?),
-        b'{' => Value::Object(read_object(text, inner)?),
+        b'{' => match read_object(text, inner)? {
+            object if inner >= CONTEXT_DEPTH => Value::Object(object),
+            // Many small ones, kept until the last is read, would take much more memory than the body has bytes.
+            _ => Value::Other,
+        },
         b'[' => {
             let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
             for item in items {

@@ -30,6 +30,8 @@ use crate::{engine::Engine, keyring::Keyring};
 pub use self::{request::Request, response::Response};
 
 /// The longest body that is read, in bytes: 256 KiB.
+///
+/// Whatever is in it, a request takes no more than 32 times as much memory, besides the body itself.
 pub const MAX_BODY: usize = 256 * 1024;
 
 /// Parses a request and executes it.

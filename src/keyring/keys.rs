@@ -30,7 +30,8 @@ const LAST_DATE: u64 = 253_402_300_799;
 /// The highest version of a key seals, and every version from the minimum on opens; a key is made with version 0 and rotated to the
 /// next number. Disabled keys and keys pending deletion do neither.
 ///
-/// Times are seconds since 1970-01-01 00:00 UTC, and are given by the caller.
+/// Times are seconds since 1970-01-01 00:00 UTC, and are given by the caller. They are believed: a clock that is behind when a deletion is
+/// scheduled, or ahead when a key is purged, makes the deletion come early.
 ///
 /// # Examples
 ///

@@ -46,6 +46,11 @@ impl<K: Keyring> Engine<K> {
     ///
     /// What the [`Keyring`] answers; [`ErrorKind::Randomness`](crate::ErrorKind::Randomness);
     /// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). No others.
+    ///
+    /// # Security
+    ///
+    /// Where a generator gives bytes again that it gave before, two payloads have the same DEK and payload salt. They
+    /// share their key and nonces then, which gives away both.
     pub fn encrypt_with_rng<R: TryCryptoRng + ?Sized>(
         &self,
         key_id: &KeyId,
@@ -82,6 +87,10 @@ impl<K: Keyring> Engine<K> {
     ///
     /// As for [`encrypt_with_rng`](Self::encrypt_with_rng), and
     /// [`ErrorKind::BufferLength`](crate::ErrorKind::BufferLength) where `payload` is shorter or longer.
+    ///
+    /// # Security
+    ///
+    /// As for [`encrypt_with_rng`](Self::encrypt_with_rng).
     pub fn encrypt_into_with_rng<R: TryCryptoRng + ?Sized>(
         &self,
         key_id: &KeyId,

@@ -199,6 +199,10 @@ impl<K: Keyring> Engine<K> {
     /// # Errors
     ///
     /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
+    ///
+    /// # Security
+    ///
+    /// As for [`encrypt_with_rng`](Self::encrypt_with_rng).
     pub fn encrypt_writer_with_rng<W: Write, R: TryCryptoRng + ?Sized>(
         &self,
         key_id: &KeyId,

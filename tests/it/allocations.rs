@@ -1,4 +1,4 @@
-//! The hot path allocates nothing, and the wire API little.
+//! The hot path allocates nothing, and the wire API little, whatever it is sent.
 
 use allocation_counter::measure;
 use dekseal::{EncryptionContext, Engine, SealedDek};
@@ -112,5 +112,99 @@ fn a_request_allocates_twelve_times_at_most() {
         });
         assert_eq!(status, 200, "{operation}");
         assert!(count <= 12, "{operation}: {count} allocations");
+    }
+}
+
+/// Bodies as long as can be, made to take as much memory as they can, by what each is made of.
+#[cfg(feature = "json")]
+fn greedy_bodies() -> Vec<(&'static str, String)> {
+    const ROOM: usize = dekseal::api::MAX_BODY - 120;
+    // Short names first, since none may occur twice.
+    let characters = || (' '..='~').filter(|c| !"\"\\".contains(*c));
+    let longer = |names: &[String]| -> Vec<String> {
+        let longer = |name| characters().map(move |c| format!("{name}{c}"));
+        names.iter().flat_map(longer).collect()
+    };
+    let one = longer(&[String::new()]);
+    let two = longer(&one);
+    let names = [one, longer(&two), two].concat();
+    let object = |length: usize, value: &str| {
+        let mut object = String::from("{");
+        for name in &names {
+            if object.len() + name.len() + value.len() + 10 > length {
+                break;
+            }
+            object += &format!("\"{name}\":{value},");
+        }
+        object + "\"\":0}"
+    };
+    let array = |items: usize, last: &str| format!("[{}{last}]", "0,".repeat(items));
+    let field = |value: &str| format!("{{\"a\":{value}}}");
+    let context =
+        |context: &str| format!(r#"{{"key_id":"{KEY_ID}","datakey_length":512,"encryption_context":{context}}}"#);
+
+    // A list that grows takes twice as much: one item more than it had room for.
+    let arrays = (6..17).fold("0".to_owned(), |inner, power| array((1 << power) + 1, &inner));
+    let objects = (0..20).fold("0".to_owned(), |inner, _| {
+        object(ROOM / 20 - 10, "0").replacen('{', &format!("{{\"\u{7f}\":{inner},"), 1)
+    });
+    let chain = "{\"\":".repeat(30) + "0" + &"}".repeat(30);
+    let longest: String = (0x10000..0x10000 + 8192)
+        .filter_map(char::from_u32)
+        .map(|key| format!("\"{key}\":\"\","))
+        .collect();
+    let longest = context(&format!("{{{}}}", longest.trim_end_matches(',')));
+    vec![
+        ("an object", object(ROOM, "0")),
+        ("objects in an object", object(ROOM, "{\"\":0}")),
+        ("chains of objects in an object", object(ROOM, &chain)),
+        ("objects in one another", objects),
+        ("an array", field(&array(ROOM / 2, "0"))),
+        ("arrays in one another", field(&arrays)),
+        ("arrays in an object", object(ROOM, "[0]")),
+        ("strings with escapes", object(ROOM, r#""\n""#)),
+        ("a string of escapes", field(&format!("\"{}\"", r"\n".repeat(ROOM / 2)))),
+        ("a name of escapes", format!("{{\"{}\":0}}", r"\ud800".repeat(ROOM / 6))),
+        ("a number", field(&"9".repeat(ROOM))),
+        ("a context", context(&object(ROOM, "\"\""))),
+        (
+            "the longest context that is one",
+            format!("{longest}{}", " ".repeat(ROOM - longest.len())),
+        ),
+    ]
+}
+
+#[cfg(feature = "json")]
+#[test]
+fn a_request_takes_32_times_the_longest_body_at_most() {
+    use dekseal::api::{self, MAX_BODY};
+
+    let engine = Engine::new(one_key());
+    let random: [u8; 64] = core::array::from_fn(|at| at as u8);
+    let limit = MAX_BODY as u64;
+    let mut greediest = 0;
+    for (name, body) in greedy_bodies() {
+        assert!((MAX_BODY - 500..=MAX_BODY).contains(&body.len()), "{name}");
+        let (path, mut status) = ("/v1.0/p/kms/create-datakey", 0);
+        let taken = measure(|| {
+            status = api::handle_with_rng(&engine, "POST", path, body.as_bytes(), &mut Fixed(&random)).status();
+        });
+        assert_eq!(status, if name.contains("is one") { 200 } else { 400 }, "{name}");
+        assert!(taken.bytes_max <= 32 * limit, "{name}: {} bytes", taken.bytes_max);
+        assert_eq!(taken.bytes_current, 0, "{name}");
+        greediest = greediest.max(taken.bytes_max);
+    }
+    assert!(greediest > 16 * limit, "the bodies are not what they are meant to be");
+
+    // One byte more, or many times as much, is not looked at.
+    for length in [MAX_BODY + 1, 64 * MAX_BODY] {
+        let body = vec![b'['; length];
+        let mut code = None;
+        let taken = measure(|| {
+            code = api::handle_with_rng(&engine, "POST", "/v1.0/p/kms/create-datakey", &body, &mut Fixed(&[]))
+                .error_code();
+        });
+        assert_eq!(code, Some("KMS.0203"));
+        assert!(taken.bytes_total < 1024, "{} bytes", taken.bytes_total);
     }
 }

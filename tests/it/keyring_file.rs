@@ -18,14 +18,14 @@ use crate::support::{KEY_ID, OTHER_KEY_ID, cmk, dek, key_id, vectors};
 
 const ROOT_ID: &str = "00000000-0000-0000-0000-00000000root";
 const THIRD_KEY_ID: &str = "43e243b5-0095-1b21-67b2-58370386cc4a";
-const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 
-fn root() -> Cmk {
+pub(crate) fn root() -> Cmk {
     cmk(ROOT_ID, 0, &[0x77; 32])
 }
 
 /// In memory where there is such a place: what is tested is what a killed process leaves, not what a disk does.
-fn directory() -> (TempDir, PathBuf) {
+pub(crate) fn directory() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap();

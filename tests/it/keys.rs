@@ -403,10 +403,7 @@ fn a_batch_of_reencryptions_goes_past_bad_blobs() {
 #[cfg(feature = "std")]
 mod shared {
     use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicBool, Ordering},
-        },
+        sync::atomic::{AtomicBool, Ordering},
         thread,
         time::Duration,
     };
@@ -424,21 +421,6 @@ mod shared {
         assert_eq!(kind(refused), Some(ErrorKind::KeyExists));
         assert_eq!(keyring.keys().list().len(), 1);
         assert_eq!(keyring.keys().info(&key_id(KEY_ID)).unwrap().state, KeyState::Enabled);
-    }
-
-    #[test]
-    fn a_panic_in_an_update_changes_nothing_and_locks_nobody_out() {
-        let keyring = Arc::new(MemoryKeyring::new(keys()));
-        let shared = Arc::clone(&keyring);
-        let panicked = thread::spawn(move || {
-            shared.update(|keys| -> Result<(), dekseal::Error> {
-                keys.disable(&key_id(KEY_ID))?;
-                panic!("on purpose")
-            })
-        });
-        assert!(panicked.join().is_err());
-        assert_eq!(keyring.keys().info(&key_id(KEY_ID)).unwrap().state, KeyState::Enabled);
-        keyring.update(|keys| keys.disable(&key_id(KEY_ID))).unwrap();
     }
 
     /// One thread rotates as fast as it can, the others seal and open.

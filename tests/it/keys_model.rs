@@ -19,7 +19,8 @@ enum Step {
     Cancel,
     Purge,
     MinVersion(u32),
-    Wait(u64),
+    /// The clock goes on, or back, so many seconds.
+    Clock(i64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<(bool, Step)>> {
@@ -32,7 +33,7 @@ fn steps() -> impl Strategy<Value = Vec<(bool, Step)>> {
         2 => Just(Step::Cancel),
         2 => Just(Step::Purge),
         2 => (0_u32..6).prop_map(Step::MinVersion),
-        2 => (0_u64..10).prop_map(|days| Step::Wait(days * DAY)),
+        2 => (-5_i64..10).prop_map(|days| Step::Clock(days * DAY.cast_signed())),
     ];
     prop::collection::vec((any::<bool>(), step), 1..60)
 }
@@ -48,7 +49,7 @@ fn take(step: &Step, keys: &mut Keys, id: KeyId, bytes: &[u8], now: u64) -> Resu
         Step::Cancel => keys.cancel_deletion(&id),
         Step::Purge => keys.purge(&id, now),
         Step::MinVersion(version) => keys.set_min_version(&id, *version),
-        Step::Wait(_) => keys.info(&id).map(drop),
+        Step::Clock(_) => keys.info(&id).map(drop),
     }
 }
 
@@ -103,7 +104,7 @@ fn expect(model: Option<&Model>, step: &Step, now: u64) -> Result<Option<(KeySta
             next(*state, *version, versions)
         }
         Step::MinVersion(_) => Err(ErrorKind::MinVersion),
-        Step::Wait(_) => next(*state, *min, versions),
+        Step::Clock(_) => next(*state, *min, versions),
     }
 }
 
@@ -115,14 +116,14 @@ proptest! {
         let (none, dek) = (EncryptionContext::none(), dek(&"5a".repeat(64)));
         let mut keys = Keys::new();
         let mut models: BTreeMap<&str, Model> = BTreeMap::new();
-        let (mut now, mut material) = (1_800_000_000, 0_u32);
+        let (mut now, mut material) = (1_800_000_000_u64, 0_u32);
         for (other, step) in steps {
             let name = if other { OTHER_KEY_ID } else { KEY_ID };
             let id = key_id(name);
             material += 1;
             let bytes: Vec<u8> = material.to_le_bytes().repeat(8);
-            if let Step::Wait(seconds) = step {
-                now += seconds;
+            if let Step::Clock(seconds) = step {
+                now = now.saturating_add_signed(seconds);
             }
             let done = take(&step, &mut keys, id, &bytes, now);
             let expected = expect(models.get(name), &step, now);
@@ -172,12 +173,12 @@ proptest! {
         let root = || crate::support::cmk("00000000-0000-0000-0000-00000000root", 0, &[1; 32]);
         let file = dekseal::FileKeyring::create(&path, root()).unwrap();
         let mut keys = Keys::new();
-        let mut now = 1_800_000_000;
+        let mut now = 1_800_000_000_u64;
         for (number, (other, step)) in (0_u32..).zip(steps.into_iter().take(12)) {
             let id = key_id(if other { OTHER_KEY_ID } else { KEY_ID });
             let bytes: Vec<u8> = number.to_le_bytes().repeat(8 + usize::from(other) * 4);
-            if let Step::Wait(seconds) = step {
-                now += seconds;
+            if let Step::Clock(seconds) = step {
+                now = now.saturating_add_signed(seconds);
             }
             let in_memory = take(&step, &mut keys, id, &bytes, now).map_err(|error| error.kind());
             let in_file = file.update(|keys| take(&step, keys, id, &bytes, now)).map_err(|error| error.kind());

@@ -6,6 +6,8 @@ mod context;
 #[cfg(all(feature = "json", feature = "std"))]
 mod encrypt_file;
 mod engine;
+#[cfg(all(feature = "json", feature = "std"))]
+mod faults;
 mod imports;
 #[cfg(all(feature = "json", feature = "std"))]
 mod keyring_file;

@@ -1,8 +1,12 @@
-//! Random sources that fail, that are stuck, and that give known bytes.
+//! Random sources that fail, that are stuck, that repeat themselves, and that give known bytes.
 
-use dekseal::{Dek, EncryptionContext, Engine, ErrorKind, RandomnessFault};
+use dekseal::{
+    Dek, EncryptionContext, Engine, Error, ErrorKind, Keys, MemoryKeyring, RandomnessFault,
+    payload::{DataKey, encrypted_len},
+    rand_core::{TryCryptoRng, TryRng},
+};
 
-use crate::support::{Failing, Fixed, KEY_ID, Repeating, key_id, one_key};
+use crate::support::{Exhausted, Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, key_id, one_key};
 
 #[test]
 fn a_failing_source_gives_an_error_and_no_blob() {
@@ -45,5 +49,257 @@ fn halves_that_differ_in_one_bit_pass() {
             Dek::generate_with_rng(&mut Fixed(&bytes)).unwrap().expose_secret(),
             &bytes
         );
+    }
+}
+
+/// What is wrong with one draw.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Half of the bytes are written, and then there is an error.
+    Fails,
+    Zeros,
+    /// In the last DEK or salt that is drawn, the first half is the second half too.
+    Halves,
+}
+
+/// A source that gives no eight bytes twice, but for the draw `at`, counted from 0.
+struct FaultAt {
+    fault: Fault,
+    at: usize,
+    drawn: usize,
+}
+
+impl TryRng for FaultAt {
+    type Error = Exhausted;
+
+    fn try_next_u32(&mut self) -> Result<u32, Exhausted> {
+        unimplemented!("nobody asks for words")
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Exhausted> {
+        unimplemented!("nobody asks for words")
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Exhausted> {
+        let draw = self.drawn;
+        self.drawn += 1;
+        for (number, word) in (1_u64..).zip(bytes.chunks_mut(8)) {
+            word.copy_from_slice(&(number + ((draw as u64) << 32)).to_le_bytes());
+        }
+        match self.fault {
+            _ if draw != self.at => return Ok(()),
+            Fault::Fails => return Failing.try_fill_bytes(bytes),
+            Fault::Zeros => bytes.fill(0),
+            Fault::Halves => {
+                let half = bytes.len().min(Dek::LEN) / 2;
+                let second = bytes.len() - half;
+                bytes.copy_within(second - half..second, second);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for FaultAt {}
+
+/// A function that draws, how often it does, and a call of it, which sees that nothing is half done where it fails.
+type Entry = (&'static str, usize, fn(&mut FaultAt) -> Result<(), Error>);
+
+fn engine() -> Engine<MemoryKeyring> {
+    Engine::new(one_key())
+}
+
+fn data_key() -> DataKey {
+    let (dek, none) = (Dek::from_bytes(&[0x5a; 64]), EncryptionContext::none());
+    DataKey::new(&dek, engine().encrypt_dek(&key_id(KEY_ID), &none, &dek).unwrap())
+}
+
+/// Changes keys, which are as they were where that fails.
+fn change<T>(change: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<(), Error> {
+    let mut keys = Keys::clone(&one_key().keys());
+    let before = keys.list();
+    let changed = change(&mut keys);
+    assert_eq!(changed.is_err(), keys.list() == before);
+    changed.map(drop)
+}
+
+/// Encrypts into a buffer, which is as it was where that fails.
+fn into_buffer(encrypt: impl FnOnce(&[u8], &mut [u8]) -> Result<(), Error>) -> Result<(), Error> {
+    let plaintext = b"attack at dawn";
+    let mut room = vec![0xa5; usize::try_from(encrypted_len(14).unwrap()).unwrap()];
+    let made = encrypt(plaintext, &mut room);
+    assert_eq!(made.is_err(), room.iter().all(|byte| *byte == 0xa5));
+    made
+}
+
+const ENTRIES: &[Entry] = &[
+    ("generate_with_rng", 1, |rng| Dek::generate_with_rng(rng).map(drop)),
+    ("create_key_with_rng", 1, |rng| {
+        change(|keys| keys.create_key_with_rng(key_id(OTHER_KEY_ID), rng))
+    }),
+    ("rotate_with_rng", 1, |rng| {
+        change(|keys| keys.rotate_with_rng(&key_id(KEY_ID), rng))
+    }),
+    ("create_dek_with_rng", 1, |rng| {
+        let made = engine().create_dek_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), rng);
+        made.map(drop)
+    }),
+    ("create_dek_without_plaintext_with_rng", 1, |rng| {
+        let made = engine().create_dek_without_plaintext_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), rng);
+        made.map(drop)
+    }),
+    // Three draws: of 64 DEKs, 64 and 2.
+    ("create_deks_with_rng", 3, |rng| {
+        let mut slots: Vec<_> = (0..130).map(|_| None).collect();
+        let made = engine().create_deks_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), &mut slots, rng);
+        let filled = slots.iter().flatten().count();
+        assert_eq!(filled, if made.is_ok() { 130 } else { 0 });
+        made
+    }),
+    ("create_data_key_with_rng", 1, |rng| {
+        let made = engine().create_data_key_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), rng);
+        made.map(drop)
+    }),
+    // Those of an engine draw a DEK, then a payload salt; those of a data key the salt.
+    ("encrypt_with_rng", 2, |rng| {
+        let made = engine().encrypt_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), b"x", rng);
+        made.map(drop)
+    }),
+    ("encrypt_with_rng", 1, |rng| {
+        data_key().encrypt_with_rng(b"x", rng).map(drop)
+    }),
+    ("encrypt_into_with_rng", 2, |rng| {
+        into_buffer(|plaintext, room| {
+            engine().encrypt_into_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), plaintext, room, rng)
+        })
+    }),
+    ("encrypt_into_with_rng", 1, |rng| {
+        into_buffer(|plaintext, room| data_key().encrypt_into_with_rng(plaintext, room, rng))
+    }),
+    ("sealer_with_rng", 1, |rng| data_key().sealer_with_rng(rng).map(drop)),
+    #[cfg(feature = "std")]
+    ("encrypt_writer_with_rng", 2, |rng| {
+        let mut written = Vec::new();
+        let made = engine().encrypt_writer_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), &mut written, rng);
+        let made = made.map(drop);
+        assert!(written.is_empty());
+        made
+    }),
+    #[cfg(feature = "std")]
+    ("encrypt_writer_with_rng", 1, |rng| {
+        let mut written = Vec::new();
+        let made = data_key().encrypt_writer_with_rng(&mut written, rng).map(drop);
+        assert!(written.is_empty());
+        made
+    }),
+];
+
+#[test]
+fn a_fault_in_any_draw_is_an_error_and_leaves_nothing_half_done() {
+    for (name, draws, call) in ENTRIES {
+        for (fault, expected) in [
+            (Fault::Fails, RandomnessFault::Failed),
+            (Fault::Zeros, RandomnessFault::Stuck),
+            (Fault::Halves, RandomnessFault::Stuck),
+        ] {
+            for at in 0..*draws {
+                let mut rng = FaultAt { fault, at, drawn: 0 };
+                let kind = call(&mut rng).unwrap_err().kind();
+                assert_eq!(kind, ErrorKind::Randomness(expected), "{name}: {fault:?} at {at}");
+                assert_eq!(rng.drawn, at + 1, "{name} drew again");
+            }
+            // One draw later nobody notices: these were all.
+            let mut rng = FaultAt {
+                fault,
+                at: *draws,
+                drawn: 0,
+            };
+            call(&mut rng).unwrap();
+            assert_eq!(rng.drawn, *draws, "{name}");
+        }
+    }
+}
+
+#[cfg(feature = "json")]
+#[test]
+fn a_fault_in_the_draw_of_a_request_is_an_internal_error() {
+    use dekseal::api::{Request, handle_with_rng};
+    let body = format!(r#"{{"key_id":"{KEY_ID}","datakey_length":"512"}}"#);
+    for operation in ["create-datakey", "create-datakey-without-plaintext"] {
+        let path = format!("/v1.0/p/kms/{operation}");
+        for fault in [Fault::Fails, Fault::Zeros, Fault::Halves] {
+            for (at, expected) in [(0, 500), (1, 200)] {
+                let mut rng = FaultAt { fault, at, drawn: 0 };
+                let handled = handle_with_rng(&engine(), "POST", &path, body.as_bytes(), &mut rng);
+                let mut rng = FaultAt { fault, at, drawn: 0 };
+                let parsed = Request::parse("POST", &path, body.as_bytes()).unwrap();
+                let executed = parsed.execute_with_rng(&engine(), &mut rng);
+                for response in [handled, executed] {
+                    let code = (expected == 500).then_some("KMS.0101");
+                    assert_eq!(
+                        (response.status(), response.error_code()),
+                        (expected, code),
+                        "{fault:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// So that none that draws is left out of the two tests above.
+#[cfg(all(feature = "std", feature = "json"))]
+#[test]
+fn every_function_that_takes_a_source_is_tried() {
+    let mut tried: Vec<&str> = ENTRIES.iter().map(|(name, ..)| *name).collect();
+    tried.extend(["handle_with_rng", "execute_with_rng"]);
+    tried.sort_unstable();
+    let sources = crate::imports::sources();
+    let mut there: Vec<&str> = Vec::new();
+    for (_, text) in &sources {
+        for after in text.split("pub fn ").skip(1) {
+            let name = after.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+            there.extend(name.filter(|name| name.ends_with("_with_rng")));
+        }
+    }
+    there.sort_unstable();
+    assert_eq!(there, tried);
+}
+
+/// No fault that can be seen. Equal DEKs in one context have equal blobs, and elsewhere other nonces.
+#[test]
+fn a_source_that_gives_a_dek_again_repeats_no_nonce() {
+    let bytes: Vec<u8> = (0..64).collect();
+    let (engine, id) = (engine(), key_id(KEY_ID));
+    let create = |tenant: &str| {
+        let context = EncryptionContext::from_pairs([("tenant", tenant)]).unwrap();
+        let made = engine.create_dek_with_rng(&id, &context, &mut Repeating(&bytes));
+        made.unwrap()
+    };
+    let ((dek, sealed), (again, sealed_again), (_, elsewhere)) = (create("42"), create("42"), create("43"));
+    assert!(dek == again && sealed == sealed_again);
+    // The salt, of which the first 12 bytes are the nonce.
+    assert_ne!(sealed.as_bytes()[4..16], elsewhere.as_bytes()[4..16]);
+
+    let mut slots: Vec<_> = (0..70).map(|_| None).collect();
+    let context = EncryptionContext::from_pairs([("tenant", "42")]).unwrap();
+    engine
+        .create_deks_with_rng(&id, &context, &mut slots, &mut Repeating(&bytes))
+        .unwrap();
+    assert!(slots.iter().flatten().all(|made| made.0 == dek && made.1 == sealed));
+}
+
+/// What [`Engine::encrypt_with_rng`] warns of. When this holds no more, the warning can go.
+#[test]
+fn a_source_that_gives_a_payload_salt_again_gives_both_plaintexts_away() {
+    let bytes: Vec<u8> = (0..96).collect();
+    let encrypt = |plaintext| {
+        let (id, none) = (key_id(KEY_ID), EncryptionContext::none());
+        let made = engine().encrypt_with_rng(&id, &none, plaintext, &mut Fixed(&bytes));
+        made.unwrap().split_off(264)
+    };
+    let (first, second) = (encrypt(b"attack at dawn"), encrypt(b"retreat at ten"));
+    for (at, (a, b)) in b"attack at dawn".iter().zip(b"retreat at ten").enumerate() {
+        assert_eq!(first[at] ^ second[at], a ^ b);
     }
 }

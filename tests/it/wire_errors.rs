@@ -368,6 +368,64 @@ fn bodies_that_are_no_json_object() {
 }
 
 #[test]
+fn bodies_at_the_limit_and_one_byte_over() {
+    let fields: String = (0..20_000).map(|number| format!(r#""{number:05}":0,"#)).collect();
+    let fields = format!(r#"{{{fields}"x":…}}"#);
+    // Filled up at the three dots.
+    for (body, filling, expected) in [
+        (r#"{{},"datakey_length":512…}"#, " ", ""),
+        (r#"{{},"datakey_length":512}…"#, "\n", ""),
+        (r#"{{},"datakey_length":512…}"#, "0", "KMS.1901"),
+        (r#"{{},"datakey_length":512.0…}"#, "0", "KMS.1901"),
+        (r#"{{},"datakey_length":5e…}"#, "9", "KMS.1901"),
+        (r#"{{},"datakey_length":"512…"}"#, "0", "KMS.1901"),
+        (r#"{{},"datakey_length":0…}"#, "0", "KMS.0202"),
+        (r#"{{},"datakey_length":512…}"#, "}", "KMS.0202"),
+        (r#"{{},"datakey_length":512,"x":…}"#, "[", "KMS.0202"),
+        ("…", "{", "KMS.0202"),
+        ("…", "\0", "KMS.0202"),
+        (r#"{"key_id":"…","datakey_length":512}"#, "0", "KMS.0205"),
+        (r#"{{},"datakey_length":512,"sequence":"…"}"#, "0", "KMS.0206"),
+        (
+            r#"{{},"datakey_length":512,"encryption_context":{"k":"…"}}"#,
+            "v",
+            "KMS.0208",
+        ),
+        (r#"{{},"datakey_length":512,"…":0}"#, "x", "KMS.0308"),
+        (&fields, "9", "KMS.0308"),
+    ] {
+        let shown = &body[..body.len().min(80)];
+        let body = body.replace("{}", &format!(r#""key_id":"{KEY_ID}""#));
+        let room = api::MAX_BODY - (body.len() - "…".len());
+        let code =
+            |count: usize| code_of_bytes("create-datakey", body.replace('…', &filling.repeat(count)).as_bytes()).0;
+        assert_eq!(code(room), expected, "{shown}");
+        assert_eq!(code(room + 1), "KMS.0203", "{shown}");
+    }
+}
+
+#[test]
+fn contexts_at_the_limit_and_one_character_over() {
+    let code = |context: &str| {
+        let body = format!(r#"{{"key_id":"{KEY_ID}","datakey_length":512,"encryption_context":{context}}}"#);
+        code_of_bytes("create-datakey", body.as_bytes()).0
+    };
+    for character in ["v", "é", "\u{1f511}", r"\u0000", r"\ud83d\udd11"] {
+        let value = |count: usize| format!(r#"{{"k":"{}"}}"#, character.repeat(count));
+        assert_eq!(code(&value(8191)), "", "{character}");
+        assert_eq!(code(&value(8192)), "KMS.0208", "{character}");
+    }
+    // As many keys as can be, of four bytes each: the longest canonical form.
+    let keys = |count: u32| {
+        let keys = (0x10000..0x10000 + count).filter_map(char::from_u32);
+        let pairs: Vec<String> = keys.map(|key| format!(r#""{key}":"""#)).collect();
+        format!("{{{}}}", pairs.join(","))
+    };
+    assert_eq!(code(&keys(8192)), "");
+    assert_eq!(code(&keys(8193)), "KMS.0208");
+}
+
+#[test]
 fn a_name_that_occurs_twice_in_any_object() {
     for body in [
         r#"{{},{},"datakey_length":512}"#,

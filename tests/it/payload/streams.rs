@@ -231,6 +231,63 @@ fn an_error_of_the_inner_writer_comes_through_and_loses_nothing() {
     }
 }
 
+/// Whoever catches the panic of an inner writer and goes on makes this payload, or where the inner one had written a part, none.
+#[test]
+fn a_panic_of_the_inner_writer_makes_no_other_payload() {
+    /// At the call `panics_at` it writes nothing, or half, and panics.
+    struct Panicking<'a> {
+        written: &'a mut Vec<u8>,
+        calls: usize,
+        panics_at: usize,
+        half: bool,
+    }
+
+    impl Write for Panicking<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            let count = match self.calls - 1 == self.panics_at {
+                true if self.half => bytes.len() / 2,
+                true => 0,
+                false => bytes.len().min(50_000),
+            };
+            self.written.extend(&bytes[..count]);
+            assert!(self.calls - 1 != self.panics_at, "the inner one has a bug");
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let data_key = data_key();
+    let plaintext = plaintext(2 * SEGMENT_LEN + 100);
+    // One call for the header, two for each full segment, and one for the last, which `finish` makes.
+    for (panics_at, half) in (0..6).flat_map(|at| [(at, false), (at, true)]) {
+        let mut written = Vec::new();
+        let inner = Panicking {
+            written: &mut written,
+            calls: 0,
+            panics_at,
+            half,
+        };
+        let mut writer = data_key.encrypt_writer(inner).unwrap();
+        let (mut taken, mut panics) = (0, 0);
+        while taken < plaintext.len() {
+            match catch_unwind(AssertUnwindSafe(|| writer.write(&plaintext[taken..]))) {
+                Ok(count) => taken += count.unwrap(),
+                Err(_) => panics += 1,
+            }
+        }
+        let finished = catch_unwind(AssertUnwindSafe(|| writer.finish().is_ok())).unwrap_or(false);
+        assert_eq!((panics, finished), if panics_at < 5 { (1, true) } else { (0, false) });
+        match data_key.decrypt(&written) {
+            Ok(opened) => assert!(!half && finished && *opened == plaintext),
+            Err(_) => assert!(half || !finished, "call {panics_at} lost something"),
+        }
+    }
+}
+
 #[test]
 fn an_error_while_finishing_comes_through() {
     let data_key = data_key();

@@ -1,0 +1,622 @@
+//! What goes wrong around the library: clocks that go back, threads that race, a caller's code that panics, memory that runs out.
+//! Nothing is lost.
+
+use std::{
+    convert::Infallible,
+    fs::{self, File},
+    io::{Cursor, Read},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use dekseal::{
+    Cmk, Dek, EncryptionContext, Engine, Error, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring, Keys,
+    MemoryKeyring, Reencrypted, SealedDek, api,
+    payload::PayloadHeader,
+    rand_core::{TryCryptoRng, TryRng},
+};
+
+use crate::{
+    keyring_file::{NOW, directory, root},
+    support::{KEY_ID, OTHER_KEY_ID, cmk, key_id, one_key},
+};
+
+const DAY: u64 = 86_400;
+/// 9999-12-31 23:59:59 UTC
+const LAST_DATE: u64 = 253_402_300_799;
+
+/// What the two keyrings have in common.
+trait Shared: Keyring {
+    fn change<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error>;
+    fn snapshot(&self) -> Arc<Keys>;
+}
+
+impl Shared for MemoryKeyring {
+    fn change<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
+        self.update(f)
+    }
+
+    fn snapshot(&self) -> Arc<Keys> {
+        self.keys()
+    }
+}
+
+impl Shared for FileKeyring {
+    fn change<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
+        self.update(f)
+    }
+
+    fn snapshot(&self) -> Arc<Keys> {
+        self.keys()
+    }
+}
+
+/// One key of version 0, in a file.
+fn one_key_in(path: &Path) -> FileKeyring {
+    let keyring = FileKeyring::create(path, root()).unwrap();
+    keyring
+        .update(|keys| keys.import_key(key_id(KEY_ID), &[7; 32]))
+        .unwrap();
+    keyring
+}
+
+fn reopened(path: &Path) -> FileKeyring {
+    FileKeyring::open(path, root()).unwrap()
+}
+
+fn kind<T>(result: Result<T, Error>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+/// What `f` panics with.
+fn panic_of<T>(f: impl FnOnce() -> T) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(f)).err()?;
+    Some((*panic.downcast::<&str>().unwrap()).to_owned())
+}
+
+// Clocks.
+
+#[test]
+fn a_clock_that_goes_back_deletes_nothing_before_its_date() {
+    let (_directory, path) = directory();
+    let (keyring, id) = (one_key_in(&path), key_id(KEY_ID));
+    let at = keyring.update(|keys| keys.schedule_deletion(&id, 7, NOW)).unwrap();
+    let (written, generation) = (fs::read(&path).unwrap(), keyring.generation());
+    // By one clock the date has come. The one that is asked is behind it, by a second or by all there is.
+    for now in [at - 1, NOW, NOW - 1, 1, 0] {
+        for keyring in [&keyring, &reopened(&path)] {
+            assert_eq!(
+                kind(keyring.update(|keys| keys.purge(&id, now))),
+                Some(ErrorKind::DeletionNotDue)
+            );
+            assert_eq!(
+                keyring.keys().info(&id).unwrap().state,
+                KeyState::PendingDeletion { at }
+            );
+        }
+    }
+    // Nor does any clock move a date that is set.
+    for now in [0, NOW - 1, at, LAST_DATE, u64::MAX] {
+        let again = keyring.update(|keys| keys.schedule_deletion(&id, 7, now));
+        assert_eq!(kind(again), Some(ErrorKind::DeletionScheduled));
+    }
+    assert_eq!(fs::read(&path).unwrap(), written);
+    assert_eq!(keyring.generation(), generation);
+
+    // To cancel takes no clock. The next date is by the clock of that call, though it is before the last one.
+    keyring.update(|keys| keys.cancel_deletion(&id)).unwrap();
+    assert_eq!(reopened(&path).keys().info(&id).unwrap().state, KeyState::Disabled);
+    let back = NOW - 30 * DAY;
+    let at = keyring.update(|keys| keys.schedule_deletion(&id, 7, back)).unwrap();
+    assert_eq!(at, back + 7 * DAY);
+    let keyring = reopened(&path);
+    assert_eq!(
+        keyring.keys().info(&id).unwrap().state,
+        KeyState::PendingDeletion { at }
+    );
+    assert_eq!(
+        kind(keyring.update(|keys| keys.purge(&id, at - 1))),
+        Some(ErrorKind::DeletionNotDue)
+    );
+    keyring.update(|keys| keys.purge(&id, at)).unwrap();
+    assert_eq!(kind(reopened(&path).keys().info(&id)), Some(ErrorKind::UnknownKey));
+}
+
+#[test]
+fn dates_at_either_end_of_time_are_dates() {
+    let id = key_id(KEY_ID);
+    for (now, days, expected) in [
+        (0, 7, Ok((7 * DAY, "1970-01-08T00:00:00Z"))),
+        (LAST_DATE - 7 * DAY, 7, Ok((LAST_DATE, "9999-12-31T23:59:59Z"))),
+        (LAST_DATE - 7 * DAY + 1, 7, Err(ErrorKind::DeletionDays)),
+        (LAST_DATE, 1096, Err(ErrorKind::DeletionDays)),
+        // Beyond where a sum would wrap.
+        (u64::MAX - 7 * DAY, 7, Err(ErrorKind::DeletionDays)),
+        (u64::MAX - 7 * DAY + 1, 7, Err(ErrorKind::DeletionDays)),
+        (u64::MAX, 1096, Err(ErrorKind::DeletionDays)),
+    ] {
+        let (_directory, path) = directory();
+        let keyring = one_key_in(&path);
+        let written = fs::read(&path).unwrap();
+        let scheduled = keyring.update(|keys| keys.schedule_deletion(&id, days, now));
+        match expected {
+            Err(expected) => {
+                assert_eq!(kind(scheduled), Some(expected), "{now}");
+                assert_eq!(fs::read(&path).unwrap(), written);
+            }
+            Ok((at, date)) => {
+                assert_eq!(scheduled.unwrap(), at);
+                assert!(fs::read_to_string(&path).unwrap().contains(date));
+                let keyring = reopened(&path);
+                assert_eq!(
+                    keyring.keys().info(&id).unwrap().state,
+                    KeyState::PendingDeletion { at }
+                );
+                assert_eq!(
+                    kind(keyring.update(|keys| keys.purge(&id, 0))),
+                    Some(ErrorKind::DeletionNotDue)
+                );
+                keyring.update(|keys| keys.purge(&id, u64::MAX)).unwrap();
+            }
+        }
+    }
+}
+
+// Threads.
+
+/// Two threads rotate `rotations` times each; one makes a second key and purges it, over and over; two seal, open and re-encrypt.
+fn race<K: Shared + 'static>(keyring: K, rotations: u32) -> Arc<Engine<K>> {
+    let (id, second) = (key_id(KEY_ID), key_id(OTHER_KEY_ID));
+    let none = &EncryptionContext::none();
+    let engine = Arc::new(Engine::new(keyring));
+    let start = engine.create_dek(&id, none).unwrap();
+    let before = engine.keyring().snapshot();
+
+    let rotating = |engine: Arc<Engine<K>>| {
+        for _ in 0..rotations {
+            engine.keyring().change(|keys| keys.rotate(&id)).unwrap();
+        }
+    };
+    let stop = &AtomicBool::new(false);
+    let purging = |engine: Arc<Engine<K>>| {
+        let mut blobs = Vec::new();
+        loop {
+            engine.keyring().change(|keys| keys.create_key(second)).unwrap();
+            let snapshot = engine.keyring().snapshot();
+            let (dek, sealed) = engine.create_dek(&second, none).unwrap();
+            let at = engine
+                .keyring()
+                .change(|keys| keys.schedule_deletion(&second, 7, NOW))
+                .unwrap();
+            engine.keyring().change(|keys| keys.purge(&second, at)).unwrap();
+            blobs.push((snapshot, dek, sealed));
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        // Purged from the keyring, and there still for whoever had the keys before.
+        for (snapshot, dek, sealed) in &blobs {
+            assert_eq!(
+                kind(engine.decrypt_dek(&second, none, sealed)),
+                Some(ErrorKind::UnknownKey)
+            );
+            let held = Engine::new(MemoryKeyring::new(Keys::clone(snapshot)));
+            assert!(held.decrypt_dek(&second, none, sealed).unwrap() == *dek);
+        }
+    };
+    let using = |engine: Arc<Engine<K>>| {
+        let mut made = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let (dek, sealed) = engine.create_dek(&id, none).unwrap();
+            assert!(engine.decrypt_dek(&id, none, &sealed).unwrap() == dek);
+            let renewed = *engine.reencrypt_dek(&id, none, &sealed).unwrap().sealed();
+            assert!(engine.decrypt_dek(&id, none, &renewed).unwrap() == dek);
+            match kind(engine.encrypt_dek(&second, none, &dek)) {
+                None | Some(ErrorKind::UnknownKey | ErrorKind::KeyPendingDeletion) => {}
+                other => panic!("{other:?}"),
+            }
+            made.push((dek, sealed));
+        }
+        made
+    };
+    let made = thread::scope(|scope| {
+        let rotators = [0, 1].map(|_| scope.spawn(|| rotating(Arc::clone(&engine))));
+        let purger = scope.spawn(|| purging(Arc::clone(&engine)));
+        let users = [0, 1].map(|_| scope.spawn(|| using(Arc::clone(&engine))));
+        let rotated = rotators.map(|rotator| rotator.join());
+        stop.store(true, Ordering::Relaxed);
+        assert!(rotated.iter().all(Result::is_ok) && purger.join().is_ok());
+        users.map(|user| user.join().unwrap())
+    });
+
+    // Each rotation has its version, and every version opens what it sealed.
+    let keys = engine.keyring().snapshot();
+    assert_eq!(keys.list().len(), 1);
+    assert_eq!(keys.info(&id).unwrap().current_version, 2 * rotations);
+    for version in 0..=2 * rotations {
+        engine
+            .keyring()
+            .with_version(&id, version, |cmk| assert_eq!(cmk.key_version(), version))
+            .unwrap();
+    }
+    for (dek, sealed) in made.iter().flatten().chain([&start]) {
+        assert!(engine.decrypt_dek(&id, none, sealed).unwrap() == *dek);
+    }
+    // What was taken before the first rotation goes on as if there had been none.
+    let held = Engine::new(MemoryKeyring::new(Keys::clone(&before)));
+    assert!(held.reencrypt_dek(&id, none, &start.1).unwrap() == Reencrypted::AlreadyCurrent(start.1));
+    engine
+}
+
+#[test]
+fn threads_that_change_a_keyring_and_use_it_lose_nothing() {
+    race(one_key(), 500);
+}
+
+#[test]
+fn threads_that_change_a_file_and_use_it_lose_nothing() {
+    let (_directory, path) = directory();
+    let engine = race(one_key_in(&path), 20);
+    assert_eq!(reopened(&path).generation(), engine.keyring().generation());
+    assert_eq!(reopened(&path).keys().list(), engine.keyring().keys().list());
+}
+
+// Panics.
+
+/// A caller's keyring. At the lookup whose number is `at` it panics, before it lends the CMK or after.
+struct Panicking {
+    inner: MemoryKeyring,
+    at: usize,
+    after: bool,
+    lookups: AtomicUsize,
+}
+
+impl Panicking {
+    fn lookup<T>(&self, f: impl FnOnce(&MemoryKeyring) -> Result<T, Error>) -> Result<T, Error> {
+        let panics = self.lookups.fetch_add(1, Ordering::Relaxed) == self.at;
+        if panics && !self.after {
+            panic!("before");
+        }
+        let value = f(&self.inner);
+        if panics {
+            panic!("after");
+        }
+        value
+    }
+}
+
+impl Keyring for Panicking {
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+        self.lookup(|keyring| keyring.with_current(key_id, f))
+    }
+
+    fn with_version<T>(&self, key_id: &KeyId, version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+        self.lookup(|keyring| keyring.with_version(key_id, version, f))
+    }
+}
+
+fn panicking(at: usize, after: bool) -> Engine<Panicking> {
+    let keys = [cmk(KEY_ID, 0, &[7; 32]), cmk(OTHER_KEY_ID, 0, &[8; 32])];
+    Engine::new(Panicking {
+        inner: MemoryKeyring::from_cmks(keys).unwrap(),
+        at,
+        after,
+        lookups: AtomicUsize::new(0),
+    })
+}
+
+/// One that never panics.
+fn sound() -> Engine<Panicking> {
+    panicking(usize::MAX, false)
+}
+
+fn opens(sealed: &SealedDek, dek: &Dek) {
+    let none = EncryptionContext::none();
+    assert!(sound().decrypt_dek_under_any_key(&none, sealed).unwrap() == *dek);
+}
+
+#[test]
+fn a_panic_of_a_callers_keyring_goes_through_and_the_next_call_works() {
+    let (id, second, none) = (&key_id(KEY_ID), &key_id(OTHER_KEY_ID), &EncryptionContext::none());
+    let (dek, sealed) = &sound().create_dek(id, none).unwrap();
+    let payload = &sound().encrypt(id, none, b"attack at dawn").unwrap();
+    let header = &PayloadHeader::from_bytes(payload.first_chunk().unwrap()).unwrap();
+    let body = format!(r#"{{"key_id":"{KEY_ID}","datakey_length":"512"}}"#);
+    type Call<'a> = &'a dyn Fn(&Engine<Panicking>);
+    let calls: [(&str, Call<'_>); 12] = [
+        ("create_dek", &|engine| {
+            let (dek, sealed) = engine.create_dek(id, none).unwrap();
+            opens(&sealed, &dek);
+        }),
+        ("encrypt_dek", &|engine| {
+            opens(&engine.encrypt_dek(id, none, dek).unwrap(), dek);
+        }),
+        ("decrypt_dek", &|engine| {
+            assert!(engine.decrypt_dek(id, none, sealed).unwrap() == *dek);
+        }),
+        ("reencrypt_dek", &|engine| {
+            opens(engine.reencrypt_dek(id, none, sealed).unwrap().sealed(), dek);
+        }),
+        ("move_dek", &|engine| {
+            opens(&engine.move_dek((id, none), sealed, (second, none)).unwrap(), dek);
+        }),
+        ("encrypt", &|engine| {
+            let payload = engine.encrypt(id, none, b"x").unwrap();
+            assert_eq!(*sound().decrypt(id, none, &payload).unwrap(), b"x");
+        }),
+        ("decrypt", &|engine| {
+            assert_eq!(*engine.decrypt(id, none, payload).unwrap(), b"attack at dawn");
+        }),
+        ("encrypt_writer", &|engine| {
+            let payload = engine.encrypt_writer(id, none, Vec::new()).unwrap().finish().unwrap();
+            assert_eq!(*sound().decrypt(id, none, &payload).unwrap(), b"");
+        }),
+        ("decrypt_reader", &|engine| {
+            let mut reader = engine.decrypt_reader(id, none, payload.as_slice()).unwrap();
+            assert_eq!(reader.read(&mut [0; 20]).unwrap(), 14);
+        }),
+        ("decrypt_seek_reader", &|engine| {
+            let mut reader = engine.decrypt_seek_reader(id, none, Cursor::new(payload)).unwrap();
+            assert_eq!(reader.plaintext_len().unwrap(), 14);
+        }),
+        ("rewrap_header", &|engine| {
+            let header = engine.rewrap_header(id, none, second, header).unwrap();
+            assert_eq!(header.sealed_dek().key_id(), *second);
+        }),
+        ("api::handle", &|engine| {
+            let response = api::handle(engine, "POST", "/v1.0/p/kms/create-datakey", body.as_bytes());
+            assert_eq!(response.status(), 200);
+        }),
+    ];
+    for (name, call) in calls {
+        for (after, message) in [(false, "before"), (true, "after")] {
+            // At each lookup that it makes.
+            let mut at = 0;
+            while let Some(panic) = panic_of(|| call(&panicking(at, after))) {
+                assert_eq!(panic, message, "{name}");
+                at += 1;
+            }
+            assert!(at > 0, "{name} made no lookup");
+            // With one and the same engine.
+            let engine = panicking(0, after);
+            assert!(panic_of(|| call(&engine)).is_some());
+            call(&engine);
+        }
+    }
+}
+
+/// A source that gives what is random so many times, and then panics.
+struct PanicsAfter(usize);
+
+impl TryRng for PanicsAfter {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        unimplemented!("nobody asks for words")
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        unimplemented!("nobody asks for words")
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0 = self.0.checked_sub(1).unwrap_or_else(|| panic!("the source"));
+        for chunk in bytes.chunks_mut(Dek::LEN) {
+            chunk.copy_from_slice(&Dek::generate().unwrap().expose_secret()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for PanicsAfter {}
+
+#[test]
+fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
+    let (id, second, none) = (key_id(KEY_ID), key_id(OTHER_KEY_ID), EncryptionContext::none());
+
+    // A slot holds nothing or a DEK and its blob.
+    type Slots = [Option<(Dek, SealedDek)>];
+    let filled_by = |make: &dyn Fn(&mut Slots)| {
+        let mut slots: Vec<_> = (0..130).map(|_| None).collect();
+        assert!(panic_of(|| make(&mut slots)).is_some());
+        for (dek, sealed) in slots.iter().flatten() {
+            opens(sealed, dek);
+        }
+        slots.iter().flatten().count()
+    };
+    for (after, count) in [(false, 0), (true, 130)] {
+        let filled = filled_by(&|slots| drop(panicking(0, after).create_deks(&id, &none, slots)));
+        assert_eq!(filled, count);
+    }
+    // The third draw is that of the last two.
+    let filled = filled_by(&|slots| drop(sound().create_deks_with_rng(&id, &none, slots, &mut PanicsAfter(2))));
+    assert_eq!(filled, 128);
+
+    let payload = sound().encrypt(&id, &none, b"attack at dawn").unwrap();
+    for after in [false, true] {
+        let mut room = vec![0xa5; payload.len()];
+        panic_of(|| panicking(0, after).encrypt_into(&id, &none, b"attack at dawn", &mut room)).unwrap();
+        panic_of(|| sound().encrypt_into_with_rng(&id, &none, b"attack at dawn", &mut room, &mut PanicsAfter(1)))
+            .unwrap();
+        assert!(room.iter().all(|byte| *byte == 0xa5));
+        panic_of(|| panicking(0, after).decrypt_into(&id, &none, &payload, &mut room[..14])).unwrap();
+        assert!(room.iter().all(|byte| *byte == 0xa5));
+
+        // That of the old key, and that of the new one.
+        for lookup in [0, 1] {
+            let mut same = payload.clone();
+            panic_of(|| panicking(lookup, after).rewrap(&id, &none, &second, &mut same)).unwrap();
+            assert!(same == payload);
+            let mut same = Cursor::new(same);
+            panic_of(|| panicking(lookup, after).rewrap_file(&id, &none, &second, &mut same)).unwrap();
+            assert!(same.into_inner() == payload);
+        }
+    }
+}
+
+/// Changes `keyring` with panics at every place where a caller's code runs, and sees that it is as it was, and can be changed.
+fn panic_in_updates<K: Shared>(keyring: &K) {
+    let (id, second) = (key_id(KEY_ID), key_id(OTHER_KEY_ID));
+    let before = keyring.snapshot().list();
+    type Update<'a> = &'a dyn Fn(&mut Keys) -> Result<(), Error>;
+    let updates: [Update<'_>; 4] = [
+        &|_| panic!("at once"),
+        &|keys| {
+            keys.rotate(&id)?;
+            keys.schedule_deletion(&id, 7, NOW)?;
+            panic!("after changes")
+        },
+        &|keys| keys.create_key_with_rng(second, &mut PanicsAfter(0)),
+        &|keys| keys.rotate_with_rng(&id, &mut PanicsAfter(0)).map(drop),
+    ];
+    for update in updates {
+        panic_of(|| keyring.change(update)).unwrap();
+        assert_eq!(keyring.snapshot().list(), before);
+        // Nobody is locked out, on this thread or another.
+        thread::scope(|scope| drop(scope.spawn(|| keyring.change(|_| Ok(())).unwrap())));
+        keyring.with_current(&id, |_| ()).unwrap();
+    }
+    keyring.change(|keys| keys.rotate(&id)).unwrap();
+    assert_eq!(
+        keyring.snapshot().info(&id).unwrap().current_version,
+        before[0].current_version + 1
+    );
+}
+
+#[test]
+fn a_panic_in_an_update_of_a_keyring_changes_nothing() {
+    panic_in_updates(&one_key());
+}
+
+#[test]
+fn a_panic_in_an_update_of_a_file_changes_nothing_and_unlocks_it() {
+    let (directory, path) = directory();
+    let keyring = one_key_in(&path);
+    let written = fs::read(&path).unwrap();
+    panic_of(|| {
+        keyring.update(|keys| -> Result<(), Error> {
+            keys.rotate(&key_id(KEY_ID))?;
+            panic!("after a change")
+        })
+    })
+    .unwrap();
+    // The file, the lock and nothing else, and nobody holds the lock.
+    assert_eq!(fs::read(&path).unwrap(), written);
+    assert_eq!(keyring.generation(), 2);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    let lock = File::open(directory.path().join(".keyring.json.lock")).unwrap();
+    lock.try_lock().unwrap();
+    drop(lock);
+
+    // What is poisoned by it: nothing.
+    assert!(!keyring.refresh().unwrap());
+    reopened(&path).update(|keys| keys.rotate(&key_id(KEY_ID))).unwrap();
+    assert!(keyring.refresh().unwrap());
+    panic_in_updates(&keyring);
+    keyring.change_root(cmk(root().key_id().as_str(), 1, &[9; 32])).unwrap();
+    assert_eq!(
+        kind(FileKeyring::open(&path, root())),
+        Some(ErrorKind::File(FileFault::WrongRoot))
+    );
+}
+
+// Memory.
+
+/// What a child does: takes all the memory that it may have but for so many KiB, and does its job with those.
+#[cfg(target_os = "linux")]
+#[test]
+fn child_short_of_memory() {
+    let Ok(job) = std::env::var("DEKSEAL_TEST_SHORT") else {
+        return;
+    };
+    let (job, spare) = job.split_once(' ').unwrap();
+    let path = std::env::var("DEKSEAL_TEST_KEYRING").unwrap();
+    let engine = Engine::new(reopened(Path::new(&path)));
+    let pairs: Vec<String> = (0..20_000).map(|number| format!("\"{number:05}\":0")).collect();
+    let body = format!("{{{}}}", pairs.join(","));
+    println!("ready");
+
+    let spare: Vec<u8> = Vec::with_capacity(spare.parse::<usize>().unwrap() * 1024);
+    let mut taken: Vec<Vec<u8>> = Vec::with_capacity(10_000);
+    for size in (5..30).rev().map(|power| 1 << power) {
+        while taken.len() < taken.capacity() {
+            let mut all = Vec::new();
+            if all.try_reserve_exact(size).is_err() {
+                break;
+            }
+            taken.push(all);
+        }
+    }
+    drop(spare);
+    match job {
+        "request" => {
+            let response = api::handle(&engine, "POST", "/v1.0/p/kms/create-datakey", body.as_bytes());
+            assert_eq!(response.error_code(), Some("KMS.0308"));
+        }
+        "update" => match engine.keyring().update(|keys| keys.rotate(&key_id(KEY_ID))) {
+            Ok(version) => assert_eq!(version, 1),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::File(FileFault::Io));
+                return;
+            }
+        },
+        other => panic!("{other}"),
+    }
+    println!("done");
+}
+
+/// As all of Rust's collections do. An error there is where the standard library gives one: when a file is read.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_runs_out_ends_the_process_and_loses_nothing() {
+    use std::{os::unix::process::ExitStatusExt, process::Command};
+    const SIGABRT: i32 = 6;
+
+    let (_directory, path) = directory();
+    for job in ["request", "update"] {
+        let (mut done, mut aborted) = (0, 0);
+        for spare in [0, 1, 2, 4, 6, 8, 12, 16, 64, 1024, 16_384] {
+            let _ = fs::remove_file(&path);
+            one_key_in(&path);
+            // A program without unsafe code cannot limit itself. One arena, so that what is spare is in reach of all threads.
+            let child = Command::new("sh")
+                .args(["-c", "ulimit -v 500000; exec \"$0\" \"$@\""])
+                .arg(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "faults::child_short_of_memory",
+                    "--nocapture",
+                    "--test-threads=1",
+                ])
+                .env("DEKSEAL_TEST_SHORT", format!("{job} {spare}"))
+                .env("DEKSEAL_TEST_KEYRING", &path)
+                .env("MALLOC_ARENA_MAX", "1")
+                .output()
+                .unwrap();
+            let (out, err) = (
+                String::from_utf8(child.stdout).unwrap(),
+                String::from_utf8(child.stderr).unwrap(),
+            );
+            assert!(out.contains("ready"), "{out}{err}");
+            if child.status.signal() == Some(SIGABRT) {
+                assert!(err.starts_with("memory allocation of "), "{err}");
+                aborted += 1;
+            } else {
+                assert!(child.status.success(), "{err}");
+                done += u32::from(out.contains("done"));
+            }
+
+            let keyring = reopened(&path);
+            let version = keyring.keys().info(&key_id(KEY_ID)).unwrap().current_version;
+            assert_eq!(keyring.generation(), u64::from(version) + 2);
+            assert!(version == 1 || job == "request" || !out.contains("done"));
+            keyring.update(|keys| keys.rotate(&key_id(KEY_ID))).unwrap();
+        }
+        assert!(done > 0 && aborted > 0, "{job}: {done} done, {aborted} aborted");
+    }
+}
