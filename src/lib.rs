@@ -1,5 +1,7 @@
 #![doc = include_str!("../docs/crate.md")]
 #![no_std]
+// Shows on docs.rs which feature each item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![warn(
@@ -24,6 +26,8 @@ mod context;
 mod dek;
 mod engine;
 mod error;
+#[cfg(all(any(doc, doctest), feature = "std", feature = "json"))]
+pub mod guide;
 mod key_id;
 mod keyring;
 mod labels;
