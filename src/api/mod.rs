@@ -72,6 +72,14 @@ pub fn handle_with_rng<K: Keyring, R: TryCryptoRng + ?Sized>(
 }
 
 /// The operations of the API.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::api::Operation;
+///
+/// assert_eq!(Operation::CreateDatakey.as_str(), "create-datakey");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {

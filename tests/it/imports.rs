@@ -55,7 +55,7 @@ fn named(text: &str) -> Vec<String> {
 }
 
 /// The path of each source file below src/, and its text. Tests and the root, which names all to export it, are left out.
-fn sources() -> Vec<(PathBuf, String)> {
+pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut directories = vec![src.clone()];
     let mut sources = Vec::new();
