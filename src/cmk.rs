@@ -52,7 +52,7 @@ const NONCE_LEN: usize = 12;
 /// # Examples
 ///
 #[cfg_attr(feature = "std", doc = "```")]
-#[cfg_attr(not(feature = "std"), doc = "```ignore")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 /// use dekseal::{Cmk, Dek, EncryptionContext};
 ///
 /// # let material = [7; 32];

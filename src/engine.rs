@@ -27,7 +27,7 @@ const POOL: usize = 64;
 /// # Examples
 ///
 #[cfg_attr(feature = "std", doc = "```")]
-#[cfg_attr(not(feature = "std"), doc = "```ignore")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 /// use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
 ///
 /// let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
@@ -57,7 +57,7 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     #[cfg_attr(feature = "std", doc = "```")]
-    #[cfg_attr(not(feature = "std"), doc = "```ignore")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
     /// # use dekseal::{Cmk, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
     /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);

@@ -5,7 +5,7 @@
 //! use a key learns nothing about it:
 //!
 #![cfg_attr(feature = "std", doc = "```")]
-#![cfg_attr(not(feature = "std"), doc = "```ignore")]
+#![cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 //! use dekseal::{Engine, Keyring, api::{Request, Response}};
 //!
 //! # fn may_use(caller: &str, request: &Request) -> bool { true }

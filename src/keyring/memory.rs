@@ -19,7 +19,7 @@ use crate::{cmk::Cmk, error::Error, key_id::KeyId};
 /// # Examples
 ///
 #[cfg_attr(feature = "std", doc = "```")]
-#[cfg_attr(not(feature = "std"), doc = "```ignore")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 /// use dekseal::{EncryptionContext, Engine, Keys, MemoryKeyring};
 ///
 /// let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;

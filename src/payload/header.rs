@@ -38,7 +38,7 @@ const FIXED: [u8; SALT] = *b"dekseal\x01\0\0\x01\0";
 /// What a payload is sealed under, without any key:
 ///
 #[cfg_attr(feature = "std", doc = "```")]
-#[cfg_attr(not(feature = "std"), doc = "```ignore")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 /// use dekseal::payload::PayloadHeader;
 ///
 /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};

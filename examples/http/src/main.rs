@@ -10,42 +10,17 @@
 //! It knows no callers and speaks no TLS, so that ADDRESS is for a loopback interface, behind a proxy that does both, or this program is
 //! where they are built in: `docs/guide/kms-api.md` says what a host adds.
 
+mod kms;
+
 use std::{env, error::Error, fs, process::ExitCode, sync::Arc, thread, time::Duration};
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
-    http::{Method, StatusCode, Uri, header},
-    response::{IntoResponse, Response},
-};
-use dekseal::{Cmk, Engine, FileKeyring, api, zeroize::Zeroizing};
+use dekseal::{Cmk, Engine, FileKeyring, zeroize::Zeroizing};
 use tokio::net::TcpListener;
 
 const USAGE: &str = "usage: dekseal-http KEYRING ROOT_KEY_FILE ADDRESS";
 
 /// How long a change to the keyring file may go unnoticed.
 const REFRESH: Duration = Duration::from_secs(10);
-
-type Kms = Arc<Engine<FileKeyring>>;
-
-// The guide kms-api shows this function, to the letter.
-async fn kms(State(engine): State<Kms>, method: Method, uri: Uri, body: Result<Bytes, BytesRejection>) -> Response {
-    // A body beyond the limit was not read. One that is too long by a byte stands for it, and gets the API's answer.
-    let body = body.unwrap_or(Bytes::from_static(&[0; api::MAX_BODY + 1]));
-    let answer = api::handle(&engine, method.as_str(), uri.path(), &body);
-    let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    (status, headers, answer.body().to_owned()).into_response()
-}
-
-fn router(engine: Kms) -> Router {
-    let limit = DefaultBodyLimit::max(api::MAX_BODY);
-    Router::new().fallback(kms).layer(limit).with_state(engine)
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -67,7 +42,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     refresh(Arc::clone(&engine));
     let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
-    Ok(axum::serve(listener, router(engine)).await?)
+    Ok(axum::serve(listener, kms::router(engine)).await?)
 }
 
 /// The root CMK, by the ID that the examples call it.
@@ -82,7 +57,7 @@ fn root(path: &str) -> Result<Cmk, Box<dyn Error>> {
 }
 
 /// Takes up what others change in the keyring file. A thread of its own, since reading a file blocks.
-fn refresh(engine: Kms) {
+fn refresh(engine: Arc<Engine<FileKeyring>>) {
     thread::spawn(move || {
         loop {
             thread::sleep(REFRESH);
