@@ -13,7 +13,6 @@
 //! They are text alone; there is nothing in here to call.
 
 // What the guides link to.
-#[allow(unused_imports)]
 use super::*;
 
 #[doc = include_str!("../docs/guide/storing-cmks.md")]

@@ -2,6 +2,8 @@
 #![no_std]
 // Shows on docs.rs which feature each item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// With a default feature left out, a link to what it adds leads nowhere.
+#![cfg_attr(not(all(feature = "std", feature = "json")), allow(rustdoc::broken_intra_doc_links))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![warn(
