@@ -45,11 +45,13 @@ pub(crate) const HEADER: [u8; HEADER_LEN] = [2, 0, 152, 0];
 /// ```
 /// use dekseal::SealedDek;
 ///
-/// fn report(bytes: &[u8]) -> Result<(), dekseal::Error> {
-///     let sealed = SealedDek::from_bytes(bytes)?;
-///     println!("sealed under {} version {}", sealed.key_id(), sealed.key_version());
-///     Ok(())
-/// }
+/// # let cmk = dekseal::Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 3, &[7; 32])?;
+/// # let stored = cmk.seal(&dekseal::EncryptionContext::none(), &dekseal::Dek::from_bytes(&[7; 64])).as_bytes().to_vec();
+/// let sealed = SealedDek::from_bytes(&stored)?;
+/// assert_eq!(sealed.key_id().as_str(), "0d0466b0-e727-4d9c-b35d-f84bb474a37f");
+/// assert_eq!(sealed.key_version(), 3);
+/// assert_eq!(sealed.as_bytes()[..], stored);
+/// # Ok::<(), dekseal::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SealedDek([u8; LEN]);
@@ -64,6 +66,15 @@ impl SealedDek {
     ///
     /// In this order, and no others: [`ErrorKind::NotABlob`] with the rule that is broken, [`ErrorKind::MalformedKeyId`],
     /// [`ErrorKind::DamagedBlob`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::{BlobRule, ErrorKind, SealedDek};
+    ///
+    /// let error = SealedDek::from_bytes(&[0; 187]).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotABlob(BlobRule::Length));
+    /// ```
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         // A5, step 1: the length is 188, the version 2, the body length 152.
         let bytes: &[u8; LEN] = bytes.try_into().map_err(|_| ErrorKind::NotABlob(BlobRule::Length))?;

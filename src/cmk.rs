@@ -52,7 +52,7 @@ const NONCE_LEN: usize = 12;
 /// # Examples
 ///
 #[cfg_attr(feature = "std", doc = "```")]
-#[cfg_attr(not(feature = "std"), doc = "```ignore")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 /// use dekseal::{Cmk, Dek, EncryptionContext};
 ///
 /// # let material = [7; 32];
@@ -88,6 +88,21 @@ impl Cmk {
     ///
     /// Material is never a password or derived from one: nothing here slows down guessing. The caller's copy is the caller's
     /// to wipe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::{Cmk, ErrorKind};
+    ///
+    /// # let material = [7; 64];
+    /// let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 3, &material)?;
+    /// assert_eq!(cmk.key_id().as_str(), "0d0466b0-e727-4d9c-b35d-f84bb474a37f");
+    /// assert_eq!(cmk.key_version(), 3);
+    ///
+    /// let error = Cmk::new(cmk.key_id(), 4, b"a password").unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::InvalidMaterial);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn new(key_id: KeyId, key_version: u32, material: &[u8]) -> Result<Self, Error> {
         let prk = extract(material)?;
         let trailer = blob::trailer(&key_id, key_version);
@@ -122,6 +137,18 @@ impl Cmk {
     /// # Panics
     ///
     /// Never: it would take a length beyond the limits of AES-256-GCM, and a context is checked when it is built.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, Dek, EncryptionContext};
+    /// # let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &[7; 32])?;
+    /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
+    /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// let sealed = cmk.seal(&context, &dek);
+    /// assert_eq!(cmk.seal(&context, &dek), sealed);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[must_use]
     pub fn seal(&self, context: &EncryptionContext, dek: &Dek) -> SealedDek {
         let mut sealed = SealedDek::zeroed();
@@ -152,6 +179,21 @@ impl Cmk {
     /// [`ErrorKind::KeyMismatch`] or [`ErrorKind::UnknownKeyVersion`] where the blob names another key ID or version than this
     /// one's; [`ErrorKind::AuthenticationFailed`] where it was sealed under other material or another context, or was changed.
     /// No others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, Dek, EncryptionContext, ErrorKind};
+    /// # let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &[7; 32])?;
+    /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
+    /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// let sealed = cmk.seal(&context, &dek);
+    /// assert_eq!(cmk.open(&context, &sealed)?, dek);
+    ///
+    /// let other = EncryptionContext::from_pairs([("tenant", "43")])?;
+    /// assert_eq!(cmk.open(&other, &sealed).unwrap_err().kind(), ErrorKind::AuthenticationFailed);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn open(&self, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
         let mut dek = Dek::zeroed();
         self.open_into(context, sealed, &mut dek)?;

@@ -50,6 +50,16 @@ pub struct EncryptionContext {
 
 impl EncryptionContext {
     /// No encryption context. The same as one of no pairs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::EncryptionContext;
+    ///
+    /// let empty = EncryptionContext::from_pairs([] as [(&str, &str); 0])?;
+    /// assert_eq!(EncryptionContext::none(), empty);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[must_use]
     pub const fn none() -> Self {
         Self {
@@ -63,6 +73,19 @@ impl EncryptionContext {
     /// # Errors
     ///
     /// [`ErrorKind::Context`] with the rule that is broken; no other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::{ContextRule, EncryptionContext, ErrorKind};
+    ///
+    /// let row = 17.to_string();
+    /// let context = EncryptionContext::from_pairs([("table", "patient"), ("row", &row)])?;
+    ///
+    /// let error = EncryptionContext::from_pairs([("row", "17"), ("row", "18")]).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Context(ContextRule::DuplicateKey));
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn from_pairs<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<Self, Error>
     where
         K: AsRef<str>,
@@ -120,6 +143,16 @@ impl EncryptionContext {
     }
 
     /// The canonical bytes of FORMAT.md A3, empty where there is no context: 0 to 65,538 bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::EncryptionContext;
+    ///
+    /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// assert_eq!(context.canonical(), b"\x00\x01\x00\x06tenant\x00\x0242");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[must_use]
     pub fn canonical(&self) -> &[u8] {
         &self.canonical
@@ -130,6 +163,18 @@ impl EncryptionContext {
     /// # Security
     ///
     /// It hides nothing that can be guessed: whoever has it can tell whether a guess of the context is right.
+    ///
+    /// # Examples
+    ///
+    /// A short name for a context in a log:
+    ///
+    /// ```
+    /// use dekseal::EncryptionContext;
+    ///
+    /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// assert_eq!(context.sha256()[..4], [0x10, 0x42, 0xd6, 0x7d]);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[must_use]
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256

@@ -55,6 +55,16 @@ impl Dek {
     /// # Errors
     ///
     /// [`ErrorKind::Randomness`] where the generator failed or repeats itself; no other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::Dek;
+    ///
+    /// let dek = Dek::generate()?;
+    /// assert_ne!(dek, Dek::generate()?);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn generate() -> Result<Self, Error> {
         Self::generate_with_rng(&mut getrandom::SysRng)
@@ -65,6 +75,58 @@ impl Dek {
     /// # Errors
     ///
     /// [`ErrorKind::Randomness`] where the generator failed or repeats itself; no other.
+    ///
+    /// # Examples
+    ///
+    /// With the generator of a board, for instance; every method whose name ends in `_with_rng` takes one likewise.
+    ///
+    /// ```
+    /// use dekseal::{
+    ///     Dek,
+    ///     rand_core::{TryCryptoRng, TryRng},
+    /// };
+    ///
+    /// /// What the hardware calls a random generator.
+    /// struct Trng;
+    ///
+    /// impl TryRng for Trng {
+    ///     type Error = Fault;
+    ///
+    ///     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Fault> {
+    ///         for word in bytes.chunks_mut(4) {
+    ///             word.copy_from_slice(&read_register()?.to_ne_bytes()[..word.len()]);
+    ///         }
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn try_next_u32(&mut self) -> Result<u32, Fault> {
+    ///         read_register()
+    ///     }
+    ///
+    ///     fn try_next_u64(&mut self) -> Result<u64, Fault> {
+    ///         Ok(u64::from(read_register()?) << 32 | u64::from(read_register()?))
+    ///     }
+    /// }
+    ///
+    /// impl TryCryptoRng for Trng {}
+    ///
+    /// # #[derive(Debug)]
+    /// # struct Fault;
+    /// # impl core::fmt::Display for Fault {
+    /// #     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    /// #         f.write_str("the generator failed")
+    /// #     }
+    /// # }
+    /// # impl core::error::Error for Fault {}
+    /// # fn read_register() -> Result<u32, Fault> {
+    /// #     use core::sync::atomic::{AtomicU32, Ordering};
+    /// #     static REGISTER: AtomicU32 = AtomicU32::new(0);
+    /// #     Ok(REGISTER.fetch_add(1, Ordering::Relaxed))
+    /// # }
+    /// let dek = Dek::generate_with_rng(&mut Trng)?;
+    /// # assert_ne!(dek, Dek::generate_with_rng(&mut Trng)?);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn generate_with_rng<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, Error> {
         let mut dek = Self::zeroed();
         dek.fill(rng)?;
@@ -77,6 +139,19 @@ impl Dek {
     ///
     /// Wrapping is deterministic, so a DEK must be random (FORMAT.md A6): whoever may seal can test a guess of a weak one. The
     /// caller's array is not wiped.
+    ///
+    /// # Examples
+    ///
+    /// A DEK out of a KMS that is being left; what it was read into is wiped too:
+    ///
+    /// ```
+    /// use dekseal::{Dek, zeroize::Zeroizing};
+    ///
+    /// # let unwrapped_elsewhere = [7; 64];
+    /// let bytes = Zeroizing::new(unwrapped_elsewhere);
+    /// let dek = Dek::from_bytes(&bytes);
+    /// assert_eq!(*dek.expose_secret(), *bytes);
+    /// ```
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         Self(Secret::copy_of(bytes))
@@ -87,6 +162,16 @@ impl Dek {
     /// # Security
     ///
     /// What is copied out of here is the caller's to wipe.
+    ///
+    /// # Examples
+    ///
+    /// The key of another cipher, borrowed and not copied:
+    ///
+    /// ```
+    /// # let dek = dekseal::Dek::from_bytes(&core::array::from_fn(|at| at as u8));
+    /// let key: &[u8; 32] = dek.expose_secret().first_chunk().unwrap();
+    /// # assert_eq!((key[0], key[31]), (0, 31));
+    /// ```
     #[must_use]
     pub fn expose_secret(&self) -> &[u8; Self::LEN] {
         &self.0

@@ -22,12 +22,12 @@ const POOL: usize = 64;
 ///
 /// One engine serves any number of threads. To make, seal and open DEKs allocates nothing, unless the keyring does. A
 /// method that draws randomness takes it from the operating system; the one beside it whose name ends in `_with_rng`
-/// takes a generator.
+/// takes a generator ([`Dek::generate_with_rng`] shows one).
 ///
 /// # Examples
 ///
 #[cfg_attr(feature = "std", doc = "```")]
-#[cfg_attr(not(feature = "std"), doc = "```ignore")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 /// use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
 ///
 /// let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
@@ -53,6 +53,18 @@ impl<K: Keyring> Engine<K> {
     }
 
     /// The keyring.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// engine.keyring().update(|keys| keys.rotate(&key_id))?;
+    /// assert_eq!(engine.keyring().keys().info(&key_id)?.current_version, 1);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[must_use]
     pub fn keyring(&self) -> &K {
         &self.keyring
@@ -63,6 +75,18 @@ impl<K: Keyring> Engine<K> {
     /// # Errors
     ///
     /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`]; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// let (dek, sealed) = engine.create_dek(&key_id, &context)?;
+    /// assert_eq!(engine.decrypt_dek(&key_id, &context, &sealed)?, dek);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn create_dek(&self, key_id: &KeyId, context: &EncryptionContext) -> Result<(Dek, SealedDek), Error> {
         self.create_dek_with_rng(key_id, context, &mut getrandom::SysRng)
@@ -101,6 +125,19 @@ impl<K: Keyring> Engine<K> {
     /// # Errors
     ///
     /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`]; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// let sealed = engine.create_dek_without_plaintext(&key_id, &context)?;
+    /// // Later, where the data is:
+    /// let dek = engine.decrypt_dek(&key_id, &context, &sealed)?;
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn create_dek_without_plaintext(
         &self,
@@ -202,6 +239,19 @@ impl<K: Keyring> Engine<K> {
     /// # Security
     ///
     /// The DEK must be random: see [`Dek::from_bytes`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
+    /// let sealed = engine.encrypt_dek(&key_id, &context, &dek)?;
+    /// assert_eq!(engine.decrypt_dek(&key_id, &context, &sealed)?, dek);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn encrypt_dek(&self, key_id: &KeyId, context: &EncryptionContext, dek: &Dek) -> Result<SealedDek, Error> {
         self.keyring.with_current(key_id, |cmk| cmk.seal(context, dek))
     }
@@ -212,6 +262,23 @@ impl<K: Keyring> Engine<K> {
     ///
     /// [`ErrorKind::KeyMismatch`] where the blob names another key ID; what the [`Keyring`] answers;
     /// [`ErrorKind::AuthenticationFailed`] where material, context or blob are not those of the sealing. No others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, Dek, EncryptionContext, Engine, ErrorKind, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
+    /// let sealed = engine.encrypt_dek(&key_id, &context, &dek)?;
+    /// assert_eq!(engine.decrypt_dek(&key_id, &context, &sealed)?, dek);
+    ///
+    /// let other: KeyId = "25abe69f-ae10-44cd-bc87-1bda1de3b7d7".parse()?;
+    /// let error = engine.decrypt_dek(&other, &context, &sealed).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::KeyMismatch);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn decrypt_dek(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
         if sealed.key_id() != *key_id {
             return Err(ErrorKind::KeyMismatch.into());
@@ -230,6 +297,19 @@ impl<K: Keyring> Engine<K> {
     ///
     /// Whoever wrote the blob chose the key. Where keys belong to different tenants, use [`decrypt_dek`](Self::decrypt_dek)
     /// with the key of the tenant who asks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
+    /// let sealed = engine.encrypt_dek(&key_id, &context, &dek)?;
+    /// assert_eq!(engine.decrypt_dek_under_any_key(&context, &sealed)?, dek);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn decrypt_dek_under_any_key(&self, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
         let mut dek = Dek::zeroed();
         self.keyring
@@ -309,6 +389,23 @@ impl<K: Keyring> Engine<K> {
     /// # Errors
     ///
     /// Those of [`decrypt_dek`](Self::decrypt_dek) for `from`, and what the [`Keyring`] answers for the key of `to`; no others.
+    ///
+    /// # Examples
+    ///
+    /// To another key and context; what was encrypted with the DEK stays as it is:
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let (old, new): (KeyId, KeyId) = ("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, "25abe69f-ae10-44cd-bc87-1bda1de3b7d7".parse()?);
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(old, 0, &[7; 32])?, Cmk::new(new, 0, &[8; 32])?])?);
+    /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
+    /// let inbox = EncryptionContext::from_pairs([("folder", "inbox")])?;
+    /// let archive = EncryptionContext::from_pairs([("folder", "archive")])?;
+    /// # let sealed = engine.encrypt_dek(&old, &inbox, &dek)?;
+    /// let moved = engine.move_dek((&old, &inbox), &sealed, (&new, &archive))?;
+    /// assert_eq!(engine.decrypt_dek(&new, &archive, &moved)?, dek);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn move_dek(
         &self,
         from: (&KeyId, &EncryptionContext),
@@ -321,6 +418,22 @@ impl<K: Keyring> Engine<K> {
 }
 
 /// What became of a blob that was to be sealed again.
+///
+/// # Examples
+///
+/// ```
+/// # use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring, Reencrypted};
+/// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+/// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+/// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
+/// let sealed = engine.encrypt_dek(&key_id, &context, &dek)?;
+/// // The key was not rotated.
+/// let result = engine.reencrypt_dek(&key_id, &context, &sealed)?;
+/// assert_eq!(result, Reencrypted::AlreadyCurrent(sealed));
+/// assert_eq!(*result.sealed(), sealed);
+/// # Ok::<(), dekseal::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reencrypted {
     /// It is sealed under the current version: the same bytes.

@@ -35,6 +35,18 @@ impl Error {
     /// # Security
     ///
     /// Whoever logs errors may log their sources too: `source` must not hold key material.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::error::Error as _;
+    ///
+    /// use dekseal::{Error, ErrorKind};
+    ///
+    /// let error = Error::keyring("the database did not answer");
+    /// assert_eq!(error.kind(), ErrorKind::Keyring);
+    /// assert_eq!(error.source().unwrap().to_string(), "the database did not answer");
+    /// ```
     #[must_use]
     pub fn keyring(source: impl Into<Box<dyn core::error::Error + Send + Sync>>) -> Self {
         Self {
@@ -87,6 +99,21 @@ impl core::error::Error for Error {
 }
 
 /// The kinds of [`Error`].
+///
+/// # Examples
+///
+/// The crate's documentation says for each what to do.
+///
+/// ```
+/// use dekseal::{BlobRule, ErrorKind, SealedDek};
+///
+/// match SealedDek::from_bytes(b"something else").map_err(|error| error.kind()) {
+///     Ok(sealed) => println!("sealed under {}", sealed.key_id()),
+///     Err(ErrorKind::DamagedBlob) => println!("to be restored from a copy"),
+///     Err(ErrorKind::NotABlob(BlobRule::Length)) => println!("read from the wrong place"),
+///     Err(kind) => println!("refused: {kind}"),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -153,6 +180,15 @@ pub enum ErrorKind {
 }
 
 /// The rules for an encryption context (FORMAT.md A3).
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::{ContextRule, EncryptionContext, ErrorKind};
+///
+/// let error = EncryptionContext::from_pairs([("", "42")]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Context(ContextRule::EmptyKey));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ContextRule {
@@ -165,6 +201,15 @@ pub enum ContextRule {
 }
 
 /// The rules for the frame of a sealed DEK (FORMAT.md A5, step 1).
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::{BlobRule, ErrorKind, SealedDek};
+///
+/// let error = SealedDek::from_bytes(&[1; 188]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::NotABlob(BlobRule::Version));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BlobRule {
@@ -177,6 +222,15 @@ pub enum BlobRule {
 }
 
 /// The rules for the structure of a sealed payload (FORMAT.md B1 and B3).
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::{ErrorKind, PayloadRule, payload::PayloadHeader};
+///
+/// let error = PayloadHeader::from_bytes(&[0; PayloadHeader::LEN]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::NotAPayload(PayloadRule::Magic));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PayloadRule {
@@ -191,6 +245,32 @@ pub enum PayloadRule {
 }
 
 /// What is wrong with a random source.
+///
+/// # Examples
+///
+/// ```
+/// # use dekseal::rand_core::{TryCryptoRng, TryRng};
+/// use dekseal::{Dek, ErrorKind, RandomnessFault};
+///
+/// # struct Stuck;
+/// # impl TryRng for Stuck {
+/// #     type Error = core::convert::Infallible;
+/// #     fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+/// #         Ok(7)
+/// #     }
+/// #     fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+/// #         Ok(7)
+/// #     }
+/// #     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+/// #         bytes.fill(7);
+/// #         Ok(())
+/// #     }
+/// # }
+/// # impl TryCryptoRng for Stuck {}
+/// // A generator that gives 7 and nothing else.
+/// let error = Dek::generate_with_rng(&mut Stuck).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Randomness(RandomnessFault::Stuck));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RandomnessFault {
@@ -201,6 +281,21 @@ pub enum RandomnessFault {
 }
 
 /// What is wrong with the file of a keyring. In no case but [`NotSynced`](Self::NotSynced) was anything changed.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::{Cmk, ErrorKind, FileFault, FileKeyring};
+///
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("keyring.json");
+/// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+/// # let other_root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 1, &[8; 32]);
+/// FileKeyring::create(&path, root()?)?;
+/// let error = FileKeyring::open(&path, other_root()?).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::File(FileFault::WrongRoot));
+/// # Ok::<(), dekseal::Error>(())
+/// ```
 #[cfg(all(feature = "std", feature = "json"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

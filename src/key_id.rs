@@ -34,6 +34,20 @@ impl KeyId {
     /// # Errors
     ///
     /// [`ErrorKind::MalformedKeyId`] where they break FORMAT.md A2; no other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::{ErrorKind, KeyId};
+    ///
+    /// let key_id = KeyId::from_bytes(*b"0d0466b0-e727-4d9c-b35d-f84bb474a37f")?;
+    /// assert_eq!(key_id.as_str(), "0d0466b0-e727-4d9c-b35d-f84bb474a37f");
+    /// assert_eq!(key_id.as_bytes(), b"0d0466b0-e727-4d9c-b35d-f84bb474a37f");
+    ///
+    /// let error = KeyId::from_bytes(*b"0D0466B0-E727-4D9C-B35D-F84BB474A37F").unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::MalformedKeyId);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn from_bytes(bytes: [u8; Self::LEN]) -> Result<Self, Error> {
         Self::check(&bytes)?;
         Ok(Self(bytes))

@@ -1,5 +1,9 @@
 #![doc = include_str!("../docs/crate.md")]
 #![no_std]
+// Shows on docs.rs which feature each item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// With a default feature left out, a link to what it adds leads nowhere.
+#![cfg_attr(not(all(feature = "std", feature = "json")), allow(rustdoc::broken_intra_doc_links))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![warn(
@@ -27,6 +31,8 @@ mod context;
 mod dek;
 mod engine;
 mod error;
+#[cfg(all(any(doc, doctest), feature = "std", feature = "json"))]
+pub mod guide;
 mod key_id;
 mod keyring;
 mod labels;

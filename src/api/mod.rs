@@ -5,7 +5,7 @@
 //! use a key learns nothing about it:
 //!
 #![cfg_attr(feature = "std", doc = "```")]
-#![cfg_attr(not(feature = "std"), doc = "```ignore")]
+#![cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 //! use dekseal::{Engine, Keyring, api::{Request, Response}};
 //!
 //! # fn may_use(caller: &str, request: &Request) -> bool { true }
@@ -74,6 +74,14 @@ pub fn handle_with_rng<K: Keyring, R: TryCryptoRng + ?Sized>(
 }
 
 /// The operations of the API.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::api::Operation;
+///
+/// assert_eq!(Operation::CreateDatakey.as_str(), "create-datakey");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {

@@ -20,6 +20,29 @@ use crate::{
 /// A request that keeps every rule that can be checked without a key.
 ///
 /// `Debug` shows operation and key ID.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::api::{Operation, Request};
+///
+/// let path = "/v1.0/53d1aefc533f4ce9a59c26b01667cbcf/kms/create-datakey";
+/// let body = br#"{
+///     "key_id": "0d0466b0-e727-4d9c-b35d-f84bb474a37f",
+///     "datakey_length": "512",
+///     "sequence": "919c82d4-8046-4722-9094-35c3c6524cff",
+///     "encryption_context": {"tenant": "42"}
+/// }"#;
+/// let request = Request::parse("POST", path, body).unwrap();
+/// assert_eq!(request.operation(), Operation::CreateDatakey);
+/// assert_eq!(request.project_id(), "53d1aefc533f4ce9a59c26b01667cbcf");
+/// assert_eq!(request.key_id().as_str(), "0d0466b0-e727-4d9c-b35d-f84bb474a37f");
+/// assert_eq!(request.sequence(), Some("919c82d4-8046-4722-9094-35c3c6524cff"));
+///
+/// let context = dekseal::EncryptionContext::from_pairs([("tenant", "42")])?;
+/// assert_eq!(*request.encryption_context(), context);
+/// # Ok::<(), dekseal::Error>(())
+/// ```
 pub struct Request {
     payload: Payload,
     project_id: String,
@@ -42,6 +65,15 @@ impl Request {
     /// # Errors
     ///
     /// The response to send, by the first rule of the error table that is broken, up to `KMS.2202`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::api::Request;
+    ///
+    /// let refusal = Request::parse("GET", "/v1.0/p/kms/create-datakey", b"").unwrap_err();
+    /// assert_eq!((refusal.status(), refusal.error_code()), (405, Some("KMS.0215")));
+    /// ```
     pub fn parse(method: &str, path: &str, body: &[u8]) -> Result<Self, Response> {
         let (project_id, operation) = parse_path(path).ok_or_else(|| response::PATH.response())?;
         if method != "POST" {
@@ -104,6 +136,21 @@ impl Request {
     }
 
     /// Carries the request out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// use dekseal::api::Request;
+    ///
+    /// let body = br#"{"key_id": "0d0466b0-e727-4d9c-b35d-f84bb474a37f", "datakey_length": "512"}"#;
+    /// let request = Request::parse("POST", "/v1.0/p/kms/create-datakey-without-plaintext", body).unwrap();
+    /// let response = request.execute(&engine);
+    /// assert_eq!((response.status(), response.error_code()), (200, None));
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     #[must_use]
     pub fn execute<K: Keyring>(&self, engine: &Engine<K>) -> Response {

@@ -10,6 +10,17 @@ use crate::error::{Error, ErrorKind};
 /// What to send to the client: an HTTP status, and a JSON body, which is wiped on drop since it may hold a DEK.
 ///
 /// `Debug` shows the status and the error code, not the body.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::api::Response;
+///
+/// let response = Response::forbidden();
+/// assert_eq!(response.status(), 403);
+/// assert_eq!(response.error_code(), Some("KMS.0306"));
+/// assert!(response.body().starts_with(r#"{"error":{"error_code":"KMS.0306","#));
+/// ```
 pub struct Response {
     status: u16,
     code: Option<&'static str>,

@@ -33,6 +33,22 @@ pub(super) struct Version {
 }
 
 /// Whether a key may be used.
+///
+/// # Examples
+///
+/// ```
+/// # use dekseal::{KeyState, Keys};
+/// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// # let mut keys = Keys::new();
+/// # keys.import_key(key_id, &[7; 32])?;
+/// match keys.info(&key_id)?.state {
+///     KeyState::Enabled => println!("in use"),
+///     KeyState::Disabled => println!("disabled"),
+///     KeyState::PendingDeletion { at } => println!("may be deleted in {} seconds", at.saturating_sub(1_800_000_000)),
+///     _ => println!("a state of a later version of this crate"),
+/// }
+/// # Ok::<(), dekseal::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyState {
@@ -48,6 +64,22 @@ pub enum KeyState {
 }
 
 /// What a keyring says of a key.
+///
+/// # Examples
+///
+/// ```
+/// # use dekseal::Keys;
+/// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// # let mut keys = Keys::new();
+/// # keys.import_key(key_id, &[7; 32])?;
+/// keys.import_version(&key_id, &[8; 32])?;
+/// for info in keys.list() {
+///     println!("{}: {:?}, seals under version {}", info.key_id, info.state, info.current_version);
+/// }
+/// # let info = keys.info(&key_id)?;
+/// # assert_eq!((info.current_version, info.min_version), (1, 0));
+/// # Ok::<(), dekseal::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct KeyInfo {

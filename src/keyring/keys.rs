@@ -66,6 +66,17 @@ impl Keys {
     /// # Errors
     ///
     /// [`ErrorKind::KeyExists`] where there is one of that ID, and [`ErrorKind::Randomness`]; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keys;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// keys.create_key(key_id)?;
+    /// assert_eq!(keys.info(&key_id)?.current_version, 0);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn create_key(&mut self, key_id: KeyId) -> Result<(), Error> {
         self.create_key_with_rng(key_id, &mut getrandom::SysRng)
@@ -94,6 +105,17 @@ impl Keys {
     ///
     /// The ID of a key that was deleted is not for another one: what was sealed under the old one names the new one, and does not
     /// open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keys;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// # let material = [7; 64]; // unwrapped by an HSM, say
+    /// keys.import_key(key_id, &material)?;
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn import_key(&mut self, key_id: KeyId, material: &[u8]) -> Result<(), Error> {
         let version = self.make(key_id, 0, material)?;
         match self.keys.entry(key_id) {
@@ -112,6 +134,18 @@ impl Keys {
     ///
     /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::Randomness`], and
     /// [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keys;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// keys.create_key(key_id)?;
+    /// assert_eq!(keys.rotate(&key_id)?, 1);
+    /// assert_eq!(keys.rotate(&key_id)?, 2);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn rotate(&mut self, key_id: &KeyId) -> Result<u32, Error> {
         self.rotate_with_rng(key_id, &mut getrandom::SysRng)
@@ -135,6 +169,18 @@ impl Keys {
     ///
     /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::InvalidMaterial`], and
     /// [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keys;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// # keys.import_key(key_id, &[7; 32])?;
+    /// # let material = [8; 64];
+    /// assert_eq!(keys.import_version(&key_id, &material)?, 1);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn import_version(&mut self, key_id: &KeyId, material: &[u8]) -> Result<u32, Error> {
         let key = self.key(key_id)?;
         key.usable()?;
@@ -154,6 +200,19 @@ impl Keys {
     /// # Errors
     ///
     /// [`ErrorKind::UnknownKey`], and [`ErrorKind::KeyNotEnabled`] where it is not enabled; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{ErrorKind, KeyState, Keys};
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// # keys.import_key(key_id, &[7; 32])?;
+    /// keys.disable(&key_id)?;
+    /// assert_eq!(keys.info(&key_id)?.state, KeyState::Disabled);
+    /// assert_eq!(keys.disable(&key_id).unwrap_err().kind(), ErrorKind::KeyNotEnabled);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn disable(&mut self, key_id: &KeyId) -> Result<(), Error> {
         let key = self.key_mut(key_id)?;
         match key.state {
@@ -168,6 +227,19 @@ impl Keys {
     /// # Errors
     ///
     /// [`ErrorKind::UnknownKey`], and [`ErrorKind::KeyNotDisabled`] where it is not disabled; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{KeyState, Keys};
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// # keys.import_key(key_id, &[7; 32])?;
+    /// keys.disable(&key_id)?;
+    /// keys.enable(&key_id)?;
+    /// assert_eq!(keys.info(&key_id)?.state, KeyState::Enabled);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn enable(&mut self, key_id: &KeyId) -> Result<(), Error> {
         let key = self.key_mut(key_id)?;
         match key.state {
@@ -184,6 +256,18 @@ impl Keys {
     ///
     /// [`ErrorKind::UnknownKey`], [`ErrorKind::DeletionDays`] also where the date would be after the year 9999, and [`ErrorKind::DeletionScheduled`] where it is scheduled already; no
     /// others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keys;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// # keys.import_key(key_id, &[7; 32])?;
+    /// let now = 1_800_000_000; // `SystemTime::now`, in seconds since the epoch
+    /// assert_eq!(keys.schedule_deletion(&key_id, 7, now)?, now + 7 * 24 * 60 * 60);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn schedule_deletion(&mut self, key_id: &KeyId, days: u32, now: u64) -> Result<u64, Error> {
         let key = self.key_mut(key_id)?;
         if matches!(key.state, KeyState::PendingDeletion { .. }) {
@@ -205,6 +289,20 @@ impl Keys {
     /// # Errors
     ///
     /// [`ErrorKind::UnknownKey`], and [`ErrorKind::DeletionNotScheduled`]; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{KeyState, Keys};
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// # keys.import_key(key_id, &[7; 32])?;
+    /// # let now = 1_800_000_000;
+    /// keys.schedule_deletion(&key_id, 7, now)?;
+    /// keys.cancel_deletion(&key_id)?;
+    /// assert_eq!(keys.info(&key_id)?.state, KeyState::Disabled);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn cancel_deletion(&mut self, key_id: &KeyId) -> Result<(), Error> {
         let key = self.key_mut(key_id)?;
         match key.state {
@@ -220,6 +318,21 @@ impl Keys {
     ///
     /// [`ErrorKind::UnknownKey`], [`ErrorKind::DeletionNotScheduled`], and [`ErrorKind::DeletionNotDue`] where `now` is before the
     /// time; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{ErrorKind, Keys};
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// # keys.import_key(key_id, &[7; 32])?;
+    /// # let now = 1_800_000_000;
+    /// let date = keys.schedule_deletion(&key_id, 7, now)?;
+    /// assert_eq!(keys.purge(&key_id, date - 1).unwrap_err().kind(), ErrorKind::DeletionNotDue);
+    /// keys.purge(&key_id, date)?;
+    /// assert_eq!(keys.info(&key_id).unwrap_err().kind(), ErrorKind::UnknownKey);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn purge(&mut self, key_id: &KeyId, now: u64) -> Result<(), Error> {
         match self.key(key_id)?.state {
             KeyState::PendingDeletion { at } if at <= now => {
@@ -237,6 +350,19 @@ impl Keys {
     ///
     /// [`ErrorKind::UnknownKey`], and [`ErrorKind::MinVersion`] where it would be lowered, or raised above the current version; no
     /// others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{ErrorKind, Keys};
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// # keys.import_key(key_id, &[7; 32])?;
+    /// keys.import_version(&key_id, &[8; 32])?;
+    /// keys.set_min_version(&key_id, 1)?; // what is sealed under version 0 opens no more
+    /// assert_eq!(keys.set_min_version(&key_id, 0).unwrap_err().kind(), ErrorKind::MinVersion);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn set_min_version(&mut self, key_id: &KeyId, min_version: u32) -> Result<(), Error> {
         let key = self.key_mut(key_id)?;
         if !(key.min_version..=key.current.cmk.key_version()).contains(&min_version) {
@@ -251,11 +377,35 @@ impl Keys {
     /// # Errors
     ///
     /// [`ErrorKind::UnknownKey`]; no other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keys;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// # keys.import_key(key_id, &[7; 32])?;
+    /// let info = keys.info(&key_id)?;
+    /// assert_eq!((info.current_version, info.min_version), (0, 0));
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn info(&self, key_id: &KeyId) -> Result<KeyInfo, Error> {
         Ok(self.key(key_id)?.info(*key_id))
     }
 
     /// What there is to say of every key, in the order of their IDs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keys;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keys::new();
+    /// # keys.import_key(key_id, &[7; 32])?;
+    /// let ids: Vec<_> = keys.list().iter().map(|info| info.key_id).collect();
+    /// assert_eq!(ids, [key_id]);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[must_use]
     pub fn list(&self) -> Vec<KeyInfo> {
         let mut list: Vec<_> = self.keys.iter().map(|(key_id, key)| key.info(*key_id)).collect();

@@ -19,7 +19,7 @@ use crate::{cmk::Cmk, error::Error, key_id::KeyId};
 /// # Examples
 ///
 #[cfg_attr(feature = "std", doc = "```")]
-#[cfg_attr(not(feature = "std"), doc = "```ignore")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 /// use dekseal::{EncryptionContext, Engine, Keys, MemoryKeyring};
 ///
 /// let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
@@ -68,6 +68,18 @@ impl MemoryKeyring {
     ///
     /// Nobody wipes what a move leaves behind: give an array or an iterator that makes them rather than a `Vec`, which frees its
     /// block with the keys still in it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let (material, older) = ([7; 64], [8; 64]);
+    /// // Version 3 seals, and what is under version 2 still opens.
+    /// let keyring = MemoryKeyring::from_cmks([Cmk::new(key_id, 3, &material)?, Cmk::new(key_id, 2, &older)?])?;
+    /// assert_eq!(keyring.keys().info(&key_id)?.current_version, 3);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn from_cmks(cmks: impl IntoIterator<Item = Cmk>) -> Result<Self, Error> {
         let mut keys = Keys::new();
         for cmk in cmks {
@@ -84,6 +96,21 @@ impl MemoryKeyring {
     /// # Errors
     ///
     /// What `f` returns; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let keyring = MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 64])?])?;
+    /// let failed = keyring.update(|keys| {
+    ///     keys.rotate(&key_id)?;
+    ///     keys.set_min_version(&key_id, 9)
+    /// });
+    /// assert!(failed.is_err());
+    /// assert_eq!(keyring.keys().info(&key_id)?.current_version, 0); // nothing of it was done
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn update<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
         // The lock guards no data, so a writer that panicked has left nothing half done.

@@ -34,7 +34,7 @@ use crate::{
 /// # Examples
 ///
 #[cfg_attr(feature = "std", doc = "```")]
-#[cfg_attr(not(feature = "std"), doc = "```ignore")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
 /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
 /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
@@ -65,6 +65,22 @@ impl DataKey {
     /// That the two belong together is the caller's to know. Behind a sealed form of another DEK, payloads open with
     /// this handle and with nothing else: when it is gone, they are lost. The DEK stays the caller's, and is wiped when
     /// it is dropped.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// use dekseal::payload::DataKey;
+    ///
+    /// let (dek, sealed) = engine.create_dek(&key_id, &context)?;
+    /// let data_key = DataKey::new(&dek, sealed);
+    /// assert_eq!(*data_key.sealed_dek(), sealed);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[must_use]
     pub fn new(dek: &Dek, sealed: SealedDek) -> Self {
         let prk = Prk::extract(dek);
@@ -83,6 +99,19 @@ impl DataKey {
     ///
     /// [`ErrorKind::PayloadTooLong`]; [`ErrorKind::Randomness`] where the operating system's generator failed or
     /// repeats itself. No others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// let payload = data_key.encrypt(b"attack at dawn")?;
+    /// assert_eq!(*data_key.decrypt(&payload)?, b"attack at dawn");
+    /// assert_ne!(data_key.encrypt(b"attack at dawn")?, payload); // each has a payload salt of its own
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         self.encrypt_with_rng(plaintext, &mut getrandom::SysRng)
@@ -112,6 +141,20 @@ impl DataKey {
     ///
     /// [`ErrorKind::PayloadTooLong`]; [`ErrorKind::BufferLength`] where `payload` is shorter or longer;
     /// [`ErrorKind::Randomness`] where the operating system's generator failed or repeats itself. No others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// use dekseal::payload::encrypted_len;
+    ///
+    /// let mut payload = [0; encrypted_len(14).unwrap() as usize];
+    /// data_key.encrypt_into(b"attack at dawn", &mut payload)?;
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn encrypt_into(&self, plaintext: &[u8], payload: &mut [u8]) -> Result<(), Error> {
         self.encrypt_into_with_rng(plaintext, payload, &mut getrandom::SysRng)
@@ -150,6 +193,22 @@ impl DataKey {
     /// What [`PayloadHeader::from_bytes`] says of the header; [`ErrorKind::NotAPayload`] where no payload has that
     /// length; [`ErrorKind::AuthenticationFailed`] where the payload is of another DEK, or was changed, cut short or
     /// continued. No others.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// let mut payload = data_key.encrypt(b"attack at dawn")?;
+    /// assert_eq!(*data_key.decrypt(&payload)?, b"attack at dawn");
+    ///
+    /// payload.pop();
+    /// assert!(data_key.decrypt(&payload).is_err());
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn decrypt(&self, payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         self.decrypt_parsed(&Payload::parse(payload)?)
     }
@@ -161,6 +220,21 @@ impl DataKey {
     ///
     /// As for [`decrypt`](Self::decrypt), and [`ErrorKind::BufferLength`] where `plaintext` is shorter or longer.
     /// `plaintext` is then as it was, or zeros.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// let payload = data_key.encrypt(b"attack at dawn")?;
+    /// let mut plaintext = [0; 14];
+    /// data_key.decrypt_into(&payload, &mut plaintext)?;
+    /// assert_eq!(plaintext, *b"attack at dawn");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn decrypt_into(&self, payload: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
         self.decrypt_parsed_into(&Payload::parse(payload)?, plaintext)
     }
@@ -171,6 +245,22 @@ impl DataKey {
     /// # Errors
     ///
     /// [`ErrorKind::Randomness`] where the operating system's generator failed or repeats itself; no other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// let (header, sealer) = data_key.sealer()?;
+    /// let mut sealed = [0; 14 + 16];
+    /// sealer.seal_last(b"attack at dawn", &mut sealed)?;
+    ///
+    /// let payload = [&header.to_bytes()[..], &sealed].concat();
+    /// assert_eq!(*data_key.decrypt(&payload)?, b"attack at dawn");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn sealer(&self) -> Result<(PayloadHeader, SegmentSealer), Error> {
         self.sealer_with_rng(&mut getrandom::SysRng)
@@ -201,6 +291,23 @@ impl DataKey {
     /// # Errors
     ///
     /// [`ErrorKind::AuthenticationFailed`] where the payload is of another DEK or the header was changed; no other.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// let payload = data_key.encrypt(b"attack at dawn")?;
+    /// let (header, last) = payload.split_first_chunk().unwrap();
+    /// let header = dekseal::payload::PayloadHeader::from_bytes(header)?;
+    /// let mut plaintext = [0; 14];
+    /// data_key.opener(&header)?.open_last(last, &mut plaintext)?;
+    /// assert_eq!(plaintext, *b"attack at dawn");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn opener(&self, header: &PayloadHeader) -> Result<SegmentOpener, Error> {
         Ok(SegmentOpener::new(self.open_payload(header)?))
     }

@@ -69,6 +69,21 @@ impl<K: Keyring> Engine<K> {
     ///
     /// As for [`encrypt`](Self::encrypt), and [`ErrorKind::BufferLength`](crate::ErrorKind::BufferLength) where
     /// `payload` is shorter or longer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// use dekseal::payload::encrypted_len;
+    ///
+    /// let mut payload = [0; encrypted_len(14).unwrap() as usize];
+    /// engine.encrypt_into(&key_id, &context, b"attack at dawn", &mut payload)?;
+    /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn encrypt_into(
         &self,
@@ -113,6 +128,23 @@ impl<K: Keyring> Engine<K> {
     /// [`decrypt_dek`](Self::decrypt_dek) says of the sealed DEK;
     /// [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) where the payload was changed, cut
     /// short or continued. No others.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, ErrorKind, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// let mut payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
+    /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
+    ///
+    /// payload[264] ^= 1;
+    /// let error = engine.decrypt(&key_id, &context, &payload).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::AuthenticationFailed);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn decrypt(
         &self,
         key_id: &KeyId,
@@ -131,6 +163,24 @@ impl<K: Keyring> Engine<K> {
     ///
     /// As for [`decrypt`](Self::decrypt), and [`ErrorKind::BufferLength`](crate::ErrorKind::BufferLength) where
     /// `plaintext` is shorter or longer. `plaintext` is then as it was, or zeros.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// use dekseal::payload::plaintext_len;
+    ///
+    /// let payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
+    /// let length = plaintext_len(payload.len() as u64).unwrap();
+    /// let mut plaintext = vec![0; length as usize];
+    /// engine.decrypt_into(&key_id, &context, &payload, &mut plaintext)?;
+    /// assert_eq!(plaintext, b"attack at dawn");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn decrypt_into(
         &self,
         key_id: &KeyId,
@@ -148,6 +198,19 @@ impl<K: Keyring> Engine<K> {
     /// # Errors
     ///
     /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// let data_key = engine.create_data_key(&key_id, &context)?;
+    /// let payload = data_key.encrypt(b"attack at dawn")?;
+    /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn create_data_key(&self, key_id: &KeyId, context: &EncryptionContext) -> Result<DataKey, Error> {
         self.create_data_key_with_rng(key_id, context, &mut getrandom::SysRng)
@@ -175,6 +238,29 @@ impl<K: Keyring> Engine<K> {
     /// # Errors
     ///
     /// As for [`decrypt_dek`](Self::decrypt_dek).
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// # let records: Vec<_> = {
+    /// #     let data_key = engine.create_data_key(&key_id, &context)?;
+    /// #     [b"first ", b"second"].iter().map(|record| data_key.encrypt(*record)).collect::<Result<_, _>>()?
+    /// # };
+    /// use dekseal::payload::PayloadHeader;
+    ///
+    /// let header = PayloadHeader::from_bytes(records[0].first_chunk().unwrap())?;
+    /// let data_key = engine.open_data_key(&key_id, &context, header.sealed_dek())?;
+    /// for record in &records {
+    ///     let plaintext = data_key.decrypt(record)?;
+    /// #     assert_eq!(plaintext.len(), 6);
+    /// }
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn open_data_key(
         &self,
         key_id: &KeyId,

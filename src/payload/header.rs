@@ -37,15 +37,19 @@ const FIXED: [u8; SALT] = *b"dekseal\x01\0\0\x01\0";
 ///
 /// What a payload is sealed under, without any key:
 ///
-/// ```
-/// use dekseal::{Error, payload::PayloadHeader};
+#[cfg_attr(feature = "std", doc = "```")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+/// use dekseal::payload::PayloadHeader;
 ///
-/// fn report(bytes: &[u8; PayloadHeader::LEN]) -> Result<(), Error> {
-///     let header = PayloadHeader::from_bytes(bytes)?;
-///     let sealed = header.sealed_dek();
-///     println!("sealed under {} version {}", sealed.key_id(), sealed.key_version());
-///     Ok(())
-/// }
+/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 3, &[7; 32])?])?);
+/// # let payload = engine.encrypt(&key_id, &EncryptionContext::none(), b"attack at dawn")?;
+/// let header = PayloadHeader::from_bytes(payload.first_chunk().unwrap())?;
+/// assert_eq!(header.sealed_dek().key_id(), key_id);
+/// assert_eq!(header.sealed_dek().key_version(), 3);
+/// assert_eq!(header.to_bytes(), payload[..PayloadHeader::LEN]);
+/// # Ok::<(), dekseal::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PayloadHeader {

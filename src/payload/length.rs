@@ -50,6 +50,15 @@ pub const fn encrypted_len(plaintext_len: u64) -> Option<u64> {
 ///
 /// This is what the length of a payload claims. Whether the payload is whole is known once its last segment was
 /// verified.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::payload::plaintext_len;
+///
+/// assert_eq!(plaintext_len(264 + 16), Some(0));
+/// assert_eq!(plaintext_len(264 + 15), None);
+/// ```
 #[must_use]
 pub const fn plaintext_len(encrypted_len: u64) -> Option<u64> {
     match Cut::of(encrypted_len) {

@@ -22,7 +22,7 @@
 //! more than a segment has.
 //!
 #![cfg_attr(feature = "std", doc = "```")]
-#![cfg_attr(not(feature = "std"), doc = "```ignore")]
+#![cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 //! use dekseal::{
 //!     payload::{DataKey, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN},
 //!     zeroize::Zeroizing,

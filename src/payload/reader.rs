@@ -150,6 +150,19 @@ impl DataKey {
     /// [`Error`](crate::Error): [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) where there is no whole
     /// header, what [`PayloadHeader::from_bytes`](super::PayloadHeader::from_bytes) says of it, and what
     /// [`opener`](Self::opener) does. No others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// # let payload = data_key.encrypt(b"attack at dawn")?;
+    /// let plaintext = std::io::read_to_string(data_key.decrypt_reader(&payload[..])?)?;
+    /// assert_eq!(plaintext, "attack at dawn");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn decrypt_reader<R: Read>(&self, mut inner: R) -> io::Result<PayloadReader<R>> {
         let header = read_header(&mut inner)?;
         Ok(PayloadReader::new(self.opener(&header)?, inner))
@@ -168,6 +181,22 @@ impl<K: Keyring> Engine<K> {
     /// [`decrypt_dek`](Self::decrypt_dek) says of the sealed DEK, and
     /// [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) where the header's commitment is not
     /// that of the DEK. No others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("report.sealed");
+    /// # std::fs::write(&path, engine.encrypt(&key_id, &context, b"attack at dawn")?)?;
+    /// let file = std::fs::File::open(&path)?;
+    /// let plaintext = std::io::read_to_string(engine.decrypt_reader(&key_id, &context, file)?)?;
+    /// assert_eq!(plaintext, "attack at dawn");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn decrypt_reader<R: Read>(
         &self,
         key_id: &KeyId,

@@ -34,6 +34,28 @@ impl<K: Keyring> Engine<K> {
     ///
     /// The DEK is the same as before. Whoever once had it can still read the payload, and so can the old CMK together
     /// with a copy of the old header.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// # let payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
+    /// use dekseal::payload::PayloadHeader;
+    ///
+    /// engine.keyring().update(|keys| keys.rotate(&key_id))?;
+    /// let header = PayloadHeader::from_bytes(payload.first_chunk().unwrap())?;
+    /// let header = engine.rewrap_header(&key_id, &context, &key_id, &header)?;
+    /// assert_eq!(header.sealed_dek().key_version(), 1);
+    ///
+    /// // Where the segments are in an object store, only the header is written there again.
+    /// let payload = [&header.to_bytes()[..], &payload[PayloadHeader::LEN..]].concat();
+    /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn rewrap_header(
         &self,
         key_id: &KeyId,
@@ -58,7 +80,7 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     #[cfg_attr(feature = "std", doc = "```")]
-    #[cfg_attr(not(feature = "std"), doc = "```ignore")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
     /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
     /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
@@ -97,6 +119,26 @@ impl<K: Keyring> Engine<K> {
     ///
     /// Where the writing breaks off, the sealed DEK is half the old one and half the new, and the payload opens no
     /// more: keep the old header until the file is known to be on disk, if it has no other copy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("report.sealed");
+    /// # std::fs::write(&path, engine.encrypt(&key_id, &context, b"attack at dawn")?)?;
+    /// use std::fs::File;
+    ///
+    /// engine.keyring().update(|keys| keys.rotate(&key_id))?;
+    /// let mut file = File::options().read(true).write(true).open(&path)?;
+    /// engine.rewrap_file(&key_id, &context, &key_id, &mut file)?;
+    /// file.sync_all()?;
+    /// # assert_eq!(*engine.decrypt(&key_id, &context, &std::fs::read(&path)?)?, b"attack at dawn");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "std")]
     pub fn rewrap_file<F: Read + Write + Seek>(
         &self,

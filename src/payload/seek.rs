@@ -82,6 +82,19 @@ impl<R: Read + Seek> PayloadSeekReader<R> {
     /// # Errors
     ///
     /// As the type says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// # let payload = std::io::Cursor::new(engine.encrypt(&key_id, &context, b"attack at dawn")?);
+    /// let mut reader = engine.decrypt_seek_reader(&key_id, &context, payload)?;
+    /// assert_eq!(reader.plaintext_len()?, 14);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn plaintext_len(&mut self) -> io::Result<u64> {
         self.failure.check()?;
         // B3.8: the last segment is verified, as last, before a length is reported, a seek from the end is served, or
@@ -185,6 +198,23 @@ impl DataKey {
     ///
     /// As for [`decrypt_reader`](Self::decrypt_reader), and [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload)
     /// where no payload has the length of `inner`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// # use std::io::{Read, Seek, SeekFrom};
+    /// # let payload = std::io::Cursor::new(data_key.encrypt(b"attack at dawn")?);
+    /// let mut reader = data_key.decrypt_seek_reader(payload)?;
+    /// reader.seek(SeekFrom::Start(7))?;
+    /// let mut two = [0; 2];
+    /// reader.read_exact(&mut two)?;
+    /// assert_eq!(&two, b"at");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn decrypt_seek_reader<R: Read + Seek>(&self, mut inner: R) -> io::Result<PayloadSeekReader<R>> {
         seek_to(&mut inner, 0)?;
         let header = read_header(&mut inner)?;
@@ -200,6 +230,23 @@ impl<K: Keyring> Engine<K> {
     ///
     /// As for [`decrypt_reader`](Self::decrypt_reader), and [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload)
     /// where no payload has the length of `inner`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// # use std::io::{Read, Seek, SeekFrom};
+    /// # let payload = std::io::Cursor::new(engine.encrypt(&key_id, &context, b"attack at dawn")?);
+    /// let mut reader = engine.decrypt_seek_reader(&key_id, &context, payload)?;
+    /// reader.seek(SeekFrom::Start(7))?;
+    /// let mut two = [0; 2];
+    /// reader.read_exact(&mut two)?;
+    /// assert_eq!(&two, b"at");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn decrypt_seek_reader<R: Read + Seek>(
         &self,
         key_id: &KeyId,

@@ -31,6 +31,26 @@ use crate::error::{Error, ErrorKind, PayloadRule};
 /// sealer.seal_last(b"another end", &mut [0; 27]).ok();
 /// # }
 /// ```
+///
+/// # Examples
+///
+#[cfg_attr(feature = "std", doc = "```")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+/// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+/// use dekseal::payload::{SEALED_SEGMENT_LEN, SEGMENT_LEN};
+///
+/// let (header, mut sealer) = data_key.sealer()?;
+/// let (mut first, mut last) = (vec![0; SEALED_SEGMENT_LEN], [0; 4 + 16]);
+/// sealer.seal(&[7; SEGMENT_LEN], first.first_chunk_mut().unwrap())?;
+/// sealer.seal_last(b"dawn", &mut last)?;
+///
+/// let payload = [&header.to_bytes()[..], &first, &last].concat();
+/// assert!(data_key.decrypt(&payload)?.ends_with(b"dawn"));
+/// # Ok::<(), dekseal::Error>(())
+/// ```
 pub struct SegmentSealer {
     key: PayloadKey,
     counter: Counter,
@@ -59,6 +79,21 @@ impl SegmentSealer {
     /// # Errors
     ///
     /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments; no other.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// # use dekseal::payload::SEALED_SEGMENT_LEN;
+    /// let (header, mut sealer) = data_key.sealer()?;
+    /// let mut segment = vec![7; SEALED_SEGMENT_LEN];
+    /// sealer.seal_in_place(segment.first_chunk_mut().unwrap())?;
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn seal_in_place(&mut self, segment: &mut [u8; SEALED_SEGMENT_LEN]) -> Result<(), Error> {
         self.key.seal_in_place(self.counter.next_place()?, segment)
     }
@@ -79,6 +114,21 @@ impl SegmentSealer {
     ///
     /// [`ErrorKind::BufferLength`] where `segment` is not 17 to 65552 bytes long, or 16 where the whole payload is
     /// empty; [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// let (header, sealer) = data_key.sealer()?;
+    /// let mut segment = *b"attack at dawn................";
+    /// sealer.seal_last_in_place(&mut segment)?;
+    /// assert_eq!(*data_key.decrypt(&[&header.to_bytes()[..], &segment].concat())?, b"attack at dawn");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn seal_last_in_place(self, segment: &mut [u8]) -> Result<(), Error> {
         let length = segment.len().checked_sub(TAG_LEN).ok_or(ErrorKind::BufferLength)?;
         self.key.seal_in_place(self.last_place(length)?, segment)
@@ -103,6 +153,28 @@ impl SegmentSealer {
 ///
 /// Plaintext that [`open`](Self::open) gave is authentic, and the rest of the payload may yet be missing: it is whole
 /// when [`open_last`](Self::open_last) has succeeded.
+///
+/// # Examples
+///
+#[cfg_attr(feature = "std", doc = "```")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+/// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+/// use dekseal::payload::{PayloadHeader, SEGMENT_LEN};
+///
+/// let payload = data_key.encrypt(&[7; SEGMENT_LEN + 4])?;
+/// let (header, segments) = payload.split_first_chunk().unwrap();
+/// let (first, last) = segments.split_first_chunk().unwrap();
+/// let mut opener = data_key.opener(&PayloadHeader::from_bytes(header)?)?;
+///
+/// let (mut plaintext, mut end) = ([0; SEGMENT_LEN], [0; 4]);
+/// opener.open(first, &mut plaintext)?;
+/// opener.open_last(last, &mut end)?;
+/// assert_eq!((plaintext, end), ([7; SEGMENT_LEN], [7; 4]));
+/// # Ok::<(), dekseal::Error>(())
+/// ```
 pub struct SegmentOpener {
     key: PayloadKey,
     counter: Counter,
@@ -136,6 +208,24 @@ impl SegmentOpener {
     /// # Errors
     ///
     /// As for [`open`](Self::open). `segment` is then as it was, or zeros.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// # use dekseal::payload::{PayloadHeader, SEGMENT_LEN};
+    /// # let mut payload = data_key.encrypt(&[7; SEGMENT_LEN + 4])?;
+    /// # let (header, segments) = payload.split_first_chunk_mut().unwrap();
+    /// # let (first, last) = segments.split_first_chunk_mut().unwrap();
+    /// # let mut opener = data_key.opener(&PayloadHeader::from_bytes(header)?)?;
+    /// let plaintext = opener.open_in_place(first)?;
+    /// assert_eq!(plaintext, [7; SEGMENT_LEN]);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn open_in_place<'a>(&mut self, segment: &'a mut [u8; SEALED_SEGMENT_LEN]) -> Result<&'a mut [u8], Error> {
         let place = self.next_place()?;
         let opened = self.key.open_in_place(place, segment);
@@ -163,6 +253,22 @@ impl SegmentOpener {
     /// [`ErrorKind::NotAPayload`] where no last segment has the length of `segment`;
     /// [`ErrorKind::AuthenticationFailed`] where it is not the last one of this payload, or an earlier one was refused;
     /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others. `segment` is then as it was, or zeros.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "std", doc = "```")]
+    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// # let mut payload = data_key.encrypt(b"attack at dawn")?;
+    /// # let (header, last) = payload.split_first_chunk_mut().unwrap();
+    /// # let opener = data_key.opener(&dekseal::payload::PayloadHeader::from_bytes(header)?)?;
+    /// let plaintext = opener.open_last_in_place(last)?;
+    /// assert_eq!(plaintext, b"attack at dawn");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn open_last_in_place(self, segment: &mut [u8]) -> Result<&mut [u8], Error> {
         self.key.open_in_place(self.last_place(segment)?, segment)
     }

@@ -77,6 +77,22 @@ impl<W: Write> PayloadWriter<W> {
     /// # Errors
     ///
     /// As the type says. What was written may then be no whole payload, and cannot be continued.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// use std::io::Write;
+    ///
+    /// let mut writer = engine.encrypt_writer(&key_id, &context, Vec::new())?;
+    /// writer.write_all(b"attack at dawn")?;
+    /// let payload = writer.finish()?;
+    /// assert_eq!(payload.len(), 264 + 14 + 16);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn finish(mut self) -> io::Result<W> {
         let filled = self.write_out()?;
         let Self {
@@ -154,6 +170,21 @@ impl DataKey {
     /// # Errors
     ///
     /// [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// use std::io::Write;
+    ///
+    /// let mut writer = data_key.encrypt_writer(Vec::new())?;
+    /// writer.write_all(b"attack at dawn")?;
+    /// assert_eq!(*data_key.decrypt(&writer.finish()?)?, b"attack at dawn");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn encrypt_writer<W: Write>(&self, inner: W) -> Result<PayloadWriter<W>, Error> {
         self.encrypt_writer_with_rng(inner, &mut getrandom::SysRng)
     }
@@ -184,6 +215,24 @@ impl<K: Keyring> Engine<K> {
     /// # Errors
     ///
     /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("report.sealed");
+    /// # let mut report = &b"attack at dawn"[..];
+    /// let file = std::fs::File::create_new(&path)?;
+    /// let mut writer = engine.encrypt_writer(&key_id, &context, file)?;
+    /// std::io::copy(&mut report, &mut writer)?;
+    /// writer.finish()?.sync_all()?;
+    /// # assert_eq!(*engine.decrypt(&key_id, &context, &std::fs::read(&path)?)?, b"attack at dawn");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn encrypt_writer<W: Write>(
         &self,
         key_id: &KeyId,

@@ -3,6 +3,7 @@
 mod allocations;
 mod blob;
 mod context;
+mod docs;
 #[cfg(all(feature = "json", feature = "std"))]
 mod encrypt_file;
 mod engine;

@@ -71,6 +71,18 @@ impl FileKeyring {
     /// # Errors
     ///
     /// [`ErrorKind::File`] with [`FileFault::Exists`], [`FileFault::Io`] or [`FileFault::NotSynced`]; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, FileKeyring};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("keyring.json");
+    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// let keyring = FileKeyring::create(&path, root()?)?;
+    /// assert!(keyring.keys().list().is_empty());
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn create(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
         let storage = Storage::new(path.as_ref())?;
         let _lock = storage.lock()?;
@@ -88,6 +100,19 @@ impl FileKeyring {
     /// # Errors
     ///
     /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`] and [`FileFault::RolledBack`]; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, FileKeyring};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("keyring.json");
+    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # FileKeyring::create(&path, root()?)?;
+    /// let keyring = FileKeyring::open(&path, root()?)?;
+    /// println!("{} keys, generation {}", keyring.keys().list().len(), keyring.generation());
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn open(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
         let storage = Storage::new(path.as_ref())?;
         let (keys, stamp) = document::read(&storage.read()?, &root, &Keys::new())?;
@@ -117,6 +142,24 @@ impl FileKeyring {
     /// What `f` returns; [`ErrorKind::ForeignKeys`] where it has put keys of another keyring in place; and [`ErrorKind::File`] with any
     /// fault but [`FileFault::Exists`]. No others. Then the file is as it was before, unless the fault is
     /// [`FileFault::NotSynced`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, FileKeyring, KeyId};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("keyring.json");
+    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let keyring = FileKeyring::create(&path, root()?)?;
+    /// // Both or none, in one write.
+    /// let version = keyring.update(|keys| {
+    ///     keys.create_key(key_id)?;
+    ///     keys.rotate(&key_id)
+    /// })?;
+    /// assert_eq!(version, 1);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn update<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
         let mut held = self.held();
         let _lock = self.storage.lock()?;
@@ -135,6 +178,24 @@ impl FileKeyring {
     /// # Errors
     ///
     /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`]; no others. Then the keys stay as they are.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, FileKeyring, KeyId};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("keyring.json");
+    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let keyring = FileKeyring::create(&path, root()?)?;
+    /// let elsewhere = FileKeyring::open(&path, root()?)?; // in another process
+    /// elsewhere.update(|keys| keys.create_key(key_id))?;
+    ///
+    /// assert!(keyring.keys().info(&key_id).is_err());
+    /// assert!(keyring.refresh()?);
+    /// assert!(keyring.keys().info(&key_id).is_ok());
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn refresh(&self) -> Result<bool, Error> {
         self.take_up(&mut self.held())
     }
@@ -148,6 +209,22 @@ impl FileKeyring {
     ///
     /// [`ErrorKind::KeyExists`] where the root's ID is that of a key, and [`ErrorKind::File`] with any fault but [`FileFault::Exists`];
     /// no others. Then nothing has changed, unless the fault is [`FileFault::NotSynced`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, FileKeyring};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("keyring.json");
+    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let new_root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 1, &[8; 32]);
+    /// # let keyring = FileKeyring::create(&path, root()?)?;
+    /// keyring.change_root(new_root()?)?;
+    ///
+    /// assert!(FileKeyring::open(&path, root()?).is_err());
+    /// FileKeyring::open(&path, new_root()?)?;
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     pub fn change_root(&self, root: Cmk) -> Result<(), Error> {
         let mut held = self.held();
         let _lock = self.storage.lock()?;
@@ -157,6 +234,21 @@ impl FileKeyring {
     }
 
     /// How often the file has been written: 1 when it was made, one more with each change.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Cmk, FileKeyring, KeyId};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("keyring.json");
+    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// let keyring = FileKeyring::create(&path, root()?)?;
+    /// assert_eq!(keyring.generation(), 1);
+    /// keyring.update(|keys| keys.create_key(key_id))?;
+    /// assert_eq!(keyring.generation(), 2);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

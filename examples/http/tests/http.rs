@@ -1,0 +1,144 @@
+//! The program, over TCP.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use dekseal::{Cmk, FileKeyring, api::MAX_BODY};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const KEY_ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+
+struct Server {
+    child: Child,
+    address: String,
+    _directory: TempDir,
+}
+
+impl Server {
+    /// Listens on a port that the system chooses, with one key.
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (keyring, root) = (directory.path().join("keyring.json"), directory.path().join("root"));
+        fs::write(&root, format!("{}\n", "07".repeat(64))).unwrap();
+        let cmk = Cmk::new("00000000-0000-0000-0000-00000000root".parse().unwrap(), 0, &[7; 64]);
+        FileKeyring::create(&keyring, cmk.unwrap())
+            .unwrap()
+            .update(|keys| keys.create_key(KEY_ID.parse()?))
+            .unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dekseal-http"))
+            .args([keyring.as_os_str(), root.as_os_str(), "127.0.0.1:0".as_ref()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self {
+            child,
+            address,
+            _directory: directory,
+        }
+    }
+
+    /// Sends a request over a connection of its own: gives status, headers and body.
+    fn send(&self, method: &str, path: &str, body: &[u8]) -> (u16, String, Value) {
+        self.announce(method, path, body.len(), body)
+    }
+
+    /// Sends a request that says its body is `length` bytes long.
+    fn announce(&self, method: &str, path: &str, length: usize, body: &[u8]) -> (u16, String, Value) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: kms\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_lowercase(), serde_json::from_str(body).unwrap())
+    }
+
+    fn post(&self, operation: &str, body: &Value) -> (u16, String, Value) {
+        self.send(
+            "POST",
+            &format!("/v1.0/project/kms/{operation}"),
+            body.to_string().as_bytes(),
+        )
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn code(body: &Value) -> &str {
+    body["error"]["error_code"].as_str().unwrap()
+}
+
+#[test]
+fn a_dek_is_made_and_opened_again() {
+    let server = Server::start();
+    let context = json!({"tenant": "42"});
+    let request = json!({"key_id": KEY_ID, "datakey_length": "512", "encryption_context": context});
+    let (status, head, created) = server.post("create-datakey", &request);
+    assert_eq!(status, 200, "{created}");
+    assert!(head.contains("content-type: application/json\r\n") && head.contains("cache-control: no-store\r\n"));
+
+    let mut request = json!({
+        "key_id": KEY_ID,
+        "cipher_text": created["cipher_text"],
+        "datakey_cipher_length": "64",
+        "encryption_context": context,
+    });
+    let (status, _, opened) = server.post("decrypt-datakey", &request);
+    assert_eq!((status, &opened["data_key"]), (200, &created["plain_text"]));
+    request["encryption_context"] = json!({"tenant": "43"});
+    let (status, _, refused) = server.post("decrypt-datakey", &request);
+    assert_eq!((status, code(&refused)), (400, "KMS.2203"));
+}
+
+#[test]
+fn whatever_else_comes_is_answered_by_the_api() {
+    let server = Server::start();
+    let request = json!({"key_id": KEY_ID, "datakey_length": "512"});
+    let (status, _, refused) = server.post("create-datakeys", &request);
+    assert_eq!((status, code(&refused)), (400, "KMS.0201"));
+    let (status, _, refused) = server.send("GET", "/v1.0/project/kms/create-datakey", b"");
+    assert_eq!((status, code(&refused)), (405, "KMS.0215"));
+    let (status, _, refused) = server.send("POST", "/v1.0/project/kms/create-datakey", b"{");
+    assert_eq!((status, code(&refused)), (400, "KMS.0202"));
+
+    // As long as it may be, and by a byte too long.
+    let mut body = request.to_string().into_bytes();
+    body.resize(MAX_BODY, b' ');
+    let (status, ..) = server.send("POST", "/v1.0/project/kms/create-datakey", &body);
+    assert_eq!(status, 200);
+    body.push(b' ');
+    let (status, _, refused) = server.send("POST", "/v1.0/project/kms/create-datakey", &body);
+    assert_eq!((status, code(&refused)), (400, "KMS.0203"));
+    // No more than that is waited for.
+    let (status, _, refused) = server.announce("POST", "/v1.0/project/kms/create-datakey", 1 << 30, &body);
+    assert_eq!((status, code(&refused)), (400, "KMS.0203"));
+}
+
+#[test]
+fn the_guide_shows_the_handler_that_is_compiled_here() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let source = fs::read_to_string(format!("{root}/src/kms.rs")).unwrap();
+    let guide = fs::read_to_string(format!("{root}/../../docs/guide/kms-api.md")).unwrap();
+    let (_, code) = source.split_once("\n\n").unwrap();
+    assert!(code.contains("async fn kms") && guide.contains(code));
+}
