@@ -52,6 +52,28 @@ fn every_intermediate_value_is_the_known_one() {
     }
 }
 
+/// A5: what was decrypted is wiped before the error. A tag that holds and a salt that does not takes whoever has the keys.
+#[test]
+fn what_was_decrypted_under_a_wrong_salt_is_wiped() {
+    let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32]).unwrap();
+    let (none, dek) = (EncryptionContext::none(), [0x5a; 64]);
+    let right = cmk.salt(&none, &dek);
+    let mut wrong = right;
+    wrong[31] ^= 1;
+    for (salt, left) in [(right, dek), (wrong, [0; 64])] {
+        let mut body = dek;
+        let encrypt = |gcm: &Aes256Gcm, nonce: &[u8; 12], aad: &[u8]| {
+            gcm.encrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into())
+        };
+        let tag = cmk.gcm(&salt, &none, encrypt).unwrap();
+        let mut sealed = SealedDek::zeroed();
+        sealed.assemble(&salt, &body, &tag.into(), &cmk.trailer);
+        let mut opened = Dek::zeroed();
+        assert_eq!(cmk.open_into(&none, &sealed, &mut opened).is_ok(), salt == right);
+        assert!(*opened.expose_secret() == left);
+    }
+}
+
 #[test]
 fn aad_of_every_length_around_the_buffers_is_whole() {
     let trailer = [b't'; TRAILER_LEN];

@@ -116,3 +116,40 @@ fn no_context_and_no_pairs_are_the_same() {
     assert_eq!(empty.sha256(), Sha256::digest([]).as_slice());
     assert_eq!(EncryptionContext::none().sha256(), Sha256::digest([]).as_slice());
 }
+
+/// A3, of one key or one value.
+fn written(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).unwrap();
+    [&length.to_be_bytes(), text.as_bytes()].concat()
+}
+
+#[test]
+fn pairs_stand_in_the_order_of_the_bytes_of_their_keys() {
+    // A key before those that it begins; bytes from 0x80 on after those below; and at the end two that UTF-16 has the other way round.
+    let keys = ["a", "a\0", "aa", "b", "é", "\u{ff5e}", "\u{1f511}"];
+    let pairs = keys.map(|key| [written(key), written("v")].concat());
+    let canonical = [vec![0, 7], pairs.concat()].concat();
+    for turn in 0..keys.len() {
+        let mut keys = keys;
+        keys.rotate_left(turn);
+        for _ in 0..2 {
+            keys.reverse();
+            let context = EncryptionContext::from_pairs(keys.map(|key| (key, "v"))).unwrap();
+            assert_eq!(context.canonical(), canonical, "{keys:?}");
+        }
+    }
+}
+
+#[test]
+fn texts_are_taken_as_they_are() {
+    let long = "é".repeat(129); // 258 bytes
+    for text in [
+        "a", "A", " a", "a ", "\t", "a\0b", "\0", "é", "e\u{301}", "ß", "\u{fb01}", &long,
+    ] {
+        for (key, value) in [(text, text), (text, ""), ("k", text)] {
+            let context = EncryptionContext::from_pairs([(key, value)]).unwrap();
+            let canonical = [vec![0, 1], written(key), written(value)].concat();
+            assert_eq!(context.canonical(), canonical, "{text:?}");
+        }
+    }
+}

@@ -15,6 +15,7 @@ mod keyring_file;
 mod keys;
 mod keys_model;
 mod payload;
+mod primitives;
 mod properties;
 mod randomness;
 mod secrets;

@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use crate::support::{cmk, context};
 
 /// Small maps over few characters, so that maps which are nearly the same come up often.
-fn maps() -> impl Strategy<Value = BTreeMap<String, String>> {
+pub(crate) fn maps() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop_oneof![
         prop::collection::btree_map("[ab\0\u{1}\u{2}]{1,3}", "[ab\0\u{1}\u{2}]{0,3}", 0..4),
         prop::collection::btree_map(".{1,12}", ".{0,40}", 0..12),
     ]
 }
 
-fn key_ids() -> impl Strategy<Value = String> {
+pub(crate) fn key_ids() -> impl Strategy<Value = String> {
     "[0-9a-z]{8}-[0-9a-z]{4}-[0-9a-z]{4}-[0-9a-z]{4}-[0-9a-z]{12}"
 }
 
