@@ -162,8 +162,11 @@ fn debug_shows_no_secret() {
     heard.debug(&dekseal::PayloadRule::Length);
     heard.debug(&dekseal::RandomnessFault::Stuck);
     assert_eq!(format!("{dek:?}"), "Dek(..)");
-    assert_eq!(format!("{context:?}"), "EncryptionContext(36 bytes)");
-    assert_eq!(format!("{:?} {engine:?}", engine.keyring()), "MemoryKeyring(..) Engine(..)");
+    assert_eq!(format!("{context:?}"), "EncryptionContext(29 bytes)");
+    assert_eq!(
+        format!("{:?} {engine:?}", engine.keyring()),
+        "MemoryKeyring(..) Engine(..)"
+    );
     assert_eq!(format!("{sealed:?}"), format!("SealedDek({KEY_ID} version 0)"));
     assert_eq!(format!("{id:?}"), format!("KeyId({KEY_ID})"));
 
