@@ -872,7 +872,8 @@ fn one_keyring_serves_many_threads() {
 fn no_key_has_the_id_of_the_root() {
     let (_directory, path) = directory();
     let keyring = FileKeyring::create(&path, root()).unwrap();
-    let changes: [fn(&mut dekseal::Keys) -> Result<(), dekseal::Error>; 2] = [
+    type Change = fn(&mut dekseal::Keys) -> Result<(), dekseal::Error>;
+    let changes: [Change; 2] = [
         |keys| keys.create_key(root().key_id()),
         |keys| keys.import_key(root().key_id(), &[7; 32]),
     ];
