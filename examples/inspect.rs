@@ -229,7 +229,7 @@ fn decode(line: &[u8], format: Option<Format>, room: &mut [u8; LONGEST_LINE]) ->
     let bytes = if hex {
         let digits = behind.unwrap_or(line);
         let room = &mut room[..digits.len() / 2];
-        hex::decode_to_slice(digits, room).ok().map(|()| &*room)
+        base16ct::mixed::decode(digits, room).ok()
     } else {
         let url = line.iter().any(|byte| matches!(byte, b'-' | b'_'));
         let decoded = match (url, line.ends_with(b"=")) {

@@ -1,271 +1,393 @@
-//! The example that looks at sealed DEKs, as a process.
+//! The example that looks at blobs without keys, as a process.
 
 use std::{
     fs,
-    io::{Read, Write},
-    path::Path,
+    io::Write,
     process::{Command, Output, Stdio},
 };
 
 use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
-use dekseal::{Dek, EncryptionContext, SealedDek};
+use dekseal::{EncryptionContext, SealedDek};
+use serde_json::Value;
 
-use crate::support::{KEY_ID, OTHER_KEY_ID, cmk, example, with_checksum};
+use crate::support::{KEY_ID, OTHER_KEY_ID, cmk, dek, example, with_checksum};
 
-fn sealed(key_id: &str, key_version: u32, number: u8) -> SealedDek {
-    let dek = Dek::from_bytes(&[number; 64]);
-    cmk(key_id, key_version, &[7; 32]).seal(&EncryptionContext::none(), &dek)
+/// A blob of this key and version, different for each `seed`.
+fn blob(key_id: &str, version: u32, seed: u8) -> [u8; 188] {
+    let dek = dek(&format!("{seed:02x}").repeat(64));
+    let sealed = cmk(key_id, version, &[7; 32]).seal(&EncryptionContext::none(), &dek);
+    *sealed.as_bytes()
 }
 
-fn start(words: &[&str]) -> Command {
+/// Changes a byte of a blob, and makes its checksum right again.
+fn changed(at: usize, to: u8) -> [u8; 188] {
+    let mut blob = blob(KEY_ID, 0, 1);
+    assert_ne!(blob[at], to);
+    blob[at] = to;
+    with_checksum(blob)
+}
+
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(example("inspect"));
-    command.args(words);
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
-/// What it makes of this on its standard input: the exit code, standard output, standard error.
-fn inspect(words: &[&str], input: &[u8]) -> (i32, String, String) {
-    let pipes = || Stdio::piped();
-    let mut child = start(words)
-        .stdin(pipes())
-        .stdout(pipes())
-        .stderr(pipes())
-        .spawn()
-        .unwrap();
-    // It may end before it has read all.
+fn feed(mut command: Command, input: &[u8]) -> Output {
+    let mut child = command.spawn().unwrap();
+    // It may end before it has read all of it.
     let _ = child.stdin.take().unwrap().write_all(input);
-    read(child.wait_with_output().unwrap())
+    child.wait_with_output().unwrap()
 }
 
-fn read(output: Output) -> (i32, String, String) {
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-/// A blob of each kind of damage, with the rule that it breaks and what is said of it.
-fn damaged() -> Vec<(Vec<u8>, &'static str, &'static str)> {
-    let whole = *sealed(KEY_ID, 0, 1).as_bytes();
-    let changed = |at: usize, byte: u8| {
-        let mut blob = whole;
-        blob[at] = byte;
-        with_checksum(blob).to_vec()
+/// Runs it on what can be read: gives what it prints, and whether that is damaged.
+fn inspect(arguments: &[&str], input: impl AsRef<[u8]>) -> (String, bool) {
+    let output = feed(command(arguments), input.as_ref());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    let damaged = match output.status.code() {
+        Some(0) => false,
+        Some(1) => true,
+        other => panic!("{arguments:?}: {other:?}"),
     };
-    let mut checksum = whole.to_vec();
-    checksum[187] ^= 1;
-    vec![
-        (
-            whole[..187].to_vec(),
-            "length",
-            "not a sealed DEK: the length is not 188 bytes",
-        ),
-        (changed(0, 3), "version", "not a sealed DEK: the version is not 2"),
-        (
-            changed(2, 151),
-            "body_length",
-            "not a sealed DEK: the body length is not 152",
-        ),
-        (changed(116, b'A'), "key_id", "malformed key ID"),
-        (checksum, "checksum", "damaged sealed DEK: the checksum does not fit"),
-    ]
+    (String::from_utf8(output.stdout).unwrap(), damaged)
 }
 
-const TABLE: &str = "\
+/// The rules that the blobs of `input` break, and how many are whole.
+fn rules(arguments: &[&str], input: impl AsRef<[u8]>) -> (Vec<String>, u64) {
+    let (output, damaged) = inspect(&[arguments, &["--json"]].concat(), input);
+    let lines: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let broken = lines.iter().filter(|line| line["type"] == "damaged");
+    let rules: Vec<_> = broken.map(|line| line["rule"].as_str().unwrap().to_owned()).collect();
+    let total = lines.last().unwrap();
+    assert_eq!(total["type"], "total");
+    assert_eq!(total["damaged"], rules.len());
+    assert_eq!(damaged, !rules.is_empty());
+    (rules, total["whole"].as_u64().unwrap())
+}
+
+/// Two keys, two versions, three forms, and three damaged blobs.
+fn mixed() -> Vec<u8> {
+    let lines = [
+        hex::encode(blob(KEY_ID, 0, 1)),
+        hex::encode_upper(blob(KEY_ID, 10, 2)) + "\r",
+        String::new(),
+        "tomorrow".to_owned(),
+        Base64::encode_string(&blob(OTHER_KEY_ID, 0, 3)),
+        hex::encode(&blob(KEY_ID, 0, 4)[..187]),
+        format!("  \\x{} ", hex::encode(blob(KEY_ID, 0, 5))),
+        hex::encode(changed(116, b'A')),
+    ];
+    lines.join("\n").into_bytes()
+}
+
+#[test]
+fn the_table_is_told_to_the_byte() {
+    let (output, damaged) = inspect(&[], mixed());
+    assert!(damaged);
+    assert_eq!(
+        output,
+        "\
 key ID                                   version       blobs
 0d0466b0-e727-4d9c-b35d-f84bb474a37f           0           2
-0d0466b0-e727-4d9c-b35d-f84bb474a37f           7           1
-43e243b5-0095-1b21-67b2-58370386cc4b  4294967295           1
-damaged                                                    0
-total                                                      4
-";
-
-fn four() -> [SealedDek; 4] {
-    [
-        sealed(OTHER_KEY_ID, u32::MAX, 1),
-        sealed(KEY_ID, 7, 2),
-        sealed(KEY_ID, 0, 3),
-        sealed(KEY_ID, 0, 4),
-    ]
-}
-
-fn table() -> String {
-    TABLE.replace("43e243b5-0095-1b21-67b2-58370386cc4b", OTHER_KEY_ID)
+0d0466b0-e727-4d9c-b35d-f84bb474a37f          10           1
+25abe69f-ae10-44cd-bc87-1bda1de3b7d7           0           1
+damaged                                                    3
+total                                                      7
+-: line 4: not a sealed DEK: the length is not 188 bytes
+-: line 6: not a sealed DEK: the length is not 188 bytes
+-: line 8: malformed key ID
+"
+    );
 }
 
 #[test]
-fn every_form_of_text_is_counted() {
-    let [a, b, c, d] = four();
-    let hex = hex::encode(a);
-    let forms = [
-        format!(
-            "{hex}\n{}\n\n  {} \r\n{}",
-            hex::encode_upper(b),
-            hex::encode(c),
-            hex::encode(d)
-        ),
-        format!(
-            "\\x{hex}\n\\\\x{}\n0x{}\n{}\n",
-            hex::encode(b),
-            hex::encode(c),
-            hex::encode(d)
-        ),
-        [
-            Base64::encode_string(a.as_bytes()),
-            Base64Unpadded::encode_string(b.as_bytes()),
-            Base64Url::encode_string(c.as_bytes()),
-            Base64UrlUnpadded::encode_string(d.as_bytes()),
-        ]
-        .join("\n"),
-        // Told apart line by line.
-        format!(
-            "{hex}\n{}\n{}\n{}",
-            Base64::encode_string(b.as_bytes()),
-            hex::encode(c),
-            hex::encode(d)
-        ),
+fn lines_of_json_are_told_to_the_byte() {
+    let (output, _) = inspect(&["--json"], mixed());
+    let counts = r#"{"type":"key","key_id":"0d0466b0-e727-4d9c-b35d-f84bb474a37f","key_version":0,"blobs":2}
+{"type":"key","key_id":"0d0466b0-e727-4d9c-b35d-f84bb474a37f","key_version":10,"blobs":1}
+{"type":"key","key_id":"25abe69f-ae10-44cd-bc87-1bda1de3b7d7","key_version":0,"blobs":1}
+{"type":"total","whole":4,"damaged":3}
+"#;
+    let damaged = r#"{"type":"damaged","file":"-","line":4,"rule":"length"}
+{"type":"damaged","file":"-","line":6,"rule":"length"}
+{"type":"damaged","file":"-","line":8,"rule":"key_id"}
+"#;
+    assert_eq!(output, format!("{damaged}{counts}"));
+
+    let (output, _) = inspect(&["--each", "--json"], mixed());
+    let each = r#"{"type":"blob","file":"-","line":1,"key_id":"0d0466b0-e727-4d9c-b35d-f84bb474a37f","key_version":0}
+{"type":"blob","file":"-","line":2,"key_id":"0d0466b0-e727-4d9c-b35d-f84bb474a37f","key_version":10}
+{"type":"damaged","file":"-","line":4,"rule":"length"}
+{"type":"blob","file":"-","line":5,"key_id":"25abe69f-ae10-44cd-bc87-1bda1de3b7d7","key_version":0}
+{"type":"damaged","file":"-","line":6,"rule":"length"}
+{"type":"blob","file":"-","line":7,"key_id":"0d0466b0-e727-4d9c-b35d-f84bb474a37f","key_version":0}
+{"type":"damaged","file":"-","line":8,"rule":"key_id"}
+"#;
+    assert_eq!(output, format!("{each}{counts}"));
+}
+
+#[test]
+fn each_blob_has_a_line() {
+    let (output, _) = inspect(&["--each"], &mixed()[..]);
+    let mut lines = output.lines();
+    let each = [
+        "-: line 1: 0d0466b0-e727-4d9c-b35d-f84bb474a37f version 0",
+        "-: line 2: 0d0466b0-e727-4d9c-b35d-f84bb474a37f version 10",
+        "-: line 4: not a sealed DEK: the length is not 188 bytes",
+        "-: line 5: 25abe69f-ae10-44cd-bc87-1bda1de3b7d7 version 0",
+        "-: line 6: not a sealed DEK: the length is not 188 bytes",
+        "-: line 7: 0d0466b0-e727-4d9c-b35d-f84bb474a37f version 0",
+        "-: line 8: malformed key ID",
     ];
-    for form in forms {
-        assert_eq!(inspect(&[], form.as_bytes()), (0, table(), String::new()), "{form}");
+    for line in each {
+        assert_eq!(lines.next(), Some(line));
     }
+    // The table, and no list of what was told before.
+    assert_eq!(lines.count(), 6);
 }
 
 #[test]
-fn binary_is_records_end_to_end() {
-    let mut blobs: Vec<u8> = four().iter().flat_map(|sealed| *sealed.as_bytes()).collect();
-    for words in [&[][..], &["--format", "binary"], &["-"]] {
-        assert_eq!(inspect(words, &blobs), (0, table(), String::new()));
-    }
-    // What is left over is no blob.
-    blobs.extend(&blobs[..100].to_vec());
-    let (code, output, _) = inspect(&[], &blobs);
-    let last = "-: record 5: not a sealed DEK: the length is not 188 bytes\n";
-    assert_eq!((code, output.ends_with(last)), (1, true), "{output}");
-}
+fn every_rule_has_a_name() {
+    let mut checksum = blob(KEY_ID, 0, 1);
+    checksum[187] ^= 1;
+    let broken = [
+        (&changed(0, 3), "version"),
+        (&changed(2, 153), "body_length"),
+        (&changed(124, b'x'), "key_id"),
+        (&checksum, "checksum"),
+    ];
+    let mut lines: Vec<_> = broken.iter().map(|(blob, _)| hex::encode(blob)).collect();
+    lines.push("00".repeat(189));
+    lines.push("nothing of the kind".to_owned());
+    let names = ["version", "body_length", "key_id", "checksum", "length", "encoding"];
+    assert_eq!(rules(&[], lines.join("\n")), (names.map(str::to_owned).to_vec(), 0));
 
-#[test]
-fn each_damage_is_named_with_its_place() {
-    let whole = hex::encode(sealed(KEY_ID, 0, 1));
-    let (mut text, mut table, mut json) = (format!("{whole}\n"), String::new(), String::new());
-    for (line, (blob, rule, message)) in (2..).zip(damaged()) {
-        text += &format!("{}\n", hex::encode(blob));
-        table += &format!("-: line {line}: {message}\n");
-        json += &format!("{{\"type\":\"damaged\",\"file\":\"-\",\"line\":{line},\"rule\":\"{rule}\"}}\n");
-    }
-    text += "no blob\n";
-    table += "-: line 7: neither hex nor base64\n";
-    json += "{\"type\":\"damaged\",\"file\":\"-\",\"line\":7,\"rule\":\"encoding\"}\n";
-    let head = format!(
-        "{:36}  {:>10}  {:>10}\n{KEY_ID}           0           1\n{:36}  {:>10}  {:>10}\n{:36}  {:>10}  {:>10}\n",
-        "key ID", "version", "blobs", "damaged", "", 6, "total", "", 7
-    );
-    assert_eq!(inspect(&[], text.as_bytes()), (1, head + &table, String::new()));
-
-    let key = format!("{{\"type\":\"key\",\"key_id\":\"{KEY_ID}\",\"key_version\":0,\"blobs\":1}}\n");
-    let total = "{\"type\":\"total\",\"whole\":1,\"damaged\":6}\n";
-    let counts = format!("{key}{total}");
+    let records: Vec<u8> = broken.iter().flat_map(|(blob, _)| **blob).collect();
     assert_eq!(
-        inspect(&["--json"], text.as_bytes()),
-        (1, json.clone() + &counts, String::new())
-    );
-    let blob = format!("{{\"type\":\"blob\",\"file\":\"-\",\"line\":1,\"key_id\":\"{KEY_ID}\",\"key_version\":0}}\n");
-    assert_eq!(
-        inspect(&["--json", "--each"], text.as_bytes()),
-        (1, blob + &json + &counts, String::new())
+        rules(&[], records),
+        (names[..4].iter().map(|&rule| rule.to_owned()).collect(), 0)
     );
 }
 
 #[test]
-fn ten_damaged_ones_are_shown_and_all_are_counted() {
-    let text = "no blob\n".repeat(1000);
-    let (code, output, _) = inspect(&[], text.as_bytes());
-    let lines: Vec<_> = output.lines().collect();
-    assert_eq!((code, lines.len()), (1, 3 + 10 + 1));
-    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["damaged", "1000"]);
-    assert_eq!(lines[12], "-: line 10: neither hex nor base64");
-    assert_eq!(lines[13], "and 990 more");
-    let (_, output, _) = inspect(&["--each"], text.as_bytes());
-    assert_eq!(output.lines().count(), 1003);
-}
+fn every_form_is_read() {
+    // Some have + and / in their base64, some padding, all the same length.
+    for seed in 0..20 {
+        let blob = blob(KEY_ID, 0, seed);
+        let hex = hex::encode(blob);
+        let upper = hex.to_uppercase();
+        let forms = [
+            format!("\\x{hex}"),
+            format!("\\\\x{hex}"),
+            format!("0x{upper}"),
+            hex,
+            upper,
+        ];
+        assert_eq!(rules(&["--format", "hex"], forms.join("\r\n")), (vec![], 5));
+        let other = [
+            Base64::encode_string(&blob),
+            Base64Unpadded::encode_string(&blob),
+            Base64Url::encode_string(&blob),
+            Base64UrlUnpadded::encode_string(&blob),
+        ];
+        assert_eq!(rules(&["--format", "base64"], other.join("\n") + "\n\n"), (vec![], 4));
+        let all = [forms.join("\n"), other.join("\n")].join("\n");
+        assert_eq!(rules(&["--format", "auto"], &all), (vec![], 9));
 
-#[test]
-fn a_line_of_any_length_is_one_damaged_blob() {
-    let whole = hex::encode(sealed(KEY_ID, 0, 1));
-    for length in [1023, 1024, 1025, 10_000_000] {
-        let text = format!("{}\n{whole}", "0".repeat(length));
-        let (code, output, _) = inspect(&["--json"], text.as_bytes());
-        assert_eq!(code, 1);
-        assert!(output.contains("\"line\":1"), "{output}");
-        assert!(
-            output.ends_with("{\"type\":\"total\",\"whole\":1,\"damaged\":1}\n"),
-            "{output}"
+        let refused = |count| vec!["encoding".to_owned(); count];
+        assert_eq!(rules(&["--format", "hex"], other.join("\n")), (refused(4), 0));
+        // Without a prefix, the digits of hex are of base64 too.
+        assert_eq!(rules(&["--format", "base64"], forms[..2].join("\n")), (refused(2), 0));
+        assert_eq!(
+            rules(&["--format", "base64"], &forms[3]),
+            (vec!["length".to_owned()], 0)
         );
     }
 }
 
 #[test]
-fn files_are_named_and_counted_together() {
+fn a_form_is_read_strictly() {
+    let blob = blob(KEY_ID, 0, 1);
+    let (hex, base64) = (hex::encode(blob), Base64::encode_string(&blob));
+    let bits = base64.replace("=", "") + "="; // As it should be,
+    assert_eq!(rules(&[], &bits), (vec![], 1));
+    for bad in [
+        &hex[1..],                      // an odd number of digits
+        &hex.replacen('0', " ", 1)[..], // white space within
+        &format!("\\x\\x{hex}"),
+        &format!("\\x{base64}"),
+        &format!("{base64}="),
+        &format!("={}", &base64[1..]),
+        &(base64[..250].to_owned() + "/" + &base64[251..]), // bits that no byte has
+        &(base64[..100].to_owned() + "-+" + &base64[102..]), // both alphabets
+    ] {
+        assert_eq!(rules(&[], bad), (vec!["encoding".to_owned()], 0), "{bad}");
+    }
+}
+
+#[test]
+fn binary_is_records_and_a_rest() {
+    let mut records: Vec<u8> = (0..50)
+        .flat_map(|seed| blob(KEY_ID, u32::from(seed % 2), seed))
+        .collect();
+    assert_eq!(rules(&[], &records), (vec![], 50));
+    assert_eq!(rules(&["--format", "binary"], &records), (vec![], 50));
+
+    records[188] = 9;
+    records.extend_from_slice(&blob(KEY_ID, 0, 50)[..187]);
+    let (output, damaged) = inspect(&[], &records);
+    assert!(damaged);
+    assert_eq!(
+        output,
+        "\
+key ID                                   version       blobs
+0d0466b0-e727-4d9c-b35d-f84bb474a37f           0          25
+0d0466b0-e727-4d9c-b35d-f84bb474a37f           1          24
+damaged                                                    2
+total                                                     51
+-: record 2: not a sealed DEK: the version is not 2
+-: record 51: not a sealed DEK: the length is not 188 bytes
+"
+    );
+    let (output, _) = inspect(&["--json"], &records);
+    assert!(output.starts_with("{\"type\":\"damaged\",\"file\":\"-\",\"record\":2,\"rule\":\"version\"}\n"));
+
+    // A first record without any byte of a blob is binary all the same, and text is not, whatever it says.
+    records[..188].copy_from_slice(&std::array::from_fn::<u8, 188, _>(|at| at as u8 | 0x81));
+    assert_eq!(rules(&[], &records).1, 48);
+    let euros = "\u{20ac}".repeat(300);
+    for start in 0..3 {
+        let text = format!("{}{euros}\n{}", &"   "[start..], hex::encode(blob(KEY_ID, 0, 1)));
+        assert_eq!(rules(&[], text), (vec!["encoding".to_owned()], 1));
+    }
+}
+
+#[test]
+fn no_more_damaged_ones_are_listed_than_a_screen_holds() {
+    let (output, _) = inspect(&[], "?\n".repeat(1234));
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines[1], "damaged                                                 1234");
+    assert_eq!(lines[2], "total                                                   1234");
+    assert_eq!(lines[3], "-: line 1: neither hex nor base64");
+    assert_eq!(lines[12], "-: line 10: neither hex nor base64");
+    assert_eq!(lines[13..], ["and 1224 more"]);
+    assert_eq!(rules(&[], "?\n".repeat(1234)).0.len(), 1234);
+    let (output, _) = inspect(&["--format", "hex"], "?\n".repeat(10));
+    assert!(output.ends_with("-: line 10: not hex\n"));
+}
+
+#[test]
+fn files_are_read_in_order_and_counted_together() {
     let directory = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
-    let [a, b, c, d] = four();
-    write("binary", &[*a.as_bytes(), *b.as_bytes()].concat());
-    write("text", format!("{}\n", hex::encode(c)).as_bytes());
-    write("bad", b"no blob");
-    let run = |words: &[&str]| read(start(words).current_dir(directory.path()).output().unwrap());
-    let text = format!("{}\n", hex::encode(d));
-    write("more", text.as_bytes());
-    assert_eq!(run(&["binary", "text", "more"]), (0, table(), String::new()));
-    let (code, output, _) = run(&["text", "bad"]);
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("lines"), hex::encode(blob(KEY_ID, 0, 1)) + "\n?\n").unwrap();
+    fs::write(path("records"), [blob(KEY_ID, 0, 2), changed(0, 3)].concat()).unwrap();
+    fs::write(path("--each"), b"?").unwrap();
+    fs::write(path("nothing"), b"").unwrap();
+    let words = ["--json", "records", "-", "nothing", "lines", "--", "--each"];
+    let mut command = command(&words);
+    command.current_dir(directory.path());
+    let output = feed(command, &blob(OTHER_KEY_ID, 3, 3));
+    assert_eq!(output.status.code(), Some(1));
     assert_eq!(
-        (code, output.ends_with("\nbad: line 1: neither hex nor base64\n")),
-        (1, true)
-    );
-    // Asked for one format, it takes no other.
-    for (format, file, rest) in [("base64", "text", "length is not 188"), ("hex", "bad", "not hex")] {
-        let (code, output, _) = run(&["--format", format, file]);
-        assert_eq!((code, output.contains(rest)), (1, true), "{output}");
-    }
-    // A file that cannot be read gives no verdict.
-    let (code, output, error) = run(&["text", "missing"]);
-    assert_eq!((code, output.as_str()), (2, ""));
-    assert!(error.starts_with("inspect: missing: "), "{error}");
-}
-
-#[test]
-fn nothing_to_count_is_whole() {
-    let (code, output, _) = inspect(&["--json"], b"\n \n");
-    assert_eq!(
-        (code, output.as_str()),
-        (0, "{\"type\":\"total\",\"whole\":0,\"damaged\":0}\n")
+        String::from_utf8(output.stdout).unwrap(),
+        r#"{"type":"damaged","file":"records","record":2,"rule":"version"}
+{"type":"damaged","file":"lines","line":2,"rule":"encoding"}
+{"type":"damaged","file":"--each","line":1,"rule":"encoding"}
+{"type":"key","key_id":"0d0466b0-e727-4d9c-b35d-f84bb474a37f","key_version":0,"blobs":2}
+{"type":"key","key_id":"25abe69f-ae10-44cd-bc87-1bda1de3b7d7","key_version":3,"blobs":1}
+{"type":"total","whole":3,"damaged":3}
+"#
     );
 }
 
 #[test]
-fn wrong_arguments_are_told() {
-    for words in [&["--format"][..], &["--format", "json"], &["--jsn"], &["-x"]] {
-        let (code, output, error) = inspect(words, b"");
-        assert_eq!((code, output.as_str()), (2, ""), "{words:?}");
-        assert!(error.starts_with("inspect: usage: inspect "), "{error}");
-    }
-    let (code, output, error) = inspect(&["--help"], b"");
-    assert_eq!((code, error.as_str()), (0, ""));
-    assert!(output.contains("Exit code 0"));
+fn nothing_is_whole() {
+    let (output, damaged) = inspect(&["--json"], b"\n \r\n");
+    assert_eq!(output, "{\"type\":\"total\",\"whole\":0,\"damaged\":0}\n");
+    assert!(!damaged);
 }
 
-/// Whoever reads no further gets no message, and no verdict either.
-#[cfg(unix)]
+#[test]
+fn what_it_cannot_do_ends_it_with_exit_code_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().to_str().unwrap();
+    for bad in [
+        &["--format"][..],
+        &["--format", "octal"],
+        &["--json=1"],
+        &["-x"],
+        &["no such file"],
+        &["-", "no such file"],
+        &[place],
+    ] {
+        let output = feed(command(bad), &mixed());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{bad:?}");
+        assert!(output.stdout.is_empty(), "{bad:?}");
+        let says = match bad {
+            [.., "no such file"] => "inspect: no such file: ".to_owned(),
+            [word] if *word == place => format!("inspect: {place}: "),
+            _ => "inspect: usage: inspect [".to_owned(),
+        };
+        assert!(error.starts_with(&says), "{error}");
+    }
+    let (help, _) = inspect(&["--help"], b"");
+    for word in ["usage: ", "--format", "--json", "--each", "body_length", "Exit code"] {
+        assert!(help.contains(word), "{word}");
+    }
+}
+
+/// What reads its output may close it: that is no panic, no message and no verdict.
 #[test]
 fn a_closed_pipe_ends_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let file: &Path = &directory.path().join("many");
-    let line = format!("{}\n", hex::encode(sealed(KEY_ID, 0, 1)));
-    fs::write(file, line.repeat(5000)).unwrap();
-    let mut child = start(&["--each"])
-        .arg(file)
+    let lines = (hex::encode(blob(KEY_ID, 0, 1)) + "\n").repeat(10_000);
+    for arguments in [&["--each"][..], &["--json", "--each"], &[]] {
+        let mut child = command(arguments).spawn().unwrap();
+        drop(child.stdout.take());
+        let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    }
+}
+
+/// A line of 128 MiB goes through a process that may have 64.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_line_without_an_end_is_not_kept() {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -v 65536; exec \"$0\" --json"])
+        .arg(example("inspect"))
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut first = [0; 10];
-    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
-    let (code, _, error) = read(child.wait_with_output().unwrap());
-    assert_eq!((code, error.as_str()), (2, ""));
+        .stderr(Stdio::piped());
+    let whole = hex::encode(blob(KEY_ID, 0, 1));
+    let input = [whole.as_bytes(), &vec![b'0'; 128 << 20], b"\n", whole.as_bytes()].concat();
+    let output = feed(command, &input);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        r#"{"type":"damaged","file":"-","line":1,"rule":"length"}
+{"type":"key","key_id":"0d0466b0-e727-4d9c-b35d-f84bb474a37f","key_version":0,"blobs":1}
+{"type":"total","whole":1,"damaged":1}
+"#
+    );
+}
+
+/// Up to the limit, white space does not count.
+#[test]
+fn a_line_may_have_white_space() {
+    let whole = hex::encode(blob(KEY_ID, 0, 1));
+    assert_eq!(whole.len(), 2 * SealedDek::LEN);
+    assert_eq!(rules(&[], format!("{whole:>1023}\n{whole}")), (vec![], 2));
+    assert_eq!(
+        rules(&[], format!("{whole:>1024}\n{whole}")),
+        (vec!["length".to_owned()], 1)
+    );
 }
