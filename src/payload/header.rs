@@ -22,7 +22,7 @@ const LEN: usize = COMMITMENT + COMMITMENT_LEN;
 const SALT_LEN: usize = 32;
 pub(super) const COMMITMENT_LEN: usize = 32;
 /// `header[0..44]`, which the keys of a payload are derived from.
-pub(super) const INFO_LEN: usize = SEALED_DEK - MAGIC;
+pub(super) const INFO_LEN: usize = SEALED_DEK;
 
 const _: () = assert!(SEGMENT_LENGTH == 8 && SALT == 12 && SEALED_DEK == 44 && COMMITMENT == 232 && LEN == 264);
 
