@@ -85,7 +85,7 @@ impl FileKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn create(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
-        let made = Event::new("create_keyring", None, None).of(|_| {
+        let made: Result<_, Error> = Event::new("create_keyring", None, None).of(|_| {
             let storage = Storage::new(path.as_ref())?;
             let _lock = storage.lock()?;
             if storage.exists()? {
@@ -119,7 +119,7 @@ impl FileKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn open(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
-        let opened = Event::new("open_keyring", None, None).of(|_| {
+        let opened: Result<_, Error> = Event::new("open_keyring", None, None).of(|_| {
             let storage = Storage::new(path.as_ref())?;
             let (keys, stamp) = document::read(&storage.read()?, &root, &Keys::new())?;
             Ok((storage, keys, stamp))
