@@ -170,7 +170,7 @@ fn dates_at_either_end_of_time_are_dates() {
 // Threads.
 
 /// Two threads rotate `rotations` times each; one makes a second key and purges it, over and over; two seal, open and re-encrypt.
-fn race<K: Shared + 'static>(keyring: K, rotations: u32) -> Arc<Engine<K>> {
+fn race<K: Shared>(keyring: K, rotations: u32) -> Arc<Engine<K>> {
     let (id, second) = (key_id(KEY_ID), key_id(OTHER_KEY_ID));
     let none = &EncryptionContext::none();
     let engine = Arc::new(Engine::new(keyring));

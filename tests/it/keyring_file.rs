@@ -866,3 +866,45 @@ fn one_keyring_serves_many_threads() {
     assert_eq!(keyring.keys().info(&key_id(KEY_ID)).unwrap().current_version, 42);
     assert_eq!(open(&path).unwrap().generation(), 42);
 }
+
+/// FORMAT.md A6: a CMK is never sealed under itself.
+#[test]
+fn no_key_has_the_id_of_the_root() {
+    let (_directory, path) = directory();
+    let keyring = FileKeyring::create(&path, root()).unwrap();
+    type Change = fn(&mut dekseal::Keys) -> Result<(), dekseal::Error>;
+    let changes: [Change; 2] = [
+        |keys| keys.create_key(root().key_id()),
+        |keys| keys.import_key(root().key_id(), &[7; 32]),
+    ];
+    for change in changes {
+        let mut within = None;
+        let error = keyring.update(|keys| {
+            within = change(keys).err().map(|error| error.kind());
+            Err::<(), _>(ErrorKind::Keyring.into())
+        });
+        assert_eq!(within, Some(ErrorKind::KeyExists));
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Keyring);
+    }
+    assert_eq!(keyring.generation(), 1);
+}
+
+/// Ten thousand keys are not derived again because one has changed.
+#[test]
+fn what_has_not_changed_is_not_derived_again() {
+    let (_directory, path) = directory();
+    let keyring = FileKeyring::create(&path, root()).unwrap();
+    let id = key_id(KEY_ID);
+    keyring.update(|keys| keys.create_key(id)).unwrap();
+    // Held, so that its place is not given to another.
+    let _before = keyring.keys();
+    let place = |version| keyring.with_version(&id, version, |cmk| std::ptr::from_ref(cmk).addr());
+    let first = place(0).unwrap();
+    let other = FileKeyring::open(&path, root()).unwrap();
+    other.update(|keys| keys.rotate(&id)).unwrap();
+    assert!(keyring.refresh().unwrap());
+    assert_eq!(place(0).unwrap(), first);
+    keyring.update(|keys| keys.rotate(&id)).unwrap();
+    assert_eq!(place(0).unwrap(), first);
+    assert_ne!(place(1).unwrap(), place(2).unwrap());
+}

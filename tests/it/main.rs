@@ -11,6 +11,8 @@ mod engine;
 mod faults;
 mod imports;
 #[cfg(all(feature = "json", feature = "std"))]
+mod inspect;
+#[cfg(all(feature = "json", feature = "std"))]
 mod keyring_file;
 mod keys;
 mod keys_model;

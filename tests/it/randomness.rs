@@ -247,7 +247,41 @@ fn a_fault_in_the_draw_of_a_request_is_an_internal_error() {
     }
 }
 
-/// So that none that draws is left out of the two tests above.
+/// Three draws in one change: whichever has the fault, none of the three is there.
+#[cfg(all(feature = "std", feature = "json"))]
+#[test]
+fn a_change_that_lacks_randomness_leaves_the_file_as_it_was() {
+    let (_directory, path) = crate::keyring_file::directory();
+    let keyring = dekseal::FileKeyring::create(&path, crate::keyring_file::root()).unwrap();
+    keyring
+        .update(|keys| keys.import_key(key_id(KEY_ID), &[7; 32]))
+        .unwrap();
+    let (written, list) = (std::fs::read(&path).unwrap(), keyring.keys().list());
+    let change = |rng: &mut FaultAt| {
+        keyring.update(|keys| {
+            keys.rotate_with_rng(&key_id(KEY_ID), rng)?;
+            keys.create_key_with_rng(key_id(OTHER_KEY_ID), rng)?;
+            keys.rotate_with_rng(&key_id(OTHER_KEY_ID), rng)
+        })
+    };
+    for fault in [Fault::Fails, Fault::Zeros, Fault::Halves] {
+        for at in 0..3 {
+            let refused = change(&mut FaultAt { fault, at, drawn: 0 }).unwrap_err();
+            assert!(matches!(refused.kind(), ErrorKind::Randomness(_)), "{fault:?} at {at}");
+            assert_eq!(std::fs::read(&path).unwrap(), written);
+            assert_eq!((keyring.generation(), keyring.keys().list()), (2, list.clone()));
+        }
+    }
+    let mut sound = FaultAt {
+        fault: Fault::Fails,
+        at: 3,
+        drawn: 0,
+    };
+    assert_eq!(change(&mut sound).unwrap(), 1);
+    assert_eq!(keyring.generation(), 3);
+}
+
+/// So that none that draws is left out of the tests above.
 #[cfg(all(feature = "std", feature = "json"))]
 #[test]
 fn every_function_that_takes_a_source_is_tried() {

@@ -76,7 +76,9 @@ impl Heard {
     fn debug<T: Debug + ?Sized>(&mut self, value: &T) {
         let name = std::any::type_name::<T>().split('<').next().unwrap();
         self.types.push(name.rsplit("::").next().unwrap().to_owned());
-        self.texts.push(format!("{value:?} {value:#?}"));
+        let shown = format!("{value:?} {value:#?}");
+        assert_ne!(shown.trim(), "", "{name}");
+        self.texts.push(shown);
     }
 
     /// What an error says by itself and by its sources. `unwrap` says no more of it.
@@ -162,7 +164,7 @@ pub(crate) fn debug_shows_no_secret() {
     heard.debug(&dekseal::PayloadRule::Length);
     heard.debug(&dekseal::RandomnessFault::Stuck);
     assert_eq!(format!("{dek:?}"), "Dek(..)");
-    assert_eq!(format!("{context:?}"), "EncryptionContext(36 bytes)");
+    assert_eq!(format!("{context:?}"), "EncryptionContext(29 bytes)");
     assert_eq!(
         format!("{:?} {engine:?}", engine.keyring()),
         "MemoryKeyring(..) Engine(..)"

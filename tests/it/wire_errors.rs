@@ -608,6 +608,28 @@ fn contexts_that_the_vectors_refuse() {
 }
 
 #[test]
+fn contexts_are_of_strings_that_have_a_utf_8() {
+    for (context, wrong) in [
+        (r#"{"\ud83d\udd11":"\ud83d\udd11"}"#, ""),
+        (r#"{"\ud83d":"v"}"#, "a lone surrogate"),
+        (r#"{"k":"\udd11"}"#, "a lone surrogate"),
+        (r#"{"k":"\udd11\ud83d"}"#, "a lone surrogate"),
+        (r#"{"a":"b","k":null}"#, "a value is not a string"),
+        (r#"{"a":"b","k":1}"#, "a value is not a string"),
+        (r#"{"a":"b","k":["v"]}"#, "a value is not a string"),
+        ("null", "not an object"),
+        (r#"[["k","v"]]"#, "not an object"),
+    ] {
+        let mut case = Case::good("create-datakey");
+        case.set("encryption_context", context);
+        let (_, code, message) = case.answer();
+        let refused = !wrong.is_empty();
+        assert_eq!(code, if refused { "KMS.0208" } else { "" }, "{context}");
+        assert!(message.ends_with(wrong), "{context}: {message}");
+    }
+}
+
+#[test]
 fn plain_texts() {
     let dek = "5A".repeat(64);
     let digest = hex::encode(Sha256::digest([0x5a; 64]));

@@ -259,3 +259,35 @@ fn secrets_are_wiped_on_drop() {
         wiped::<dekseal::payload::SegmentOpener>();
     }
 }
+
+/// What takes its randomness from the operating system does what it does with a caller's, and never twice the same.
+#[cfg(feature = "std")]
+#[test]
+fn the_system_is_a_source_of_randomness() {
+    let (engine, id, none) = (Engine::new(one_key()), key_id(KEY_ID), EncryptionContext::none());
+    let plaintext = plaintext(100_000);
+    let length = usize::try_from(encrypted_len(100_000).unwrap()).unwrap();
+    let data_key = engine.create_data_key(&id, &none).unwrap();
+    let (mut by_engine, mut by_key) = (vec![0; length], vec![0; length]);
+    engine.encrypt_into(&id, &none, &plaintext, &mut by_engine).unwrap();
+    data_key.encrypt_into(&plaintext, &mut by_key).unwrap();
+    let (header, sealer) = data_key.sealer().unwrap();
+    let mut segment = vec![0; TAG_LEN];
+    sealer.seal_last(&[], &mut segment).unwrap();
+    let empty = [header.to_bytes().as_slice(), &segment].concat();
+    let payloads = [
+        by_engine,
+        by_key,
+        engine.encrypt(&id, &none, &plaintext).unwrap(),
+        data_key.encrypt(&plaintext).unwrap(),
+    ];
+    let mut salts = vec![empty[12..44].to_vec()];
+    for payload in &payloads {
+        assert_eq!(*engine.decrypt(&id, &none, payload).unwrap(), plaintext);
+        salts.push(payload[12..44].to_vec());
+    }
+    assert_eq!(*engine.decrypt(&id, &none, &empty).unwrap(), b"");
+    salts.sort();
+    salts.dedup();
+    assert_eq!(salts.len(), 5);
+}
