@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    fmt::{self, Debug, Write as _},
+    fmt::{Debug, Write as _},
     fs,
     io::{self, Cursor, Read},
     sync::{Arc, Mutex},
 };
 
 use dekseal::{
-    Cmk, Dek, EncryptionContext, Engine, Error, FileKeyring, KeyId, Keyring, Keys, MemoryKeyring, SealedDek,
+    Cmk, EncryptionContext, Engine, Error, FileKeyring, KeyId, Keyring, Keys, MemoryKeyring, SealedDek,
     payload::{PayloadHeader, encrypted_len},
 };
 use sha2::{Digest, Sha256};
@@ -114,6 +114,14 @@ fn each_operation_has_one_event() {
     keys(&mut seen);
     keyrings(&mut seen);
     assert_eq!(seen.0, operations(), "an operation has no event, or no test here");
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide/logging.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    for operation in seen.0 {
+        assert!(
+            guide.contains(&format!("`{operation}`")),
+            "{operation} is not in the guide"
+        );
+    }
 }
 
 /// The methods of `Engine` that take a context, and those that change keys, as the source has them; and what changes a keyring.
@@ -511,20 +519,22 @@ fn no_event_shows_a_secret_or_the_source_of_an_error() {
     assert!(!lines.iter().any(|line| secrets::is_marked(line)), "{lines:?}");
 
     // Whatever can be done, in each way that it can fail; DEKs, material, contexts and plaintext are marked.
-    let tests: [(fn(), usize); 5] = [
-        (secrets::debug_shows_no_secret, 10),
-        (secrets::no_error_of_a_dek_or_a_key_shows_one, 100),
-        (secrets::no_error_of_a_stream_shows_plaintext, 30),
-        (secrets::no_error_of_a_keyring_file_shows_material, 30),
-        (secrets::no_reply_shows_what_it_was_not_asked_for, 50),
+    let tests: [fn(); 5] = [
+        secrets::debug_shows_no_secret,
+        secrets::no_error_of_a_dek_or_a_key_shows_one,
+        secrets::no_error_of_a_stream_shows_plaintext,
+        secrets::no_error_of_a_keyring_file_shows_material,
+        secrets::no_reply_shows_what_it_was_not_asked_for,
     ];
-    for (test, least) in tests {
+    let mut seen = 0;
+    for test in tests {
         let ((), lines) = heard(test);
-        assert!(lines.len() >= least, "only {} events", lines.len());
+        seen += lines.len();
         for line in lines {
             assert!(!secrets::is_marked(&line), "{line}");
         }
     }
+    assert!(seen > 500, "only {seen} events");
 }
 
 /// Nothing is made of a field that nobody asks for.
