@@ -13,6 +13,7 @@ use crate::{
     key_id::KeyId,
     keyring::Keyring,
     secret::Secret,
+    trace::Event,
 };
 
 /// How many DEKs are drawn at once: 4 KiB of randomness.
@@ -103,6 +104,17 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         rng: &mut R,
     ) -> Result<(Dek, SealedDek), Error> {
+        let made = self.make(key_id, context, rng);
+        Event::new("create_dek", Some(key_id), Some(context)).emit_sealing(&made, |(_, sealed)| sealed.key_version());
+        made
+    }
+
+    pub(crate) fn make<R: TryCryptoRng + ?Sized>(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        rng: &mut R,
+    ) -> Result<(Dek, SealedDek), Error> {
         // Both are made where they are returned: to hand them through the keyring, or to put them into a result at the end, would
         // copy them at each step.
         let mut made = Ok((Dek::zeroed(), SealedDek::zeroed()));
@@ -158,7 +170,10 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         rng: &mut R,
     ) -> Result<SealedDek, Error> {
-        let (_, sealed) = self.create_dek_with_rng(key_id, context, rng)?;
+        let made = self.make(key_id, context, rng);
+        Event::new("create_dek_without_plaintext", Some(key_id), Some(context))
+            .emit_sealing(&made, |(_, sealed)| sealed.key_version());
+        let (_, sealed) = made?;
         Ok(sealed)
     }
 
@@ -225,6 +240,12 @@ impl<K: Keyring> Engine<K> {
         if made.is_err() {
             slots.fill_with(|| None);
         }
+        let mut event = Event::new("create_deks", Some(key_id), Some(context));
+        event.count(slots.len());
+        if let Some(Some((_, sealed))) = slots.first() {
+            event.seals(sealed.key_version());
+        }
+        event.emit(&made);
         made
     }
 
@@ -253,6 +274,12 @@ impl<K: Keyring> Engine<K> {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn encrypt_dek(&self, key_id: &KeyId, context: &EncryptionContext, dek: &Dek) -> Result<SealedDek, Error> {
+        let sealed = self.seal(key_id, context, dek);
+        Event::new("encrypt_dek", Some(key_id), Some(context)).emit_sealing(&sealed, SealedDek::key_version);
+        sealed
+    }
+
+    pub(crate) fn seal(&self, key_id: &KeyId, context: &EncryptionContext, dek: &Dek) -> Result<SealedDek, Error> {
         self.keyring.with_current(key_id, |cmk| cmk.seal(context, dek))
     }
 
@@ -280,10 +307,18 @@ impl<K: Keyring> Engine<K> {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn decrypt_dek(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
+        let opened = self.open(key_id, context, sealed);
+        let mut event = Event::new("decrypt_dek", Some(key_id), Some(context));
+        event.opens(sealed.key_version());
+        event.emit(&opened);
+        opened
+    }
+
+    pub(crate) fn open(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
         if sealed.key_id() != *key_id {
             return Err(ErrorKind::KeyMismatch.into());
         }
-        self.decrypt_dek_under_any_key(context, sealed)
+        self.open_under_any_key(context, sealed)
     }
 
     /// Opens `sealed` with whatever key of the keyring it names.
@@ -311,6 +346,15 @@ impl<K: Keyring> Engine<K> {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn decrypt_dek_under_any_key(&self, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
+        let opened = self.open_under_any_key(context, sealed);
+        let key_id = sealed.key_id();
+        let mut event = Event::new("decrypt_dek_under_any_key", Some(&key_id), Some(context));
+        event.opens(sealed.key_version());
+        event.emit(&opened);
+        opened
+    }
+
+    fn open_under_any_key(&self, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
         let mut dek = Dek::zeroed();
         self.keyring
             .with_version(&sealed.key_id(), sealed.key_version(), |cmk| {
@@ -346,7 +390,17 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         sealed: &SealedDek,
     ) -> Result<Reencrypted, Error> {
-        let renewed = self.move_dek((key_id, context), sealed, (key_id, context))?;
+        let renewed = self.reencrypt(key_id, context, sealed);
+        let mut event = Event::new("reencrypt_dek", Some(key_id), Some(context));
+        event.opens(sealed.key_version());
+        event.to(key_id, None);
+        event.emit_sealing(&renewed, |renewed| renewed.sealed().key_version());
+        renewed
+    }
+
+    fn reencrypt(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Reencrypted, Error> {
+        let dek = self.open(key_id, context, sealed)?;
+        let renewed = self.seal(key_id, context, &dek)?;
         // Sealing is deterministic: under the same version it gives the same bytes.
         Ok(if renewed == *sealed {
             Reencrypted::AlreadyCurrent(renewed)
@@ -378,8 +432,12 @@ impl<K: Keyring> Engine<K> {
         key_id: &'a KeyId,
         blobs: impl IntoIterator<Item = (&'a EncryptionContext, B)> + 'a,
     ) -> impl Iterator<Item = Result<Reencrypted, Error>> + 'a {
+        let mut batch = Event::new("reencrypt_deks", Some(key_id), None).batch();
         let reencrypt = move |(context, blob): (&EncryptionContext, B)| {
-            self.reencrypt_dek(key_id, context, &SealedDek::from_bytes(blob.as_ref())?)
+            let sealed = SealedDek::from_bytes(blob.as_ref());
+            let renewed = sealed.and_then(|sealed| self.reencrypt(key_id, context, &sealed));
+            batch.note(&renewed);
+            renewed
         };
         blobs.into_iter().map(reencrypt)
     }
@@ -412,8 +470,13 @@ impl<K: Keyring> Engine<K> {
         sealed: &SealedDek,
         to: (&KeyId, &EncryptionContext),
     ) -> Result<SealedDek, Error> {
-        let dek = self.decrypt_dek(from.0, from.1, sealed)?;
-        self.encrypt_dek(to.0, to.1, &dek)
+        let mut event = Event::new("move_dek", Some(from.0), Some(from.1));
+        event.opens(sealed.key_version());
+        event.to(to.0, Some(to.1));
+        let moved = self.open(from.0, from.1, sealed);
+        let moved = moved.and_then(|dek| self.seal(to.0, to.1, &dek));
+        event.emit_sealing(&moved, SealedDek::key_version);
+        moved
     }
 }
 

@@ -38,6 +38,7 @@ mod keyring;
 mod labels;
 pub mod payload;
 mod secret;
+mod trace;
 
 pub use rand_core;
 pub use zeroize;

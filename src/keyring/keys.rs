@@ -16,6 +16,7 @@ use crate::{
     dek::Dek,
     error::{Error, ErrorKind},
     key_id::KeyId,
+    trace::Event,
 };
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
@@ -88,11 +89,17 @@ impl Keys {
     ///
     /// [`ErrorKind::KeyExists`] where there is one of that ID, and [`ErrorKind::Randomness`]; no others.
     pub fn create_key_with_rng<R: TryCryptoRng + ?Sized>(&mut self, key_id: KeyId, rng: &mut R) -> Result<(), Error> {
+        let created = self.create(key_id, rng);
+        Event::new("create_key", Some(&key_id), None).emit_sealing(&created, |()| 0);
+        created
+    }
+
+    fn create<R: TryCryptoRng + ?Sized>(&mut self, key_id: KeyId, rng: &mut R) -> Result<(), Error> {
         if self.key(&key_id).is_ok() {
             return Err(ErrorKind::KeyExists.into());
         }
         let material = Dek::generate_with_rng(rng)?;
-        self.import_key(key_id, material.expose_secret())
+        self.import(key_id, material.expose_secret())
     }
 
     /// Takes a key up whose version 0 has this material: 32 to 64 random bytes.
@@ -117,6 +124,12 @@ impl Keys {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn import_key(&mut self, key_id: KeyId, material: &[u8]) -> Result<(), Error> {
+        let imported = self.import(key_id, material);
+        Event::new("import_key", Some(&key_id), None).emit_sealing(&imported, |()| 0);
+        imported
+    }
+
+    fn import(&mut self, key_id: KeyId, material: &[u8]) -> Result<(), Error> {
         let version = self.make(key_id, 0, material)?;
         match self.keys.entry(key_id) {
             Entry::Occupied(_) => Err(ErrorKind::KeyExists.into()),
@@ -158,9 +171,15 @@ impl Keys {
     /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::Randomness`], and
     /// [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
     pub fn rotate_with_rng<R: TryCryptoRng + ?Sized>(&mut self, key_id: &KeyId, rng: &mut R) -> Result<u32, Error> {
+        let rotated = self.make_next(key_id, rng);
+        Event::new("rotate", Some(key_id), None).emit_sealing(&rotated, |version| *version);
+        rotated
+    }
+
+    fn make_next<R: TryCryptoRng + ?Sized>(&mut self, key_id: &KeyId, rng: &mut R) -> Result<u32, Error> {
         self.key(key_id)?.usable()?;
         let material = Dek::generate_with_rng(rng)?;
-        self.import_version(key_id, material.expose_secret())
+        self.import_next(key_id, material.expose_secret())
     }
 
     /// Rotates a key to this material: 32 to 64 random bytes.
@@ -182,6 +201,12 @@ impl Keys {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn import_version(&mut self, key_id: &KeyId, material: &[u8]) -> Result<u32, Error> {
+        let imported = self.import_next(key_id, material);
+        Event::new("import_version", Some(key_id), None).emit_sealing(&imported, |version| *version);
+        imported
+    }
+
+    fn import_next(&mut self, key_id: &KeyId, material: &[u8]) -> Result<u32, Error> {
         let key = self.key(key_id)?;
         key.usable()?;
         let next = key
@@ -214,12 +239,14 @@ impl Keys {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn disable(&mut self, key_id: &KeyId) -> Result<(), Error> {
-        let key = self.key_mut(key_id)?;
-        match key.state {
-            KeyState::Enabled => key.state = KeyState::Disabled,
-            _ => return Err(ErrorKind::KeyNotEnabled.into()),
-        }
-        Ok(())
+        Event::new("disable", Some(key_id), None).of(|_| {
+            let key = self.key_mut(key_id)?;
+            match key.state {
+                KeyState::Enabled => key.state = KeyState::Disabled,
+                _ => return Err(ErrorKind::KeyNotEnabled.into()),
+            }
+            Ok(())
+        })
     }
 
     /// Enables a disabled key.
@@ -241,12 +268,14 @@ impl Keys {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn enable(&mut self, key_id: &KeyId) -> Result<(), Error> {
-        let key = self.key_mut(key_id)?;
-        match key.state {
-            KeyState::Disabled => key.state = KeyState::Enabled,
-            _ => return Err(ErrorKind::KeyNotDisabled.into()),
-        }
-        Ok(())
+        Event::new("enable", Some(key_id), None).of(|_| {
+            let key = self.key_mut(key_id)?;
+            match key.state {
+                KeyState::Disabled => key.state = KeyState::Enabled,
+                _ => return Err(ErrorKind::KeyNotDisabled.into()),
+            }
+            Ok(())
+        })
     }
 
     /// Schedules the deletion of a key for `days` days after `now`, 7 to 1096 of them, and gives the time. Until then it can be
@@ -269,19 +298,21 @@ impl Keys {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn schedule_deletion(&mut self, key_id: &KeyId, days: u32, now: u64) -> Result<u64, Error> {
-        let key = self.key_mut(key_id)?;
-        if matches!(key.state, KeyState::PendingDeletion { .. }) {
-            return Err(ErrorKind::DeletionScheduled.into());
-        }
-        if !(7..=1096).contains(&days) {
-            return Err(ErrorKind::DeletionDays.into());
-        }
-        let at = now.saturating_add(SECONDS_PER_DAY.saturating_mul(days.into()));
-        if at > LAST_DATE {
-            return Err(ErrorKind::DeletionDays.into());
-        }
-        key.state = KeyState::PendingDeletion { at };
-        Ok(at)
+        Event::new("schedule_deletion", Some(key_id), None).of(|_| {
+            let key = self.key_mut(key_id)?;
+            if matches!(key.state, KeyState::PendingDeletion { .. }) {
+                return Err(ErrorKind::DeletionScheduled.into());
+            }
+            if !(7..=1096).contains(&days) {
+                return Err(ErrorKind::DeletionDays.into());
+            }
+            let at = now.saturating_add(SECONDS_PER_DAY.saturating_mul(days.into()));
+            if at > LAST_DATE {
+                return Err(ErrorKind::DeletionDays.into());
+            }
+            key.state = KeyState::PendingDeletion { at };
+            Ok(at)
+        })
     }
 
     /// Cancels the deletion of a key, which is disabled then.
@@ -304,12 +335,14 @@ impl Keys {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn cancel_deletion(&mut self, key_id: &KeyId) -> Result<(), Error> {
-        let key = self.key_mut(key_id)?;
-        match key.state {
-            KeyState::PendingDeletion { .. } => key.state = KeyState::Disabled,
-            _ => return Err(ErrorKind::DeletionNotScheduled.into()),
-        }
-        Ok(())
+        Event::new("cancel_deletion", Some(key_id), None).of(|_| {
+            let key = self.key_mut(key_id)?;
+            match key.state {
+                KeyState::PendingDeletion { .. } => key.state = KeyState::Disabled,
+                _ => return Err(ErrorKind::DeletionNotScheduled.into()),
+            }
+            Ok(())
+        })
     }
 
     /// Deletes a key whose time has come. What was sealed under it is lost. Its keys are wiped as soon as nobody is using them.
@@ -334,14 +367,14 @@ impl Keys {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn purge(&mut self, key_id: &KeyId, now: u64) -> Result<(), Error> {
-        match self.key(key_id)?.state {
+        Event::new("purge", Some(key_id), None).of(|_| match self.key(key_id)?.state {
             KeyState::PendingDeletion { at } if at <= now => {
                 self.keys.remove(key_id);
                 Ok(())
             }
             KeyState::PendingDeletion { .. } => Err(ErrorKind::DeletionNotDue.into()),
             _ => Err(ErrorKind::DeletionNotScheduled.into()),
-        }
+        })
     }
 
     /// Raises the lowest version that still opens.
@@ -364,12 +397,15 @@ impl Keys {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn set_min_version(&mut self, key_id: &KeyId, min_version: u32) -> Result<(), Error> {
-        let key = self.key_mut(key_id)?;
-        if !(key.min_version..=key.current.cmk.key_version()).contains(&min_version) {
-            return Err(ErrorKind::MinVersion.into());
-        }
-        key.min_version = min_version;
-        Ok(())
+        Event::new("set_min_version", Some(key_id), None).of(|event| {
+            event.opens(min_version);
+            let key = self.key_mut(key_id)?;
+            if !(key.min_version..=key.current.cmk.key_version()).contains(&min_version) {
+                return Err(ErrorKind::MinVersion.into());
+            }
+            key.min_version = min_version;
+            Ok(())
+        })
     }
 
     /// What there is to say of a key.

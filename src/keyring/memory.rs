@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::{Keyring, Keys};
+#[cfg(feature = "std")]
+use crate::trace::Event;
 use crate::{cmk::Cmk, error::Error, key_id::KeyId};
 
 /// CMKs in memory.
@@ -113,12 +115,14 @@ impl MemoryKeyring {
     /// ```
     #[cfg(feature = "std")]
     pub fn update<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
-        // The lock guards no data, so a writer that panicked has left nothing half done.
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut keys = Keys::clone(&self.keys.load());
-        let value = f(&mut keys)?;
-        self.replace(keys);
-        Ok(value)
+        Event::new("update_keyring", None, None).of(|_| {
+            // The lock guards no data, so a writer that panicked has left nothing half done.
+            let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut keys = Keys::clone(&self.keys.load());
+            let value = f(&mut keys)?;
+            self.replace(keys);
+            Ok(value)
+        })
     }
 
     /// The keys as they are now.

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::{DataKey, oneshot::Payload};
 use crate::{
     blob::SealedDek, context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring,
+    trace::Event,
 };
 
 /// Payloads: see the module [`payload`](crate::payload).
@@ -58,8 +59,10 @@ impl<K: Keyring> Engine<K> {
         plaintext: &[u8],
         rng: &mut R,
     ) -> Result<Vec<u8>, Error> {
-        let data_key = self.create_data_key_with_rng(key_id, context, rng)?;
-        data_key.encrypt_with_rng(plaintext, rng)
+        Event::new("encrypt", Some(key_id), Some(context)).of(|event| {
+            let data_key = self.make_data_key(key_id, context, rng, event)?;
+            data_key.encrypt_with_rng(plaintext, rng)
+        })
     }
 
     /// [`encrypt`](Self::encrypt) into `payload`, which is [`encrypted_len`](crate::payload::encrypted_len) bytes long.
@@ -114,8 +117,10 @@ impl<K: Keyring> Engine<K> {
         payload: &mut [u8],
         rng: &mut R,
     ) -> Result<(), Error> {
-        let data_key = self.create_data_key_with_rng(key_id, context, rng)?;
-        data_key.encrypt_into_with_rng(plaintext, payload, rng)
+        Event::new("encrypt_into", Some(key_id), Some(context)).of(|event| {
+            let data_key = self.make_data_key(key_id, context, rng, event)?;
+            data_key.encrypt_into_with_rng(plaintext, payload, rng)
+        })
     }
 
     /// Decrypts a payload, which the caller expects to be sealed under `key_id`. The result is wiped when it is
@@ -151,9 +156,11 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         payload: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let payload = Payload::parse(payload)?;
-        let data_key = self.open_data_key(key_id, context, payload.header.sealed_dek())?;
-        data_key.decrypt_parsed(&payload)
+        Event::new("decrypt", Some(key_id), Some(context)).of(|event| {
+            let payload = Payload::parse(payload)?;
+            let data_key = self.data_key(key_id, context, payload.header.sealed_dek(), event)?;
+            data_key.decrypt_parsed(&payload)
+        })
     }
 
     /// [`decrypt`](Self::decrypt) into `plaintext`, which is [`plaintext_len`](crate::payload::plaintext_len) bytes
@@ -188,9 +195,11 @@ impl<K: Keyring> Engine<K> {
         payload: &[u8],
         plaintext: &mut [u8],
     ) -> Result<(), Error> {
-        let payload = Payload::parse(payload)?;
-        let data_key = self.open_data_key(key_id, context, payload.header.sealed_dek())?;
-        data_key.decrypt_parsed_into(&payload, plaintext)
+        Event::new("decrypt_into", Some(key_id), Some(context)).of(|event| {
+            let payload = Payload::parse(payload)?;
+            let data_key = self.data_key(key_id, context, payload.header.sealed_dek(), event)?;
+            data_key.decrypt_parsed_into(&payload, plaintext)
+        })
     }
 
     /// Makes a DEK for any number of payloads, sealed under the current version of `key_id`.
@@ -228,7 +237,20 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         rng: &mut R,
     ) -> Result<DataKey, Error> {
-        let (dek, sealed) = self.create_dek_with_rng(key_id, context, rng)?;
+        Event::new("create_data_key", Some(key_id), Some(context))
+            .of(|event| self.make_data_key(key_id, context, rng, event))
+    }
+
+    /// For an operation that has an event of its own.
+    pub(super) fn make_data_key<R: TryCryptoRng + ?Sized>(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        rng: &mut R,
+        event: &mut Event<'_>,
+    ) -> Result<DataKey, Error> {
+        let (dek, sealed) = self.make(key_id, context, rng)?;
+        event.seals(sealed.key_version());
         Ok(DataKey::new(&dek, sealed))
     }
 
@@ -267,7 +289,20 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         sealed: &SealedDek,
     ) -> Result<DataKey, Error> {
-        let dek = self.decrypt_dek(key_id, context, sealed)?;
+        Event::new("open_data_key", Some(key_id), Some(context))
+            .of(|event| self.data_key(key_id, context, sealed, event))
+    }
+
+    /// For an operation that has an event of its own.
+    pub(super) fn data_key(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        sealed: &SealedDek,
+        event: &mut Event<'_>,
+    ) -> Result<DataKey, Error> {
+        event.opens(sealed.key_version());
+        let dek = self.open(key_id, context, sealed)?;
         Ok(DataKey::new(&dek, *sealed))
     }
 }

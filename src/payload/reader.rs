@@ -7,7 +7,7 @@ use super::{
     DataKey, SEALED_SEGMENT_LEN, SEGMENT_LEN, SegmentOpener,
     io::{Buffer, Failure, read_full, read_header},
 };
-use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::Keyring};
+use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::Keyring, trace::Event};
 
 /// Decrypts what it reads from an inner reader.
 ///
@@ -203,8 +203,10 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         mut inner: R,
     ) -> io::Result<PayloadReader<R>> {
-        let header = read_header(&mut inner)?;
-        let data_key = self.open_data_key(key_id, context, header.sealed_dek())?;
-        Ok(PayloadReader::new(data_key.opener(&header)?, inner))
+        Event::new("decrypt_reader", Some(key_id), Some(context)).of(|event| {
+            let header = read_header(&mut inner)?;
+            let data_key = self.data_key(key_id, context, header.sealed_dek(), event)?;
+            Ok(PayloadReader::new(data_key.opener(&header)?, inner))
+        })
     }
 }

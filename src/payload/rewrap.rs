@@ -15,6 +15,7 @@ use crate::{
     error::{Error, ErrorKind, PayloadRule},
     key_id::KeyId,
     keyring::Keyring,
+    trace::Event,
 };
 
 impl<K: Keyring> Engine<K> {
@@ -63,10 +64,27 @@ impl<K: Keyring> Engine<K> {
         new_key_id: &KeyId,
         header: &PayloadHeader,
     ) -> Result<PayloadHeader, Error> {
-        let dek = self.decrypt_dek(key_id, context, header.sealed_dek())?;
+        Event::new("rewrap_header", Some(key_id), Some(context))
+            .of(|event| self.rewrapped(key_id, context, new_key_id, header, event))
+    }
+
+    /// For an operation that has an event of its own.
+    fn rewrapped<'a>(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        new_key_id: &'a KeyId,
+        header: &PayloadHeader,
+        event: &mut Event<'a>,
+    ) -> Result<PayloadHeader, Error> {
+        event.opens(header.sealed_dek().key_version());
+        event.to(new_key_id, None);
+        let dek = self.open(key_id, context, header.sealed_dek())?;
         // A blob of another DEK was put here: what is behind it would open no more than before.
         Prk::extract(&dek).open(header)?;
-        Ok(header.rewrapped(self.encrypt_dek(new_key_id, context, &dek)?))
+        let sealed = self.seal(new_key_id, context, &dek)?;
+        event.seals(sealed.key_version());
+        Ok(header.rewrapped(sealed))
     }
 
     /// [`rewrap_header`](Self::rewrap_header) of a payload in memory, in constant time in the size of the data: only
@@ -99,11 +117,14 @@ impl<K: Keyring> Engine<K> {
         new_key_id: &KeyId,
         payload: &mut [u8],
     ) -> Result<(), Error> {
-        let header = payload.first_chunk_mut();
-        let header = header.ok_or(ErrorKind::NotAPayload(PayloadRule::Length))?;
-        let parsed = PayloadHeader::from_bytes(header)?;
-        *header = self.rewrap_header(key_id, context, new_key_id, &parsed)?.to_bytes();
-        Ok(())
+        Event::new("rewrap", Some(key_id), Some(context)).of(|event| {
+            let header = payload.first_chunk_mut();
+            let header = header.ok_or(ErrorKind::NotAPayload(PayloadRule::Length))?;
+            let parsed = PayloadHeader::from_bytes(header)?;
+            let rewrapped = self.rewrapped(key_id, context, new_key_id, &parsed, event)?;
+            *header = rewrapped.to_bytes();
+            Ok(())
+        })
     }
 
     /// [`rewrap_header`](Self::rewrap_header) of a payload in a file, or whatever else can be read, written and sought:
@@ -147,11 +168,13 @@ impl<K: Keyring> Engine<K> {
         new_key_id: &KeyId,
         file: &mut F,
     ) -> io::Result<()> {
-        seek_to(file, 0)?;
-        let header = read_header(file)?;
-        let header = self.rewrap_header(key_id, context, new_key_id, &header)?;
-        seek_to(file, SEALED_DEK as u64)?;
-        file.write_all(header.sealed_dek().as_bytes())?;
-        retrying(|| file.flush())
+        Event::new("rewrap_file", Some(key_id), Some(context)).of(|event| {
+            seek_to(file, 0)?;
+            let header = read_header(file)?;
+            let header = self.rewrapped(key_id, context, new_key_id, &header, event)?;
+            seek_to(file, SEALED_DEK as u64)?;
+            file.write_all(header.sealed_dek().as_bytes())?;
+            retrying(|| file.flush())
+        })
     }
 }

@@ -9,7 +9,7 @@ use super::{
     keys::{PayloadKey, Place},
     length::Cut,
 };
-use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::Keyring};
+use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::Keyring, trace::Event};
 
 /// Decrypts any part of a payload that it can seek in.
 ///
@@ -253,9 +253,11 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         mut inner: R,
     ) -> io::Result<PayloadSeekReader<R>> {
-        seek_to(&mut inner, 0)?;
-        let header = read_header(&mut inner)?;
-        let data_key = self.open_data_key(key_id, context, header.sealed_dek())?;
-        PayloadSeekReader::new(data_key.open_payload(&header)?, inner)
+        Event::new("decrypt_seek_reader", Some(key_id), Some(context)).of(|event| {
+            seek_to(&mut inner, 0)?;
+            let header = read_header(&mut inner)?;
+            let data_key = self.data_key(key_id, context, header.sealed_dek(), event)?;
+            PayloadSeekReader::new(data_key.open_payload(&header)?, inner)
+        })
     }
 }

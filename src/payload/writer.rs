@@ -9,7 +9,7 @@ use super::{
     DataKey, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, SegmentSealer, TAG_LEN,
     io::{Buffer, retrying},
 };
-use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring};
+use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring, trace::Event};
 
 /// Encrypts what is written to it, onto an inner writer. [`finish`](Self::finish) ends the payload.
 ///
@@ -259,7 +259,9 @@ impl<K: Keyring> Engine<K> {
         inner: W,
         rng: &mut R,
     ) -> Result<PayloadWriter<W>, Error> {
-        let data_key = self.create_data_key_with_rng(key_id, context, rng)?;
-        data_key.encrypt_writer_with_rng(inner, rng)
+        Event::new("encrypt_writer", Some(key_id), Some(context)).of(|event| {
+            let data_key = self.make_data_key(key_id, context, rng, event)?;
+            data_key.encrypt_writer_with_rng(inner, rng)
+        })
     }
 }

@@ -22,6 +22,8 @@ mod properties;
 mod randomness;
 mod secrets;
 mod support;
+#[cfg(all(feature = "tracing", feature = "json", feature = "std"))]
+mod tracing;
 #[cfg(feature = "json")]
 mod wire;
 #[cfg(feature = "json")]

@@ -17,7 +17,7 @@ use crate::support::{Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, cmk, key_i
 const MARK: [u8; 6] = *b"S3cr3t";
 
 /// 64 bytes: the mark, and what tells this secret from others and its halves from each other, eight times.
-fn secret(number: u8) -> [u8; 64] {
+pub(crate) fn secret(number: u8) -> [u8; 64] {
     core::array::from_fn(|at| match at % 8 {
         6 => number,
         7 => u8::try_from(at).unwrap(),
@@ -27,7 +27,7 @@ fn secret(number: u8) -> [u8; 64] {
 
 /// Whether the mark is in a text: as it is, as hex in either case, as a list of numbers over one line or many, or as base64. A part of it
 /// is enough, four bytes or three.
-fn is_marked(text: &str) -> bool {
+pub(crate) fn is_marked(text: &str) -> bool {
     let lower = text.to_lowercase();
     let unspaced: String = lower.split_whitespace().collect();
     let unspaced = unspaced.replace("0x", "");
@@ -123,7 +123,7 @@ fn engine() -> Engine<MemoryKeyring> {
 }
 
 #[test]
-fn debug_shows_no_secret() {
+pub(crate) fn debug_shows_no_secret() {
     let mut heard = Heard::default();
     let (engine, id, context) = (engine(), key_id(KEY_ID), context());
     let (dek, sealed) = engine
@@ -239,7 +239,7 @@ fn plain_text(number: u8) -> String {
 }
 
 #[test]
-fn no_error_of_a_dek_or_a_key_shows_one() {
+pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
     let mut heard = Heard::default();
     let (engine, id, other, context, none) = (
         engine(),
@@ -369,7 +369,7 @@ fn no_error_of_a_dek_or_a_key_shows_one() {
 
 #[cfg(feature = "std")]
 #[test]
-fn no_error_of_a_stream_shows_plaintext() {
+pub(crate) fn no_error_of_a_stream_shows_plaintext() {
     use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 
     let mut heard = Heard::default();
@@ -414,7 +414,7 @@ fn no_error_of_a_stream_shows_plaintext() {
 
 #[cfg(all(feature = "std", feature = "json"))]
 #[test]
-fn no_error_of_a_keyring_file_shows_material() {
+pub(crate) fn no_error_of_a_keyring_file_shows_material() {
     use dekseal::FileKeyring;
     use std::fs;
 
@@ -479,7 +479,7 @@ fn no_error_of_a_keyring_file_shows_material() {
 
 #[cfg(feature = "json")]
 #[test]
-fn no_reply_shows_what_it_was_not_asked_for() {
+pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
     use dekseal::api;
     use serde_json::json;
 

@@ -19,6 +19,7 @@ use crate::{
     cmk::Cmk,
     error::{Error, ErrorKind, FileFault},
     key_id::KeyId,
+    trace::Event,
 };
 
 /// CMKs in a file, sealed under a root CMK that the caller supplies and the file does not hold (FORMAT.md part C).
@@ -84,14 +85,18 @@ impl FileKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn create(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
-        let storage = Storage::new(path.as_ref())?;
-        let _lock = storage.lock()?;
-        if storage.exists()? {
-            return Err(ErrorKind::File(FileFault::Exists).into());
-        }
-        let text = document::write(&Keys::new(), &root, 1)?;
-        let (keys, stamp) = document::read(&text, &root, &Keys::new())?;
-        storage.write(&text)?;
+        let made: Result<_, Error> = Event::new("create_keyring", None, None).of(|_| {
+            let storage = Storage::new(path.as_ref())?;
+            let _lock = storage.lock()?;
+            if storage.exists()? {
+                return Err(ErrorKind::File(FileFault::Exists).into());
+            }
+            let text = document::write(&Keys::new(), &root, 1)?;
+            let (keys, stamp) = document::read(&text, &root, &Keys::new())?;
+            storage.write(&text)?;
+            Ok((storage, keys, stamp))
+        });
+        let (storage, keys, stamp) = made?;
         Ok(Self::of(storage, keys, root, stamp))
     }
 
@@ -114,8 +119,12 @@ impl FileKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn open(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
-        let storage = Storage::new(path.as_ref())?;
-        let (keys, stamp) = document::read(&storage.read()?, &root, &Keys::new())?;
+        let opened: Result<_, Error> = Event::new("open_keyring", None, None).of(|_| {
+            let storage = Storage::new(path.as_ref())?;
+            let (keys, stamp) = document::read(&storage.read()?, &root, &Keys::new())?;
+            Ok((storage, keys, stamp))
+        });
+        let (storage, keys, stamp) = opened?;
         Ok(Self::of(storage, keys, root, stamp))
     }
 
@@ -161,16 +170,18 @@ impl FileKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn update<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
-        let mut held = self.held();
-        let _lock = self.storage.lock()?;
-        self.take_up(&mut held)?;
-        let mut keys = Keys::clone(&self.memory.keys());
-        let root = Arc::clone(&held.root);
-        keys.seal_under(Arc::clone(&root));
-        let value = f(&mut keys)?;
-        let text = document::write(&keys, &root, held.next_generation()?)?;
-        self.put(&mut held, &text, root)?;
-        Ok(value)
+        Event::new("update_keyring", None, None).of(|_| {
+            let mut held = self.held();
+            let _lock = self.storage.lock()?;
+            self.take_up(&mut held)?;
+            let mut keys = Keys::clone(&self.memory.keys());
+            let root = Arc::clone(&held.root);
+            keys.seal_under(Arc::clone(&root));
+            let value = f(&mut keys)?;
+            let text = document::write(&keys, &root, held.next_generation()?)?;
+            self.put(&mut held, &text, root)?;
+            Ok(value)
+        })
     }
 
     /// Takes up what others have changed in the file, and tells whether there was anything.
@@ -197,7 +208,7 @@ impl FileKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn refresh(&self) -> Result<bool, Error> {
-        self.take_up(&mut self.held())
+        Event::new("refresh_keyring", None, None).of(|_| self.take_up(&mut self.held()))
     }
 
     /// Seals every key under another root, which this file is opened with from then on.
@@ -226,11 +237,17 @@ impl FileKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn change_root(&self, root: Cmk) -> Result<(), Error> {
-        let mut held = self.held();
-        let _lock = self.storage.lock()?;
-        self.take_up(&mut held)?;
-        let text = document::write_resealed(&self.memory.keys(), &held.root, &root, held.next_generation()?)?;
-        self.put(&mut held, &text, Arc::new(root))
+        let root = Arc::new(root);
+        let key_id = root.key_id();
+        let mut event = Event::new("change_root", Some(&key_id), None);
+        event.opens(root.key_version());
+        event.of(|_| {
+            let mut held = self.held();
+            let _lock = self.storage.lock()?;
+            self.take_up(&mut held)?;
+            let text = document::write_resealed(&self.memory.keys(), &held.root, &root, held.next_generation()?)?;
+            self.put(&mut held, &text, Arc::clone(&root))
+        })
     }
 
     /// How often the file has been written: 1 when it was made, one more with each change.

@@ -1,0 +1,309 @@
+//! An event for each operation, with the feature `tracing`. Without it an [`Event`] is nothing, and so is all that is done with it.
+//!
+//! docs/guide/logging.md says which events there are. What is in one can be logged: no key, no DEK, no value of a context.
+
+use crate::error::Error;
+pub(crate) use event::Event;
+
+/// What has one event for whatever the caller called: an operation that is made of others calls what they are made of.
+impl Event<'_> {
+    /// Carries the operation out, which says of the event what it comes to know, and emits it.
+    #[inline]
+    pub(crate) fn of<T, E: event::Failure>(
+        mut self,
+        operation: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let result = operation(&mut self);
+        self.emit(&result);
+        result
+    }
+
+    /// Emits the event of an operation whose result knows the version that it made.
+    #[inline]
+    pub(crate) fn emit_sealing<T>(mut self, result: &Result<T, Error>, version: impl FnOnce(&T) -> u32) {
+        if let Ok(made) = result {
+            self.seals(version(made));
+        }
+        self.emit(result);
+    }
+}
+
+#[cfg(feature = "tracing")]
+mod event {
+    use core::fmt;
+
+    use tracing::Level;
+
+    use crate::{
+        context::EncryptionContext,
+        error::{Error, ErrorKind},
+        key_id::KeyId,
+    };
+
+    /// What is known of an operation. Nothing of it is made text unless a subscriber asks.
+    pub(crate) struct Event<'a> {
+        operation: &'static str,
+        key_id: Option<&'a KeyId>,
+        key_version: Option<u32>,
+        context: Option<&'a EncryptionContext>,
+        new_key_id: Option<&'a KeyId>,
+        new_key_version: Option<u32>,
+        new_context: Option<&'a EncryptionContext>,
+        count: Option<usize>,
+        failed: Option<usize>,
+    }
+
+    impl<'a> Event<'a> {
+        #[inline]
+        pub(crate) fn new(
+            operation: &'static str,
+            key_id: Option<&'a KeyId>,
+            context: Option<&'a EncryptionContext>,
+        ) -> Self {
+            Self {
+                operation,
+                key_id,
+                key_version: None,
+                context,
+                new_key_id: None,
+                new_key_version: None,
+                new_context: None,
+                count: None,
+                failed: None,
+            }
+        }
+
+        /// A DEK is moved to this key, and to this context where it does not keep its own.
+        #[inline]
+        pub(crate) fn to(&mut self, key_id: &'a KeyId, context: Option<&'a EncryptionContext>) {
+            self.new_key_id = Some(key_id);
+            self.new_context = context;
+        }
+
+        /// The version that a blob names.
+        #[inline]
+        pub(crate) fn opens(&mut self, key_version: u32) {
+            self.key_version = Some(key_version);
+        }
+
+        /// The version that something was sealed under.
+        #[inline]
+        pub(crate) fn seals(&mut self, key_version: u32) {
+            match self.new_key_id {
+                None => self.key_version = Some(key_version),
+                Some(_) => self.new_key_version = Some(key_version),
+            }
+        }
+
+        #[inline]
+        pub(crate) fn count(&mut self, count: usize) {
+            self.count = Some(count);
+        }
+
+        #[inline]
+        pub(crate) fn emit<T, E: Failure>(&self, result: &Result<T, E>) {
+            self.say(match result {
+                Ok(_) => Outcome::Done,
+                Err(error) => error.outcome(),
+            });
+        }
+
+        pub(crate) fn batch(self) -> Batch<'a> {
+            Batch {
+                event: self,
+                worst: Outcome::Done,
+                count: 0,
+                failed: 0,
+            }
+        }
+
+        fn say(&self, outcome: Outcome) {
+            // The level is part of what a subscriber is asked about before anything is made.
+            macro_rules! event {
+                ($level:expr) => {
+                    tracing::event!(
+                        target: "dekseal",
+                        $level,
+                        operation = %self.operation,
+                        key_id = self.key_id.map(tracing::field::display),
+                        key_version = self.version_of(outcome),
+                        context = self.context.map(Fingerprint).map(tracing::field::display),
+                        new_key_id = self.new_key_id.map(tracing::field::display),
+                        new_key_version = self.new_key_version,
+                        new_context = self.new_context.map(Fingerprint).map(tracing::field::display),
+                        count = self.count,
+                        failed = self.failed,
+                        outcome = %outcome,
+                    )
+                };
+            }
+            match outcome.level() {
+                Level::DEBUG => event!(Level::DEBUG),
+                Level::INFO => event!(Level::INFO),
+                _ => event!(Level::WARN),
+            }
+        }
+
+        /// A blob of another key names a version of that other key.
+        fn version_of(&self, outcome: Outcome) -> Option<u32> {
+            self.key_version
+                .filter(|_| outcome != Outcome::Refused(ErrorKind::KeyMismatch))
+        }
+    }
+
+    /// Counts results, and emits one event for all of them when it is dropped.
+    pub(crate) struct Batch<'a> {
+        event: Event<'a>,
+        worst: Outcome,
+        count: usize,
+        failed: usize,
+    }
+
+    impl Batch<'_> {
+        #[inline]
+        pub(crate) fn note<T>(&mut self, result: &Result<T, Error>) {
+            self.count = self.count.saturating_add(1);
+            if let Err(error) = result {
+                self.failed = self.failed.saturating_add(1);
+                let outcome = error.outcome();
+                // The graver level is the lesser one.
+                if outcome.level() < self.worst.level() {
+                    self.worst = outcome;
+                }
+            }
+        }
+    }
+
+    impl Drop for Batch<'_> {
+        fn drop(&mut self) {
+            self.event.count = Some(self.count);
+            self.event.failed = Some(self.failed);
+            self.event.say(self.worst);
+        }
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    pub(crate) enum Outcome {
+        Done,
+        Refused(ErrorKind),
+        /// What was read from or written to failed.
+        #[cfg(feature = "std")]
+        Io,
+    }
+
+    impl Outcome {
+        /// The table of docs/guide/logging.md.
+        fn level(self) -> Level {
+            match self {
+                Self::Done => Level::DEBUG,
+                #[cfg(feature = "std")]
+                Self::Io => Level::WARN,
+                Self::Refused(kind) => match kind {
+                    ErrorKind::AuthenticationFailed
+                    | ErrorKind::DamagedBlob
+                    | ErrorKind::KeyMismatch
+                    | ErrorKind::KeyVersionRetired
+                    | ErrorKind::KeyDisabled
+                    | ErrorKind::KeyPendingDeletion
+                    | ErrorKind::Randomness(_)
+                    | ErrorKind::Keyring => Level::WARN,
+                    #[cfg(all(feature = "std", feature = "json"))]
+                    ErrorKind::File(_) => Level::WARN,
+                    _ => Level::INFO,
+                },
+            }
+        }
+    }
+
+    impl fmt::Display for Outcome {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Self::Done => f.write_str("ok"),
+                #[cfg(feature = "std")]
+                Self::Io => f.write_str("Io"),
+                Self::Refused(kind) => write!(f, "{kind:?}"),
+            }
+        }
+    }
+
+    /// What an operation fails with: its kind, never its source.
+    pub(crate) trait Failure {
+        fn outcome(&self) -> Outcome;
+    }
+
+    impl Failure for Error {
+        fn outcome(&self) -> Outcome {
+            Outcome::Refused(self.kind())
+        }
+    }
+
+    #[cfg(feature = "std")]
+    impl Failure for std::io::Error {
+        fn outcome(&self) -> Outcome {
+            let ours = self.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+            ours.map_or(Outcome::Io, Failure::outcome)
+        }
+    }
+
+    /// The first 8 bytes of a context's SHA-256, in hex.
+    struct Fingerprint<'a>(&'a EncryptionContext);
+
+    impl fmt::Display for Fingerprint<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let mut bytes = self.0.sha256().iter().take(8);
+            bytes.try_for_each(|byte| write!(f, "{byte:02x}"))
+        }
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod event {
+    use core::marker::PhantomData;
+
+    use crate::{context::EncryptionContext, error::Error, key_id::KeyId};
+
+    pub(crate) struct Event<'a>(PhantomData<&'a ()>);
+
+    impl<'a> Event<'a> {
+        #[inline(always)]
+        pub(crate) fn new(
+            _operation: &'static str,
+            _key_id: Option<&'a KeyId>,
+            _context: Option<&'a EncryptionContext>,
+        ) -> Self {
+            Self(PhantomData)
+        }
+
+        #[inline(always)]
+        pub(crate) fn to(&mut self, _key_id: &'a KeyId, _context: Option<&'a EncryptionContext>) {}
+
+        #[inline(always)]
+        pub(crate) fn opens(&mut self, _key_version: u32) {}
+
+        #[inline(always)]
+        pub(crate) fn seals(&mut self, _key_version: u32) {}
+
+        #[inline(always)]
+        pub(crate) fn count(&mut self, _count: usize) {}
+
+        #[inline(always)]
+        pub(crate) fn emit<T, E>(&self, _result: &Result<T, E>) {}
+
+        #[inline(always)]
+        pub(crate) fn batch(self) -> Batch {
+            Batch
+        }
+    }
+
+    pub(crate) struct Batch;
+
+    impl Batch {
+        #[inline(always)]
+        pub(crate) fn note<T>(&mut self, _result: &Result<T, Error>) {}
+    }
+
+    /// Whatever an operation fails with.
+    pub(crate) trait Failure {}
+
+    impl<E> Failure for E {}
+}
