@@ -232,6 +232,39 @@ fn no_other_length_is_a_blob() {
     }
 }
 
+/// "The first step that fails ends it": each step of A5 is broken together with all that come after it.
+#[test]
+fn the_first_step_that_fails_names_the_error() {
+    type Break = fn(&mut [u8; 188]);
+    let steps: [(ErrorKind, Break); 7] = [
+        (ErrorKind::NotABlob(BlobRule::Version), |blob| blob[0] = 3),
+        (ErrorKind::NotABlob(BlobRule::BodyLength), |blob| blob[2] = 153),
+        (ErrorKind::MalformedKeyId, |blob| blob[120] = b'A'),
+        // By what the later ones change.
+        (ErrorKind::DamagedBlob, |_| {}),
+        (ErrorKind::KeyMismatch, |blob| {
+            blob[116..152].copy_from_slice(OTHER_KEY_ID.as_bytes())
+        }),
+        (ErrorKind::UnknownKeyVersion, |blob| blob[152] = 9),
+        (ErrorKind::AuthenticationFailed, |blob| blob[4] ^= 1),
+    ];
+    let (engine, context, good) = sealed();
+    for (first, (expected, _)) in steps.iter().enumerate() {
+        let mut blob = good;
+        for (_, break_it) in steps[first..].iter().rev() {
+            break_it(&mut blob);
+        }
+        if first > 3 {
+            blob = with_checksum(blob);
+        }
+        let opened =
+            SealedDek::from_bytes(&blob).and_then(|sealed| engine.decrypt_dek(&key_id(KEY_ID), &context, &sealed));
+        assert_eq!(opened.unwrap_err().kind(), *expected);
+        let short = SealedDek::from_bytes(&blob[..187]).unwrap_err();
+        assert_eq!(short.kind(), ErrorKind::NotABlob(BlobRule::Length));
+    }
+}
+
 #[test]
 fn wrong_context_wrong_material_and_changed_byte_are_one_error() {
     let (right, none) = (
@@ -270,7 +303,7 @@ fn a_cmk_opens_no_blob_of_another_key_or_version() {
     let none = EncryptionContext::none();
     let sealed = cmk(KEY_ID, 3, &[1; 32]).seal(&none, &dek(&"5a".repeat(64)));
     let kind = |key_id, version| cmk(key_id, version, &[1; 32]).open(&none, &sealed).unwrap_err().kind();
-    assert_eq!(kind(crate::support::OTHER_KEY_ID, 3), ErrorKind::KeyMismatch);
+    assert_eq!(kind(OTHER_KEY_ID, 3), ErrorKind::KeyMismatch);
     assert_eq!(kind(KEY_ID, 4), ErrorKind::UnknownKeyVersion);
 }
 
