@@ -209,7 +209,26 @@ mod event {
                     | ErrorKind::Keyring => Level::WARN,
                     #[cfg(all(feature = "std", feature = "json"))]
                     ErrorKind::File(_) => Level::WARN,
-                    _ => Level::INFO,
+                    ErrorKind::MalformedKeyId
+                    | ErrorKind::Context(_)
+                    | ErrorKind::NotABlob(_)
+                    | ErrorKind::UnknownKey
+                    | ErrorKind::UnknownKeyVersion
+                    | ErrorKind::InvalidMaterial
+                    | ErrorKind::DuplicateKeyVersion
+                    | ErrorKind::KeyExists
+                    | ErrorKind::ForeignKeys
+                    | ErrorKind::TooManyVersions
+                    | ErrorKind::MinVersion
+                    | ErrorKind::KeyNotDisabled
+                    | ErrorKind::KeyNotEnabled
+                    | ErrorKind::DeletionDays
+                    | ErrorKind::DeletionScheduled
+                    | ErrorKind::DeletionNotScheduled
+                    | ErrorKind::DeletionNotDue
+                    | ErrorKind::NotAPayload(_)
+                    | ErrorKind::PayloadTooLong
+                    | ErrorKind::BufferLength => Level::INFO,
                 },
             }
         }

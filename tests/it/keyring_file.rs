@@ -358,6 +358,10 @@ fn a_removed_a_swapped_and_a_mixed_in_entry_are_found() {
         let versions = keys[0]["versions"].as_array_mut().unwrap();
         versions[0]["sealed"] = versions[1]["sealed"].clone();
     });
+    change("a blob cut short", NotAKeyring, &|keys| {
+        let digits = keys[0]["versions"][0]["sealed"].as_str().unwrap();
+        keys[0]["versions"][0]["sealed"] = digits[..374].into();
+    });
     change("a later date", Changed, &|keys| {
         let pending = keys.iter_mut().find(|key| key["state"] == "pending_deletion").unwrap();
         pending["deletion"] = "2999-01-01T00:00:00Z".into();

@@ -5,7 +5,7 @@ use std::{
     fmt::{Debug, Write as _},
     fs,
     io::{self, Cursor, Read},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use dekseal::{
@@ -60,6 +60,9 @@ impl Subscriber for Collector {
 
 /// What `f` gives, and the events of this thread while it ran.
 fn heard<T>(f: impl FnOnce() -> T) -> (T, Vec<String>) {
+    // While there is but one subscriber, a thread without it that comes first to where an event is made turns that off for all.
+    static ANOTHER: LazyLock<tracing::Dispatch> = LazyLock::new(|| tracing::Dispatch::new(Collector::default()));
+    LazyLock::force(&ANOTHER);
     let collector = Collector::default();
     let value = tracing::subscriber::with_default(collector.clone(), f);
     let lines = collector.0.lock().unwrap().clone();
