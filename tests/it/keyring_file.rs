@@ -917,3 +917,25 @@ fn what_has_not_changed_is_not_derived_again() {
     assert_eq!(place(0).unwrap(), first);
     assert_ne!(place(1).unwrap(), place(2).unwrap());
 }
+
+/// Whoever has used it until now would be locked out. Takes the right to give files away, as root has.
+#[cfg(unix)]
+#[test]
+fn the_file_of_another_user_is_not_replaced() {
+    let (_directory, path) = directory();
+    let keyring = FileKeyring::create(&path, root()).unwrap();
+    if std::os::unix::fs::chown(&path, Some(1), None).is_err() {
+        return;
+    }
+    let before = fs::read(&path).unwrap();
+    let error = keyring.update(|keys| keys.create_key(key_id(KEY_ID))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::File(FileFault::Io));
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "the keyring file belongs to another user");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(
+        fs::read_dir(path.parent().unwrap()).unwrap().count(),
+        2,
+        "the file and its lock"
+    );
+}
