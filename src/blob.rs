@@ -12,7 +12,7 @@ use crate::{
 // A1. Each offset is computed from the one before.
 const VERSION: usize = 0;
 const BODY_LENGTH: usize = VERSION + 2;
-const SALT: usize = BODY_LENGTH + 2;
+const SALT: usize = HEADER_LEN;
 const CIPHERTEXT: usize = SALT + SALT_LEN;
 const TAG: usize = CIPHERTEXT + CIPHERTEXT_LEN;
 const KEY_ID: usize = TAG + TAG_LEN;
@@ -20,7 +20,7 @@ const KEY_VERSION: usize = KEY_ID + KeyId::LEN;
 const CHECKSUM: usize = KEY_VERSION + 4;
 const LEN: usize = CHECKSUM + 32;
 
-pub(crate) const HEADER_LEN: usize = SALT;
+pub(crate) const HEADER_LEN: usize = 4;
 pub(crate) const SALT_LEN: usize = 32;
 pub(crate) const CIPHERTEXT_LEN: usize = 64;
 pub(crate) const TAG_LEN: usize = 16;
