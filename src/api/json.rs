@@ -78,16 +78,17 @@ fn read_value(text: &str, depth: usize) -> Option<Value<'_>> {
             }
             Value::Other
         }
-        b't' | b'f' | b'n' => Value::Other,
-        _ => Value::Number(text),
+        b'-' | b'0'..=b'9' => Value::Number(text),
+        _ => Value::Other,
     })
 }
 
 /// Reads a string whose grammar is known to be right.
 fn read_text(text: &str) -> Option<Text<'_>> {
-    match text.get(1..text.len().saturating_sub(1)) {
-        Some(plain) if !plain.contains('\\') => Some(Text::Borrowed(plain.as_bytes())),
-        _ => serde_json::from_str(text).ok(),
+    let within = text.get(1..text.len().saturating_sub(1));
+    match within.filter(|within| !within.contains('\\')) {
+        Some(plain) => Some(Text::Borrowed(plain.as_bytes())),
+        None => serde_json::from_str(text).ok(),
     }
 }
 

@@ -143,10 +143,8 @@ impl Storage {
 
     /// Where directories can be synced, that of the file.
     fn directory(&self) -> io::Result<Option<File>> {
-        match self.path.parent() {
-            Some(directory) if cfg!(unix) => File::open(directory).map(Some),
-            _ => Ok(None),
-        }
+        let directory = self.path.parent().filter(|_| cfg!(unix));
+        directory.map(File::open).transpose()
     }
 }
 
@@ -158,12 +156,8 @@ fn within_limit(bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// The permissions of what is made: for its owner alone.
-#[cfg(unix)]
 fn owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600)
-}
-
-#[cfg(not(unix))]
-fn owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
 }
