@@ -23,7 +23,7 @@ use dekseal::{
 
 use crate::{
     keyring_file::{NOW, directory, root},
-    support::{KEY_ID, OTHER_KEY_ID, cmk, key_id, one_key},
+    support::{KEY_ID, OTHER_KEY_ID, cmk, key_id, one_key, words_from_bytes},
 };
 
 const DAY: u64 = 86_400;
@@ -396,13 +396,7 @@ struct PanicsAfter(usize);
 impl TryRng for PanicsAfter {
     type Error = Infallible;
 
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        unimplemented!("nobody asks for words")
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        unimplemented!("nobody asks for words")
-    }
+    words_from_bytes!();
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
         self.0 = self.0.checked_sub(1).unwrap_or_else(|| panic!("the source"));

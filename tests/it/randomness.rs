@@ -6,7 +6,7 @@ use dekseal::{
     rand_core::{TryCryptoRng, TryRng},
 };
 
-use crate::support::{Exhausted, Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, key_id, one_key};
+use crate::support::{Exhausted, Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, key_id, one_key, words_from_bytes};
 
 #[test]
 fn a_failing_source_gives_an_error_and_no_blob() {
@@ -72,13 +72,7 @@ struct FaultAt {
 impl TryRng for FaultAt {
     type Error = Exhausted;
 
-    fn try_next_u32(&mut self) -> Result<u32, Exhausted> {
-        unimplemented!("nobody asks for words")
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Exhausted> {
-        unimplemented!("nobody asks for words")
-    }
+    words_from_bytes!();
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Exhausted> {
         let draw = self.drawn;

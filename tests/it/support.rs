@@ -123,6 +123,8 @@ macro_rules! words_from_bytes {
     };
 }
 
+pub(crate) use words_from_bytes;
+
 impl TryRng for Fixed<'_> {
     type Error = Exhausted;
 
