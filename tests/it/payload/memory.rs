@@ -42,7 +42,7 @@ fn a_stream_takes_less_than_2_mib() {
 
 /// Without optimization it goes through slowly.
 fn default_bytes() -> u64 {
-    if cfg!(debug_assertions) { 16 << 20 } else { 256 << 20 }
+    if cfg!(debug_assertions) { 8 << 20 } else { 256 << 20 }
 }
 
 /// The writer's output goes right into the reader, through a pipe: the payload is nowhere as a whole.

@@ -62,7 +62,7 @@ fn actions(length: usize) -> impl Strategy<Value = Vec<Action>> {
 proptest! {
     // Without optimization each case takes some milliseconds for each segment.
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(debug_assertions) { 60 } else { 500 },
+        cases: if cfg!(debug_assertions) { 30 } else { 500 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
