@@ -453,7 +453,7 @@ mod shared {
                     })
                 })
                 .collect();
-            thread::sleep(Duration::from_secs(if cfg!(debug_assertions) { 1 } else { 3 }));
+            thread::sleep(Duration::from_secs(3));
             stop.store(true, Ordering::Relaxed);
             let kept: Vec<_> = users.into_iter().flat_map(|user| user.join().unwrap()).collect();
             (rotations.join().unwrap(), kept)
