@@ -5,7 +5,7 @@ mod common;
 use std::{hint::black_box, thread, time::Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dekseal::{Cmk, EncryptionContext, FileKeyring, Keyring, SealedDek, api};
+use dekseal::{CmkVersion, EncryptionContext, FileKeyring, Keyring, SealedDek, api};
 
 use crate::common::{
     Busy, Floor, Keyed, cmk, context, dek, engine, key_id, keyring_of, long_context, long_pairs, os_randomness, pairs,
@@ -136,7 +136,7 @@ fn keyring(c: &mut Criterion) {
 fn keyring_file(c: &mut Criterion) {
     let directory = tempfile::tempdir().expect("there is room");
     let path = directory.path().join("keyring.json");
-    let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
     let id = |n: u32| format!("{n:08}-e727-4d9c-b35d-f84bb474a37f").parse();
     let keyring = FileKeyring::create(&path, root().expect("32 bytes")).expect("it is new");
     keyring

@@ -6,7 +6,7 @@
 
 use std::error::Error;
 
-use dekseal::{Cmk, Dek, Engine, MemoryKeyring, api};
+use dekseal::{CmkVersion, Dek, Engine, MemoryKeyring, api};
 use serde_json::Value;
 
 /// The key ID and the project ID of the KMS documentation's examples.
@@ -16,8 +16,8 @@ const PROJECT: &str = "53d1aefc533f4ce9a59c26b01667cbcf";
 fn main() -> Result<(), Box<dyn Error>> {
     // A fresh CMK: 64 random bytes. A service keeps them; this one forgets them when it ends.
     let material = Dek::generate()?;
-    let cmk = Cmk::new(KEY_ID.parse()?, 0, material.expose_secret())?;
-    let engine = Engine::new(MemoryKeyring::from_cmks([cmk])?);
+    let cmk = CmkVersion::new(KEY_ID.parse()?, 0, material.expose_secret())?;
+    let engine = Engine::new(MemoryKeyring::from_versions([cmk])?);
 
     let created = call(
         &engine,

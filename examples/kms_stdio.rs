@@ -21,7 +21,7 @@ use std::{
     process::ExitCode,
 };
 
-use dekseal::{Cmk, Engine, FileKeyring, Keyring, MemoryKeyring, api};
+use dekseal::{CmkVersion, Engine, FileKeyring, Keyring, MemoryKeyring, api};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -63,7 +63,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         }
     }
     match (keyring, root) {
-        (None, None) => serve(&Engine::new(MemoryKeyring::from_cmks(cmks)?), |_| Ok(false)),
+        (None, None) => serve(&Engine::new(MemoryKeyring::from_versions(cmks)?), |_| Ok(false)),
         (Some(keyring), Some(root)) if cmks.is_empty() => serve(
             &Engine::new(FileKeyring::open(keyring, root::root(root)?)?),
             FileKeyring::refresh,
@@ -95,12 +95,12 @@ fn serve<K: Keyring>(
 }
 
 /// No message repeats the material.
-fn cmk(argument: &str) -> Result<Cmk, Box<dyn Error>> {
+fn cmk(argument: &str) -> Result<CmkVersion, Box<dyn Error>> {
     let mut parts = argument.splitn(3, ':');
     let (Some(key_id), Some(version), Some(material)) = (parts.next(), parts.next(), parts.next()) else {
         return Err("not KEY_ID:VERSION:HEX".into());
     };
     let version = version.parse().map_err(|_| "the version is not a number of 32 bits")?;
     let material = Zeroizing::new(hex::decode(material).map_err(|_| "the material is not hex")?);
-    Ok(Cmk::new(key_id.parse()?, version, &material)?)
+    Ok(CmkVersion::new(key_id.parse()?, version, &material)?)
 }

@@ -45,7 +45,7 @@ pub(crate) const HEADER: [u8; HEADER_LEN] = [2, 0, 152, 0];
 /// ```
 /// use dekseal::SealedDek;
 ///
-/// # let cmk = dekseal::Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 3, &[7; 32])?;
+/// # let cmk = dekseal::CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 3, &[7; 32])?;
 /// # let stored = cmk.seal(&dekseal::EncryptionContext::none(), &dekseal::Dek::from_bytes(&[7; 64])).as_bytes().to_vec();
 /// let sealed = SealedDek::from_bytes(&stored)?;
 /// assert_eq!(sealed.key_id().as_str(), "0d0466b0-e727-4d9c-b35d-f84bb474a37f");

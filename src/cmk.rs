@@ -34,17 +34,17 @@ const NONCE_LEN: usize = 12;
 /// printed or serialized; `Debug` shows key ID and version.
 ///
 /// ```compile_fail,E0599
-/// # fn f(cmk: dekseal::Cmk) {
+/// # fn f(cmk: dekseal::CmkVersion) {
 /// let copy = cmk.clone();
 /// # }
 /// ```
 /// ```compile_fail,E0277
-/// # fn f(cmk: dekseal::Cmk) {
+/// # fn f(cmk: dekseal::CmkVersion) {
 /// println!("{cmk}");
 /// # }
 /// ```
 /// ```compile_fail,E0277
-/// # fn f(cmk: dekseal::Cmk) {
+/// # fn f(cmk: dekseal::CmkVersion) {
 /// serde_json::to_string(&cmk).ok();
 /// # }
 /// ```
@@ -53,10 +53,10 @@ const NONCE_LEN: usize = 12;
 ///
 #[cfg_attr(feature = "std", doc = "```")]
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-/// use dekseal::{Cmk, Dek, EncryptionContext};
+/// use dekseal::{CmkVersion, Dek, EncryptionContext};
 ///
 /// # let material = [7; 32];
-/// let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &material)?;
+/// let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &material)?;
 /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
 ///
 /// let dek = Dek::generate()?;
@@ -65,7 +65,7 @@ const NONCE_LEN: usize = 12;
 /// assert_eq!(cmk.open(&context, &sealed)?, dek);
 /// # Ok::<(), dekseal::Error>(())
 /// ```
-pub struct Cmk {
+pub struct CmkVersion {
     trailer: [u8; TRAILER_LEN],
     key_id: KeyId,
     key_version: u32,
@@ -75,7 +75,7 @@ pub struct Cmk {
     wrap: HkdfSha256,
 }
 
-impl Cmk {
+impl CmkVersion {
     /// Version `key_version` of the CMK `key_id`, from its secret material: 32 to 64 uniformly random bytes.
     ///
     /// The first version of a key is 0.
@@ -92,14 +92,14 @@ impl Cmk {
     /// # Examples
     ///
     /// ```
-    /// use dekseal::{Cmk, ErrorKind};
+    /// use dekseal::{CmkVersion, ErrorKind};
     ///
     /// # let material = [7; 64];
-    /// let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 3, &material)?;
+    /// let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 3, &material)?;
     /// assert_eq!(cmk.key_id().as_str(), "0d0466b0-e727-4d9c-b35d-f84bb474a37f");
     /// assert_eq!(cmk.key_version(), 3);
     ///
-    /// let error = Cmk::new(cmk.key_id(), 4, b"a password").unwrap_err();
+    /// let error = CmkVersion::new(cmk.key_id(), 4, b"a password").unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::InvalidMaterial);
     /// # Ok::<(), dekseal::Error>(())
     /// ```
@@ -141,8 +141,8 @@ impl Cmk {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, Dek, EncryptionContext};
-    /// # let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &[7; 32])?;
+    /// # use dekseal::{CmkVersion, Dek, EncryptionContext};
+    /// # let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &[7; 32])?;
     /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
     /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// let sealed = cmk.seal(&context, &dek);
@@ -183,8 +183,8 @@ impl Cmk {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, Dek, EncryptionContext, ErrorKind};
-    /// # let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &[7; 32])?;
+    /// # use dekseal::{CmkVersion, Dek, EncryptionContext, ErrorKind};
+    /// # let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &[7; 32])?;
     /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
     /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// let sealed = cmk.seal(&context, &dek);
@@ -231,7 +231,7 @@ impl Cmk {
     }
 
     /// C1: what a keyring file under this root shows of it.
-    #[cfg(all(feature = "std", feature = "json"))]
+    #[cfg(feature = "file-keyring")]
     pub(crate) fn keyring_check(&self) -> Result<[u8; KEY_LEN], Error> {
         let mut check = [0; KEY_LEN];
         expand(&self.wrap, &[labels::KEYRING_CHECK], &mut check).ok_or(ErrorKind::InvalidMaterial)?;
@@ -239,7 +239,7 @@ impl Cmk {
     }
 
     /// C3: the MAC of a keyring file under this root.
-    #[cfg(all(feature = "std", feature = "json"))]
+    #[cfg(feature = "file-keyring")]
     pub(crate) fn keyring_mac(&self, message: &[u8]) -> Result<[u8; KEY_LEN], Error> {
         let mut key = Secret::zeroed();
         expand(&self.wrap, &[labels::KEYRING_MAC], &mut key).ok_or(ErrorKind::InvalidMaterial)?;
@@ -341,15 +341,15 @@ fn with_joined<const N: usize, T>(parts: [&[u8]; 3], f: impl FnOnce(&[u8]) -> T)
     Some(f(&joined))
 }
 
-impl fmt::Debug for Cmk {
+impl fmt::Debug for CmkVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cmk({} version {}, ..)", self.key_id, self.key_version)
+        write!(f, "CmkVersion({} version {}, ..)", self.key_id, self.key_version)
     }
 }
 
 // The derived keys live in two HMAC states (`Hkdf` is one under another name). Each is two states of SHA-256 and a buffer; an
 // `Hmac` has no marker of its own, its parts wipe themselves.
-impl ZeroizeOnDrop for Cmk {}
+impl ZeroizeOnDrop for CmkVersion {}
 const _: () = {
     const fn wiped_on_drop<T: ZeroizeOnDrop>() {}
     wiped_on_drop::<Sha256>();

@@ -29,12 +29,12 @@ const POOL: usize = 64;
 ///
 #[cfg_attr(feature = "std", doc = "```")]
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-/// use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
 ///
 /// let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
 /// let material = Dek::generate()?;
-/// let cmk = Cmk::new(key_id, 0, material.expose_secret())?;
-/// let engine = Engine::new(MemoryKeyring::from_cmks([cmk])?);
+/// let cmk = CmkVersion::new(key_id, 0, material.expose_secret())?;
+/// let engine = Engine::new(MemoryKeyring::from_versions([cmk])?);
 ///
 /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
 /// let (dek, sealed) = engine.create_dek(&key_id, &context)?;
@@ -59,9 +59,9 @@ impl<K: Keyring> Engine<K> {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// engine.keyring().update(|keys| keys.rotate(&key_id))?;
     /// assert_eq!(engine.keyring().keys().info(&key_id)?.current_version, 1);
     /// # Ok::<(), dekseal::Error>(())
@@ -80,9 +80,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// let (dek, sealed) = engine.create_dek(&key_id, &context)?;
     /// assert_eq!(engine.decrypt_dek(&key_id, &context, &sealed)?, dek);
@@ -141,9 +141,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// let sealed = engine.create_dek_without_plaintext(&key_id, &context)?;
     /// // Later, where the data is:
@@ -188,9 +188,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, MemoryKeyring};
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// let mut made = [const { None }; 100];
     /// engine.create_deks(&key_id, &EncryptionContext::none(), &mut made)?;
     /// for (dek, sealed) in made.into_iter().flatten() {
@@ -264,9 +264,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
     /// let sealed = engine.encrypt_dek(&key_id, &context, &dek)?;
@@ -293,9 +293,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, Dek, EncryptionContext, Engine, ErrorKind, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
     /// let sealed = engine.encrypt_dek(&key_id, &context, &dek)?;
@@ -336,9 +336,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
     /// let sealed = engine.encrypt_dek(&key_id, &context, &dek)?;
@@ -374,42 +374,42 @@ impl<K: Keyring> Engine<K> {
     /// After a rotation, over whatever holds the blobs:
     ///
     /// ```
-    /// # use dekseal::{EncryptionContext, Engine, KeyId, Keyring, Reencrypted, SealedDek};
+    /// # use dekseal::{EncryptionContext, Engine, KeyId, Keyring, Rewrapped, SealedDek};
     /// fn renew(engine: &Engine<impl Keyring>, key_id: &KeyId, blob: &mut Vec<u8>) -> Result<(), dekseal::Error> {
     ///     let sealed = SealedDek::from_bytes(blob)?;
-    ///     match engine.reencrypt_dek(key_id, &EncryptionContext::none(), &sealed)? {
-    ///         Reencrypted::Renewed(sealed) => *blob = sealed.as_bytes().to_vec(),
-    ///         Reencrypted::AlreadyCurrent(_) => {}
+    ///     match engine.rewrap_dek(key_id, &EncryptionContext::none(), &sealed)? {
+    ///         Rewrapped::Renewed(sealed) => *blob = sealed.as_bytes().to_vec(),
+    ///         Rewrapped::AlreadyCurrent(_) => {}
     ///     }
     ///     Ok(())
     /// }
     /// ```
-    pub fn reencrypt_dek(
+    pub fn rewrap_dek(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
         sealed: &SealedDek,
-    ) -> Result<Reencrypted, Error> {
-        let renewed = self.reencrypt(key_id, context, sealed);
-        let mut event = Event::new("reencrypt_dek", Some(key_id), Some(context));
+    ) -> Result<Rewrapped, Error> {
+        let renewed = self.rewrap_one(key_id, context, sealed);
+        let mut event = Event::new("rewrap_dek", Some(key_id), Some(context));
         event.opens(sealed.key_version());
         event.to(key_id, None);
         event.emit_sealing(&renewed, |renewed| renewed.sealed().key_version());
         renewed
     }
 
-    fn reencrypt(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Reencrypted, Error> {
+    fn rewrap_one(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Rewrapped, Error> {
         let dek = self.open(key_id, context, sealed)?;
         let renewed = self.seal(key_id, context, &dek)?;
         // Sealing is deterministic: under the same version it gives the same bytes.
         Ok(if renewed == *sealed {
-            Reencrypted::AlreadyCurrent(renewed)
+            Rewrapped::AlreadyCurrent(renewed)
         } else {
-            Reencrypted::Renewed(renewed)
+            Rewrapped::Renewed(renewed)
         })
     }
 
-    /// [`reencrypt_dek`](Self::reencrypt_dek) for any number of blobs, each with its context. Gives the result of each, in order, when it
+    /// [`rewrap_dek`](Self::rewrap_dek) for any number of blobs, each with its context. Gives the result of each, in order, when it
     /// is asked for; what is wrong with one does not stop the others.
     ///
     /// The errors are those of [`SealedDek::from_bytes`] and of [`decrypt_dek`](Self::decrypt_dek).
@@ -417,29 +417,29 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, MemoryKeyring, Reencrypted};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, MemoryKeyring, Rewrapped};
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// let context = EncryptionContext::none();
     /// let rows = [vec![1, 2, 3], vec![2; 188]];
     /// let blobs = rows.iter().map(|row| (&context, row));
-    /// let failed = engine.reencrypt_deks(&key_id, blobs).filter(Result::is_err).count();
+    /// let failed = engine.rewrap_deks(&key_id, blobs).filter(Result::is_err).count();
     /// assert_eq!(failed, 2);
     /// # Ok::<(), dekseal::Error>(())
     /// ```
-    pub fn reencrypt_deks<'a, B: AsRef<[u8]>>(
+    pub fn rewrap_deks<'a, B: AsRef<[u8]>>(
         &'a self,
         key_id: &'a KeyId,
         blobs: impl IntoIterator<Item = (&'a EncryptionContext, B)> + 'a,
-    ) -> impl Iterator<Item = Result<Reencrypted, Error>> + 'a {
-        let mut batch = Event::new("reencrypt_deks", Some(key_id), None).batch();
-        let reencrypt = move |(context, blob): (&EncryptionContext, B)| {
+    ) -> impl Iterator<Item = Result<Rewrapped, Error>> + 'a {
+        let mut batch = Event::new("rewrap_deks", Some(key_id), None).batch();
+        let rewrap = move |(context, blob): (&EncryptionContext, B)| {
             let sealed = SealedDek::from_bytes(blob.as_ref());
-            let renewed = sealed.and_then(|sealed| self.reencrypt(key_id, context, &sealed));
+            let renewed = sealed.and_then(|sealed| self.rewrap_one(key_id, context, &sealed));
             batch.note(&renewed);
             renewed
         };
-        blobs.into_iter().map(reencrypt)
+        blobs.into_iter().map(rewrap)
     }
 
     /// Moves a DEK from one key and context to another key, another context or both, without handing it out.
@@ -453,24 +453,24 @@ impl<K: Keyring> Engine<K> {
     /// To another key and context; what was encrypted with the DEK stays as it is:
     ///
     /// ```
-    /// # use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let (old, new): (KeyId, KeyId) = ("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, "25abe69f-ae10-44cd-bc87-1bda1de3b7d7".parse()?);
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(old, 0, &[7; 32])?, Cmk::new(new, 0, &[8; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(old, 0, &[7; 32])?, CmkVersion::new(new, 0, &[8; 32])?])?);
     /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
     /// let inbox = EncryptionContext::from_pairs([("folder", "inbox")])?;
     /// let archive = EncryptionContext::from_pairs([("folder", "archive")])?;
     /// # let sealed = engine.encrypt_dek(&old, &inbox, &dek)?;
-    /// let moved = engine.move_dek((&old, &inbox), &sealed, (&new, &archive))?;
+    /// let moved = engine.rewrap_dek_to((&old, &inbox), &sealed, (&new, &archive))?;
     /// assert_eq!(engine.decrypt_dek(&new, &archive, &moved)?, dek);
     /// # Ok::<(), dekseal::Error>(())
     /// ```
-    pub fn move_dek(
+    pub fn rewrap_dek_to(
         &self,
         from: (&KeyId, &EncryptionContext),
         sealed: &SealedDek,
         to: (&KeyId, &EncryptionContext),
     ) -> Result<SealedDek, Error> {
-        let mut event = Event::new("move_dek", Some(from.0), Some(from.1));
+        let mut event = Event::new("rewrap_dek_to", Some(from.0), Some(from.1));
         event.opens(sealed.key_version());
         event.to(to.0, Some(to.1));
         let moved = self.open(from.0, from.1, sealed);
@@ -485,27 +485,27 @@ impl<K: Keyring> Engine<K> {
 /// # Examples
 ///
 /// ```
-/// # use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring, Reencrypted};
+/// # use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring, Rewrapped};
 /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+/// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
 /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
 /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
 /// let sealed = engine.encrypt_dek(&key_id, &context, &dek)?;
 /// // The key was not rotated.
-/// let result = engine.reencrypt_dek(&key_id, &context, &sealed)?;
-/// assert_eq!(result, Reencrypted::AlreadyCurrent(sealed));
+/// let result = engine.rewrap_dek(&key_id, &context, &sealed)?;
+/// assert_eq!(result, Rewrapped::AlreadyCurrent(sealed));
 /// assert_eq!(*result.sealed(), sealed);
 /// # Ok::<(), dekseal::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reencrypted {
+pub enum Rewrapped {
     /// It is sealed under the current version: the same bytes.
     AlreadyCurrent(SealedDek),
     /// The same DEK, sealed under the current version.
     Renewed(SealedDek),
 }
 
-impl Reencrypted {
+impl Rewrapped {
     /// The blob to keep.
     #[must_use]
     pub fn sealed(&self) -> &SealedDek {

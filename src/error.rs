@@ -56,13 +56,13 @@ impl Error {
     }
 
     /// The operating system failed to read or write a file.
-    #[cfg(all(feature = "std", feature = "json"))]
+    #[cfg(feature = "file-keyring")]
     pub(crate) fn io(source: std::io::Error) -> Self {
         Self::file(FileFault::Io, source)
     }
 
     /// The same, where it is to be told apart.
-    #[cfg(all(feature = "std", feature = "json"))]
+    #[cfg(feature = "file-keyring")]
     pub(crate) fn file(fault: FileFault, source: std::io::Error) -> Self {
         Self {
             kind: ErrorKind::File(fault),
@@ -169,7 +169,7 @@ pub enum ErrorKind {
     /// The place where CMKs are kept failed; [`source`](core::error::Error::source) says why.
     Keyring,
     /// The file of a [`FileKeyring`](crate::FileKeyring) cannot be used.
-    #[cfg(all(feature = "std", feature = "json"))]
+    #[cfg(feature = "file-keyring")]
     File(FileFault),
     /// The bytes are not a sealed payload of FORMAT.md B1.
     NotAPayload(PayloadRule),
@@ -285,18 +285,18 @@ pub enum RandomnessFault {
 /// # Examples
 ///
 /// ```
-/// use dekseal::{Cmk, ErrorKind, FileFault, FileKeyring};
+/// use dekseal::{CmkVersion, ErrorKind, FileFault, FileKeyring};
 ///
 /// # let directory = tempfile::tempdir().unwrap();
 /// # let path = directory.path().join("keyring.json");
-/// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
-/// # let other_root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 1, &[8; 32]);
+/// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+/// # let other_root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 1, &[8; 32]);
 /// FileKeyring::create(&path, root()?)?;
 /// let error = FileKeyring::open(&path, other_root()?).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::File(FileFault::WrongRoot));
 /// # Ok::<(), dekseal::Error>(())
 /// ```
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FileFault {
@@ -355,7 +355,7 @@ impl fmt::Display for ErrorKind {
             Self::DeletionNotScheduled => "the deletion of the key is not scheduled",
             Self::DeletionNotDue => "the time of the deletion has not come",
             Self::Keyring => "the keyring failed",
-            #[cfg(all(feature = "std", feature = "json"))]
+            #[cfg(feature = "file-keyring")]
             Self::File(fault) => match fault {
                 FileFault::Io => "keyring file: it cannot be read or written",
                 FileFault::Exists => "keyring file: there is one already",

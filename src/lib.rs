@@ -3,7 +3,10 @@
 // Shows on docs.rs which feature each item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // With a default feature left out, a link to what it adds leads nowhere.
-#![cfg_attr(not(all(feature = "std", feature = "json")), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(
+    not(all(feature = "api", feature = "file-keyring")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![warn(
@@ -23,7 +26,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
-#[cfg(feature = "json")]
+#[cfg(feature = "api")]
 pub mod api;
 mod blob;
 mod cmk;
@@ -31,7 +34,7 @@ mod context;
 mod dek;
 mod engine;
 mod error;
-#[cfg(all(any(doc, doctest), feature = "std", feature = "json"))]
+#[cfg(all(any(doc, doctest), feature = "api", feature = "file-keyring"))]
 pub mod guide;
 mod key_id;
 mod keyring;
@@ -43,21 +46,21 @@ mod trace;
 pub use rand_core;
 pub use zeroize;
 
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 pub use crate::{error::FileFault, keyring::FileKeyring};
 
 pub use crate::{
     blob::SealedDek,
-    cmk::Cmk,
+    cmk::CmkVersion,
     context::EncryptionContext,
     dek::Dek,
-    engine::{Engine, Reencrypted},
+    engine::{Engine, Rewrapped},
     error::{BlobRule, ContextRule, Error, ErrorKind, PayloadRule, RandomnessFault},
     key_id::KeyId,
-    keyring::{KeyInfo, KeyState, Keyring, Keys, MemoryKeyring},
+    keyring::{KeyInfo, KeyState, Keyring, Keyset, MemoryKeyring},
 };
 
 /// The README's code, as doctests.
-#[cfg(all(doctest, feature = "std", feature = "json"))]
+#[cfg(all(doctest, feature = "api", feature = "file-keyring"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

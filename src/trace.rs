@@ -207,7 +207,7 @@ mod event {
                     | ErrorKind::KeyPendingDeletion
                     | ErrorKind::Randomness(_)
                     | ErrorKind::Keyring => Level::WARN,
-                    #[cfg(all(feature = "std", feature = "json"))]
+                    #[cfg(feature = "file-keyring")]
                     ErrorKind::File(_) => Level::WARN,
                     ErrorKind::MalformedKeyId
                     | ErrorKind::Context(_)

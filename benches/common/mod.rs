@@ -16,7 +16,7 @@ use std::{
 };
 
 use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U12, aes::Aes256Enc};
-use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
+use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -27,12 +27,12 @@ pub(crate) fn key_id() -> KeyId {
     KEY_ID.parse().expect("a key ID")
 }
 
-pub(crate) fn cmk() -> Cmk {
-    Cmk::new(key_id(), 0, &[7; 64]).expect("64 bytes")
+pub(crate) fn cmk() -> CmkVersion {
+    CmkVersion::new(key_id(), 0, &[7; 64]).expect("64 bytes")
 }
 
 pub(crate) fn engine() -> Engine<MemoryKeyring> {
-    Engine::new(MemoryKeyring::from_cmks([cmk()]).expect("one key"))
+    Engine::new(MemoryKeyring::from_versions([cmk()]).expect("one key"))
 }
 
 /// A usual context: two short pairs.
@@ -177,8 +177,10 @@ pub(crate) fn keyring_of(count: u32) -> (MemoryKeyring, Vec<KeyId>) {
     let ids: Vec<KeyId> = numbers
         .map(|n| format!("{n:08}-e727-4d9c-b35d-{n:012}").parse().expect("a key ID"))
         .collect();
-    let cmks = ids.iter().map(|id| Cmk::new(*id, 0, &[7; 32]).expect("32 bytes"));
-    (MemoryKeyring::from_cmks(cmks).expect("all differ"), ids)
+    let cmks = ids
+        .iter()
+        .map(|id| CmkVersion::new(*id, 0, &[7; 32]).expect("32 bytes"));
+    (MemoryKeyring::from_versions(cmks).expect("all differ"), ids)
 }
 
 /// A keyring of which another thread rotates one key, as fast as it can, for as long as this lives.

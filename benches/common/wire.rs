@@ -39,7 +39,7 @@ struct Created<'a> {
 
 #[derive(Serialize)]
 struct Opened<'a> {
-    data_key: &'a str,
+    payload_cipher: &'a str,
     datakey_length: &'a str,
     datakey_dgst: &'a str,
 }
@@ -66,7 +66,7 @@ pub(crate) fn floor(engine: &Engine<MemoryKeyring>, operation: &str, body: &[u8]
         let dek = engine.decrypt_dek(&key_id, &none, &sealed).expect("it opens");
         let mut digest = [0; 64];
         serde_json::to_string(&Opened {
-            data_key: base16ct::upper::encode_str(dek.expose_secret(), &mut plain).expect("room"),
+            payload_cipher: base16ct::upper::encode_str(dek.expose_secret(), &mut plain).expect("room"),
             datakey_length: "64",
             datakey_dgst: base16ct::upper::encode_str(&Sha256::digest(dek.expose_secret()), &mut digest).expect("room"),
         })

@@ -15,7 +15,7 @@ mod threads;
 
 use std::{env, hint::black_box, process::ExitCode};
 
-use dekseal::{Cmk, KeyId, Keyring, MemoryKeyring, SealedDek, api};
+use dekseal::{CmkVersion, KeyId, Keyring, MemoryKeyring, SealedDek, api};
 
 use crate::{
     common::{Busy, Floor, cmk, context, dek, engine, key_id, keyring_of, long_context, os_randomness, wire},
@@ -83,7 +83,7 @@ fn primitives(lines: &mut Lines) {
     lines.compare(
         Bound::TimesAsLong(1.10),
         "a CMK from its material",
-        || Cmk::new(key_id(), 0, black_box(&[7; 64])),
+        || CmkVersion::new(key_id(), 0, black_box(&[7; 64])),
         "HKDF-Extract, HKDF-Expand twice, HMAC keyed twice",
         || Floor::cmk(black_box(&[7; 64])),
     );

@@ -7,7 +7,7 @@ use std::{
 
 #[cfg(not(feature = "ring"))]
 use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U12, aead::inout::InOutBuf, aes::Aes256Enc};
-use dekseal::payload::{DataKey, SEALED_SEGMENT_LEN, SEGMENT_LEN, encrypted_len};
+use dekseal::payload::{PayloadCipher, SEALED_SEGMENT_LEN, SEGMENT_LEN, encrypted_len};
 
 use crate::{
     common::{context, engine, key_id},
@@ -24,7 +24,9 @@ const READ: f64 = if cfg!(feature = "ring") { 0.75 } else { 0.95 };
 
 pub(crate) fn payload(lines: &mut Lines) {
     let engine = engine();
-    let data_key = engine.create_data_key(&key_id(), &context()).expect("the key is there");
+    let payload_cipher = engine
+        .create_payload_cipher(&key_id(), &context())
+        .expect("the key is there");
     let plaintext: Vec<u8> = (0..LEN).map(|at| at as u8).collect();
     let sealed_len = usize::try_from(encrypted_len(LEN as u64).expect("short enough")).expect("it fits");
     let raw = Raw::new();
@@ -35,7 +37,7 @@ pub(crate) fn payload(lines: &mut Lines) {
         Bound::TimesAsFast(0.95),
         "encrypt 4 MiB as a stream",
         || {
-            let mut writer = data_key.encrypt_writer(ours.as_mut_slice()).expect("randomness");
+            let mut writer = payload_cipher.encrypt_writer(ours.as_mut_slice()).expect("randomness");
             writer.write_all(black_box(&plaintext)).expect("there is room");
             writer.finish().expect("there is room").len()
         },
@@ -48,7 +50,9 @@ pub(crate) fn payload(lines: &mut Lines) {
         Bound::TimesAsFast(READ),
         "decrypt 4 MiB as a stream",
         || {
-            let mut reader = data_key.decrypt_reader(black_box(ours.as_slice())).expect("a header");
+            let mut reader = payload_cipher
+                .decrypt_reader(black_box(ours.as_slice()))
+                .expect("a header");
             reader.read_exact(&mut opened).expect("it is whole");
             reader.read(&mut [0]).expect("it is whole")
         },
@@ -58,21 +62,21 @@ pub(crate) fn payload(lines: &mut Lines) {
     #[cfg(not(feature = "rayon"))]
     in_one_call(
         lines,
-        &data_key,
+        &payload_cipher,
         &raw,
         &plaintext,
         (&mut ours, &mut *raws),
         (&mut opened, &mut raw_opened),
     );
     #[cfg(feature = "rayon")]
-    on_two_cores(lines, &data_key);
+    on_two_cores(lines, &payload_cipher);
 }
 
 /// Behind a header of 264 bytes no segment begins where wide stores would like it to. With rayon, one call would be on all cores.
 #[cfg(not(feature = "rayon"))]
 fn in_one_call(
     lines: &mut Lines,
-    data_key: &DataKey,
+    payload_cipher: &PayloadCipher,
     raw: &Raw,
     plaintext: &[u8],
     (ours, raws): (&mut [u8], &mut [u8]),
@@ -81,14 +85,14 @@ fn in_one_call(
     lines.compare(
         Bound::TimesAsFast(0.90),
         "encrypt 4 MiB in one call",
-        || data_key.encrypt_into(black_box(plaintext), ours),
+        || payload_cipher.encrypt_into(black_box(plaintext), ours),
         "AES-256-GCM of its 64 KiB segments",
         || raw.encrypt(black_box(plaintext), raws),
     );
     lines.compare(
         Bound::TimesAsFast(0.90),
         "decrypt 4 MiB in one call",
-        || data_key.decrypt_into(black_box(&*ours), opened),
+        || payload_cipher.decrypt_into(black_box(&*ours), opened),
         "AES-256-GCM of its 64 KiB segments",
         || raw.decrypt(black_box(&*raws), raw_opened),
     );
@@ -96,28 +100,28 @@ fn in_one_call(
 
 /// The same call in a pool of two threads and in a pool of one.
 #[cfg(feature = "rayon")]
-fn on_two_cores(lines: &mut Lines, data_key: &DataKey) {
+fn on_two_cores(lines: &mut Lines, payload_cipher: &PayloadCipher) {
     let pool = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build().expect("the system has threads")
     };
     let (one, two) = (pool(1), pool(2));
     let plaintext = vec![7; LONG];
-    let (mut sealed, mut opened) = (data_key.encrypt(&plaintext).expect("randomness"), vec![0; LONG]);
+    let (mut sealed, mut opened) = (payload_cipher.encrypt(&plaintext).expect("randomness"), vec![0; LONG]);
     let (mut other_sealed, mut other_opened) = (sealed.clone(), opened.clone());
     lines.compare(
         Bound::TimesAsFast(1.8),
         "encrypt 64 MiB in one call on 2 cores",
-        || two.install(|| data_key.encrypt_into(black_box(&plaintext), &mut sealed)),
+        || two.install(|| payload_cipher.encrypt_into(black_box(&plaintext), &mut sealed)),
         "on 1",
-        || one.install(|| data_key.encrypt_into(black_box(&plaintext), &mut other_sealed)),
+        || one.install(|| payload_cipher.encrypt_into(black_box(&plaintext), &mut other_sealed)),
     );
     lines.compare(
         Bound::TimesAsFast(1.8),
         "decrypt 64 MiB in one call on 2 cores",
-        || two.install(|| data_key.decrypt_into(black_box(&sealed), &mut opened)),
+        || two.install(|| payload_cipher.decrypt_into(black_box(&sealed), &mut opened)),
         "on 1",
-        || one.install(|| data_key.decrypt_into(black_box(&sealed), &mut other_opened)),
+        || one.install(|| payload_cipher.decrypt_into(black_box(&sealed), &mut other_opened)),
     );
 }
 

@@ -9,7 +9,9 @@ use std::{
 };
 
 use arbitrary::{Arbitrary, Unstructured};
-use dekseal::{Cmk, Dek, EncryptionContext, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring, SealedDek};
+use dekseal::{
+    CmkVersion, Dek, EncryptionContext, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring, SealedDek,
+};
 use serde_json::{Value, json};
 
 use crate::second::{Key, KeyringFile};
@@ -79,12 +81,12 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     }
 });
 
-fn root(id: &str, material: &[u8]) -> Cmk {
-    Cmk::new(id.parse().expect("a key ID"), 0, material).expect("material")
+fn root(id: &str, material: &[u8]) -> CmkVersion {
+    CmkVersion::new(id.parse().expect("a key ID"), 0, material).expect("material")
 }
 
 /// The text of a keyring file that the crate writes.
-fn made(path: &Path, root: Cmk, change: impl FnOnce(&FileKeyring)) -> Vec<u8> {
+fn made(path: &Path, root: CmkVersion, change: impl FnOnce(&FileKeyring)) -> Vec<u8> {
     drop(fs::remove_file(path));
     change(&FileKeyring::create(path, root).expect("a file"));
     let text = fs::read(path).expect("a file");
@@ -279,7 +281,7 @@ fn without_space(text: &[u8]) -> usize {
     text.iter().filter(counts).count()
 }
 
-fn seal(cmk: &Cmk) -> Vec<u8> {
+fn seal(cmk: &CmkVersion) -> Vec<u8> {
     let sealed: SealedDek = cmk.seal(&EncryptionContext::none(), &Dek::from_bytes(&DEK));
     sealed.as_bytes().to_vec()
 }

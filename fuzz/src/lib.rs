@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::LazyLock};
 
 use arbitrary::{Arbitrary, Unstructured};
 use dekseal::{
-    Cmk, EncryptionContext, Engine, ErrorKind, MemoryKeyring, SealedDek, api,
+    CmkVersion, EncryptionContext, Engine, ErrorKind, MemoryKeyring, SealedDek, api,
     rand_core::{TryCryptoRng, TryRng},
 };
 use serde_json::Value;
@@ -38,8 +38,8 @@ const KEY_ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 const MATERIAL: [u8; 32] = *b"S3cretS3cretS3cretS3cretS3cret!!";
 
 static ENGINE: LazyLock<Engine<MemoryKeyring>> = LazyLock::new(|| {
-    let cmk = Cmk::new(KEY_ID.parse().expect("a key ID"), 0, &MATERIAL).expect("32 bytes");
-    Engine::new(MemoryKeyring::from_cmks([cmk]).expect("one key"))
+    let cmk = CmkVersion::new(KEY_ID.parse().expect("a key ID"), 0, &MATERIAL).expect("32 bytes");
+    Engine::new(MemoryKeyring::from_versions([cmk]).expect("one key"))
 });
 
 /// What parses is written as it was read, and says the same of itself when it is read again.

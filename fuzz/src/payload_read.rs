@@ -7,7 +7,7 @@ use std::{
 
 use arbitrary::{Arbitrary, Unstructured};
 use dekseal::{
-    Cmk, EncryptionContext, Engine, Error, ErrorKind, KeyId, MemoryKeyring,
+    CmkVersion, EncryptionContext, Engine, Error, ErrorKind, KeyId, MemoryKeyring,
     payload::{PayloadHeader, PayloadReader, PayloadSeekReader, SEALED_SEGMENT_LEN, SEGMENT_LEN, plaintext_len},
 };
 use serde_json::Value;
@@ -50,7 +50,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     let canonical = canonical(pairs.iter().copied()).expect("a context");
     let dek: [u8; 64] = bytes(&vectors["dek"]).try_into().expect("64 bytes");
     let key_id: KeyId = id.parse().expect("a key ID");
-    let cmk = Cmk::new(key_id, 0, &material).expect("material");
+    let cmk = CmkVersion::new(key_id, 0, &material).expect("material");
     let second = Key::new(id, 0, &material).expect("material");
     let sealed = second.seal(&canonical, &dek);
     let base = |(number, length): (u8, usize)| {
@@ -61,7 +61,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     Known {
         key_id,
         context: EncryptionContext::from_pairs(pairs).expect("a context"),
-        engine: Engine::new(MemoryKeyring::from_cmks([cmk]).expect("one key")),
+        engine: Engine::new(MemoryKeyring::from_versions([cmk]).expect("one key")),
         bases: (0..).zip(LENGTHS).map(base).collect(),
         second,
         canonical,

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use arbitrary::{Arbitrary, Unstructured};
 use dekseal::{
-    Cmk, Dek, EncryptionContext, Engine, ErrorKind, KeyId, MemoryKeyring, SealedDek,
-    payload::{DataKey, PayloadHeader},
+    CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, KeyId, MemoryKeyring, SealedDek,
+    payload::{PayloadCipher, PayloadHeader},
 };
 use sha2::{Digest, Sha256};
 
@@ -153,10 +153,10 @@ struct Both {
 impl Both {
     fn new(case: &Case, material: &[u8]) -> Self {
         let id: KeyId = case.key_id.parse().expect("a key ID");
-        let cmk = Cmk::new(id, case.key_version, material).expect("32 to 64 bytes");
+        let cmk = CmkVersion::new(id, case.key_version, material).expect("32 to 64 bytes");
         Self {
             id,
-            engine: Engine::new(MemoryKeyring::from_cmks([cmk]).expect("one key")),
+            engine: Engine::new(MemoryKeyring::from_versions([cmk]).expect("one key")),
             second: Key::new(&case.key_id, case.key_version, material).expect("a key ID, and 32 to 64 bytes"),
         }
     }
@@ -227,13 +227,13 @@ fn dek(both: &Both, case: &Case, context: &EncryptionContext, canonical: &[u8]) 
 fn payload(both: &Both, case: &Case, context: &EncryptionContext, canonical: &[u8], sealed: SealedDek) {
     let plaintext = plaintext(case.length, case.dek[0]);
     let payload = Key::seal_payload(sealed.as_bytes(), &case.dek, &case.payload_salt, &plaintext);
-    let data_key = DataKey::new(&Dek::from_bytes(&case.dek), sealed);
-    let encrypted = data_key.encrypt_with_rng(&plaintext, &mut Once(&case.payload_salt));
+    let payload_cipher = PayloadCipher::new(&Dek::from_bytes(&case.dek), sealed);
+    let encrypted = payload_cipher.encrypt_with_rng(&plaintext, &mut Once(&case.payload_salt));
     assert!(encrypted.expect("it is short") == payload);
 
     // At most some fifty writes.
     let piece = usize::from(case.piece) + 1 + case.length / 50;
-    let mut writer = data_key
+    let mut writer = payload_cipher
         .encrypt_writer_with_rng(Vec::new(), &mut Once(&case.payload_salt))
         .expect("the salt is there");
     for piece in plaintext.chunks(piece) {

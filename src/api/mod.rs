@@ -41,10 +41,10 @@ pub const MAX_BODY: usize = 256 * 1024;
 /// # Examples
 ///
 /// ```
-/// use dekseal::{Cmk, Engine, MemoryKeyring, api};
+/// use dekseal::{CmkVersion, Engine, MemoryKeyring, api};
 ///
-/// let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &[7; 32])?;
-/// let engine = Engine::new(MemoryKeyring::from_cmks([cmk])?);
+/// let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 0, &[7; 32])?;
+/// let engine = Engine::new(MemoryKeyring::from_versions([cmk])?);
 /// let path = "/v1.0/53d1aefc533f4ce9a59c26b01667cbcf/kms/create-datakey";
 /// let body = br#"{"key_id": "0d0466b0-e727-4d9c-b35d-f84bb474a37f", "datakey_length": "512"}"#;
 ///

@@ -140,9 +140,9 @@ impl Request {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// use dekseal::api::Request;
     ///
     /// let body = br#"{"key_id": "0d0466b0-e727-4d9c-b35d-f84bb474a37f", "datakey_length": "512"}"#;

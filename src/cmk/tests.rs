@@ -40,7 +40,7 @@ fn every_intermediate_value_is_the_known_one() {
         let wrap_key = derive(&prk, &[labels::WRAP_KEY, &trailer]).unwrap();
         assert_eq!(hex::encode(*wrap_key), v.wrap_key, "{}", v.name);
 
-        let cmk = Cmk::new(key_id, v.key_version, &material).unwrap();
+        let cmk = CmkVersion::new(key_id, v.key_version, &material).unwrap();
         let context = EncryptionContext::from_pairs(&v.context).unwrap();
         let aad = with_aad(&trailer, &context, |aad| hex::encode(aad));
         assert_eq!(aad.as_ref(), Some(&v.aad), "{}", v.name);
@@ -55,7 +55,7 @@ fn every_intermediate_value_is_the_known_one() {
 /// A5: what was decrypted is wiped before the error. A tag that holds and a salt that does not takes whoever has the keys.
 #[test]
 fn what_was_decrypted_under_a_wrong_salt_is_wiped() {
-    let cmk = Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32]).unwrap();
+    let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32]).unwrap();
     let (none, dek) = (EncryptionContext::none(), [0x5a; 64]);
     let right = cmk.salt(&none, &dek);
     let mut wrong = right;

@@ -1,13 +1,13 @@
 //! One key: its versions and its state.
 
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 use alloc::boxed::Box;
 use alloc::{collections::BTreeMap, sync::Arc};
 
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 use super::file::Stored;
 use crate::{
-    cmk::Cmk,
+    cmk::CmkVersion,
     error::{Error, ErrorKind},
     key_id::KeyId,
 };
@@ -25,10 +25,10 @@ pub(super) struct Key {
 
 /// One version of one key.
 pub(super) struct Version {
-    pub(super) cmk: Cmk,
+    pub(super) cmk: CmkVersion,
     /// Its material as a file holds it. In a box, since the bytes that an empty place would not use could be what the stack
     /// held before: derived keys.
-    #[cfg(all(feature = "std", feature = "json"))]
+    #[cfg(feature = "file-keyring")]
     pub(super) stored: Option<Box<Stored>>,
 }
 
@@ -37,9 +37,9 @@ pub(super) struct Version {
 /// # Examples
 ///
 /// ```
-/// # use dekseal::{KeyState, Keys};
+/// # use dekseal::{KeyState, Keyset};
 /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let mut keys = Keys::new();
+/// # let mut keys = Keyset::new();
 /// # keys.import_key(key_id, &[7; 32])?;
 /// match keys.info(&key_id)?.state {
 ///     KeyState::Enabled => println!("in use"),
@@ -68,9 +68,9 @@ pub enum KeyState {
 /// # Examples
 ///
 /// ```
-/// # use dekseal::Keys;
+/// # use dekseal::Keyset;
 /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let mut keys = Keys::new();
+/// # let mut keys = Keyset::new();
 /// # keys.import_key(key_id, &[7; 32])?;
 /// keys.import_version(&key_id, &[8; 32])?;
 /// for info in keys.list() {
@@ -103,7 +103,7 @@ impl Key {
         }
     }
 
-    #[cfg(all(feature = "std", feature = "json"))]
+    #[cfg(feature = "file-keyring")]
     pub(super) fn of(
         state: KeyState,
         min_version: u32,
@@ -119,7 +119,7 @@ impl Key {
     }
 
     /// In ascending order.
-    #[cfg(all(feature = "std", feature = "json"))]
+    #[cfg(feature = "file-keyring")]
     pub(super) fn versions(&self) -> impl Iterator<Item = &Arc<Version>> {
         self.older
             .iter()

@@ -8,10 +8,10 @@ use std::sync::{Mutex, PoisonError};
 #[cfg(feature = "std")]
 use arc_swap::ArcSwap;
 
-use super::{Keyring, Keys};
+use super::{Keyring, Keyset};
 #[cfg(feature = "std")]
 use crate::trace::Event;
-use crate::{cmk::Cmk, error::Error, key_id::KeyId};
+use crate::{cmk::CmkVersion, error::Error, key_id::KeyId};
 
 /// CMKs in memory.
 ///
@@ -22,10 +22,10 @@ use crate::{cmk::Cmk, error::Error, key_id::KeyId};
 ///
 #[cfg_attr(feature = "std", doc = "```")]
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-/// use dekseal::{EncryptionContext, Engine, Keys, MemoryKeyring};
+/// use dekseal::{EncryptionContext, Engine, Keyset, MemoryKeyring};
 ///
 /// let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// let mut keys = Keys::new();
+/// let mut keys = Keyset::new();
 /// keys.create_key(key_id)?;
 /// let engine = Engine::new(MemoryKeyring::new(keys));
 ///
@@ -36,9 +36,9 @@ use crate::{cmk::Cmk, error::Error, key_id::KeyId};
 /// ```
 pub struct MemoryKeyring {
     #[cfg(feature = "std")]
-    keys: ArcSwap<Keys>,
+    keys: ArcSwap<Keyset>,
     #[cfg(not(feature = "std"))]
-    keys: Arc<Keys>,
+    keys: Arc<Keyset>,
     /// Held while the next state is made, so that no writer misses what another one did.
     #[cfg(feature = "std")]
     writer: Mutex<()>,
@@ -47,7 +47,7 @@ pub struct MemoryKeyring {
 impl MemoryKeyring {
     /// A keyring of these keys.
     #[must_use]
-    pub fn new(keys: Keys) -> Self {
+    pub fn new(keys: Keyset) -> Self {
         let keys = Arc::new(keys);
         Self {
             #[cfg(feature = "std")]
@@ -74,16 +74,16 @@ impl MemoryKeyring {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
     /// # let (material, older) = ([7; 64], [8; 64]);
     /// // Version 3 seals, and what is under version 2 still opens.
-    /// let keyring = MemoryKeyring::from_cmks([Cmk::new(key_id, 3, &material)?, Cmk::new(key_id, 2, &older)?])?;
+    /// let keyring = MemoryKeyring::from_versions([CmkVersion::new(key_id, 3, &material)?, CmkVersion::new(key_id, 2, &older)?])?;
     /// assert_eq!(keyring.keys().info(&key_id)?.current_version, 3);
     /// # Ok::<(), dekseal::Error>(())
     /// ```
-    pub fn from_cmks(cmks: impl IntoIterator<Item = Cmk>) -> Result<Self, Error> {
-        let mut keys = Keys::new();
+    pub fn from_versions(cmks: impl IntoIterator<Item = CmkVersion>) -> Result<Self, Error> {
+        let mut keys = Keyset::new();
         for cmk in cmks {
             keys.add(cmk)?;
         }
@@ -102,9 +102,9 @@ impl MemoryKeyring {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let keyring = MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 64])?])?;
+    /// # let keyring = MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 64])?])?;
     /// let failed = keyring.update(|keys| {
     ///     keys.rotate(&key_id)?;
     ///     keys.set_min_version(&key_id, 9)
@@ -114,11 +114,11 @@ impl MemoryKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     #[cfg(feature = "std")]
-    pub fn update<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
+    pub fn update<T>(&self, f: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<T, Error> {
         Event::new("update_keyring", None, None).of(|_| {
             // The lock guards no data, so a writer that panicked has left nothing half done.
             let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut keys = Keys::clone(&self.keys.load());
+            let mut keys = Keyset::clone(&self.keys.load());
             let value = f(&mut keys)?;
             self.replace(keys);
             Ok(value)
@@ -127,7 +127,7 @@ impl MemoryKeyring {
 
     /// The keys as they are now.
     #[must_use]
-    pub fn keys(&self) -> Arc<Keys> {
+    pub fn keys(&self) -> Arc<Keyset> {
         #[cfg(feature = "std")]
         return self.keys.load_full();
         #[cfg(not(feature = "std"))]
@@ -135,29 +135,29 @@ impl MemoryKeyring {
     }
 
     #[cfg(feature = "std")]
-    pub(super) fn replace(&self, keys: Keys) {
+    pub(super) fn replace(&self, keys: Keyset) {
         self.keys.store(Arc::new(keys));
     }
 
     #[cfg(feature = "std")]
-    fn load(&self) -> arc_swap::Guard<Arc<Keys>> {
+    fn load(&self) -> arc_swap::Guard<Arc<Keyset>> {
         self.keys.load()
     }
 
     #[cfg(not(feature = "std"))]
-    fn load(&self) -> &Keys {
+    fn load(&self) -> &Keyset {
         &self.keys
     }
 }
 
 impl Keyring for MemoryKeyring {
     #[inline]
-    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         Ok(f(self.load().current(key_id)?))
     }
 
     #[inline]
-    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         Ok(f(self.load().opening(key_id, key_version)?))
     }
 }

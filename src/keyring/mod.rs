@@ -1,20 +1,20 @@
 //! Which CMK, which version of it, in which state; where CMKs are kept.
 
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 mod file;
 mod key;
-mod keys;
+mod keyset;
 mod memory;
 
 use alloc::sync::Arc;
 
-use crate::{cmk::Cmk, error::Error, key_id::KeyId};
+use crate::{cmk::CmkVersion, error::Error, key_id::KeyId};
 
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 pub use self::file::FileKeyring;
 pub use self::{
     key::{KeyInfo, KeyState},
-    keys::Keys,
+    keyset::Keyset,
     memory::MemoryKeyring,
 };
 
@@ -36,7 +36,7 @@ pub use self::{
 /// slow puts a cache in front of `cmk`.
 ///
 /// ```
-/// use dekseal::{Cmk, Error, ErrorKind, KeyId, Keyring};
+/// use dekseal::{CmkVersion, Error, ErrorKind, KeyId, Keyring};
 ///
 /// # trait Database: Send + Sync {
 /// #     type Fault: std::error::Error + Send + Sync + 'static;
@@ -58,7 +58,7 @@ pub use self::{
 ///         Ok(row.ok_or(ErrorKind::UnknownKey)?)
 ///     }
 ///
-///     fn cmk(&self, key_id: &KeyId, version: u32, row: &Row) -> Result<Cmk, Error> {
+///     fn cmk(&self, key_id: &KeyId, version: u32, row: &Row) -> Result<CmkVersion, Error> {
 ///         let material = self.0.material(key_id.as_str(), version).map_err(Error::keyring)?;
 ///         let material = zeroize::Zeroizing::new(material.ok_or(ErrorKind::UnknownKeyVersion)?);
 ///         if version < row.min_version {
@@ -70,17 +70,17 @@ pub use self::{
 ///         if !row.enabled {
 ///             return Err(ErrorKind::KeyDisabled.into());
 ///         }
-///         Cmk::new(*key_id, version, &material)
+///         CmkVersion::new(*key_id, version, &material)
 ///     }
 /// }
 ///
 /// impl<D: Database> Keyring for DatabaseKeyring<D> {
-///     fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+///     fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
 ///         let row = self.row(key_id)?;
 ///         Ok(f(&self.cmk(key_id, row.current_version, &row)?))
 ///     }
 ///
-///     fn with_version<T>(&self, key_id: &KeyId, version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+///     fn with_version<T>(&self, key_id: &KeyId, version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
 ///         let row = self.row(key_id)?;
 ///         Ok(f(&self.cmk(key_id, version, &row)?))
 ///     }
@@ -92,22 +92,22 @@ pub trait Keyring: Send + Sync {
     /// # Errors
     ///
     /// As the trait says.
-    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error>;
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error>;
 
     /// Lends version `key_version` of `key_id`, to open what was sealed under it.
     ///
     /// # Errors
     ///
     /// As the trait says.
-    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error>;
+    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error>;
 }
 
 impl<K: Keyring + ?Sized> Keyring for Arc<K> {
-    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         (**self).with_current(key_id, f)
     }
 
-    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         (**self).with_version(key_id, key_version, f)
     }
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
-use super::{DataKey, oneshot::Payload};
+use super::{PayloadCipher, oneshot::Payload};
 use crate::{
     blob::SealedDek, context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring,
     trace::Event,
@@ -24,9 +24,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// let payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
     /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
@@ -60,8 +60,8 @@ impl<K: Keyring> Engine<K> {
         rng: &mut R,
     ) -> Result<Vec<u8>, Error> {
         Event::new("encrypt", Some(key_id), Some(context)).of(|event| {
-            let data_key = self.make_data_key(key_id, context, rng, event)?;
-            data_key.encrypt_with_rng(plaintext, rng)
+            let payload_cipher = self.make_payload_cipher(key_id, context, rng, event)?;
+            payload_cipher.encrypt_with_rng(plaintext, rng)
         })
     }
 
@@ -76,9 +76,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// use dekseal::payload::encrypted_len;
     ///
@@ -118,8 +118,8 @@ impl<K: Keyring> Engine<K> {
         rng: &mut R,
     ) -> Result<(), Error> {
         Event::new("encrypt_into", Some(key_id), Some(context)).of(|event| {
-            let data_key = self.make_data_key(key_id, context, rng, event)?;
-            data_key.encrypt_into_with_rng(plaintext, payload, rng)
+            let payload_cipher = self.make_payload_cipher(key_id, context, rng, event)?;
+            payload_cipher.encrypt_into_with_rng(plaintext, payload, rng)
         })
     }
 
@@ -138,9 +138,9 @@ impl<K: Keyring> Engine<K> {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, ErrorKind, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, ErrorKind, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// let mut payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
     /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
@@ -158,8 +158,8 @@ impl<K: Keyring> Engine<K> {
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
         Event::new("decrypt", Some(key_id), Some(context)).of(|event| {
             let payload = Payload::parse(payload)?;
-            let data_key = self.data_key(key_id, context, payload.header.sealed_dek(), event)?;
-            data_key.decrypt_parsed(&payload)
+            let payload_cipher = self.payload_cipher(key_id, context, payload.header.sealed_dek(), event)?;
+            payload_cipher.decrypt_parsed(&payload)
         })
     }
 
@@ -175,9 +175,9 @@ impl<K: Keyring> Engine<K> {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// use dekseal::payload::plaintext_len;
     ///
@@ -197,8 +197,8 @@ impl<K: Keyring> Engine<K> {
     ) -> Result<(), Error> {
         Event::new("decrypt_into", Some(key_id), Some(context)).of(|event| {
             let payload = Payload::parse(payload)?;
-            let data_key = self.data_key(key_id, context, payload.header.sealed_dek(), event)?;
-            data_key.decrypt_parsed_into(&payload, plaintext)
+            let payload_cipher = self.payload_cipher(key_id, context, payload.header.sealed_dek(), event)?;
+            payload_cipher.decrypt_parsed_into(&payload, plaintext)
         })
     }
 
@@ -211,47 +211,47 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
-    /// let data_key = engine.create_data_key(&key_id, &context)?;
-    /// let payload = data_key.encrypt(b"attack at dawn")?;
+    /// let payload_cipher = engine.create_payload_cipher(&key_id, &context)?;
+    /// let payload = payload_cipher.encrypt(b"attack at dawn")?;
     /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     #[cfg(feature = "std")]
-    pub fn create_data_key(&self, key_id: &KeyId, context: &EncryptionContext) -> Result<DataKey, Error> {
-        self.create_data_key_with_rng(key_id, context, &mut getrandom::SysRng)
+    pub fn create_payload_cipher(&self, key_id: &KeyId, context: &EncryptionContext) -> Result<PayloadCipher, Error> {
+        self.create_payload_cipher_with_rng(key_id, context, &mut getrandom::SysRng)
     }
 
-    /// [`create_data_key`](Self::create_data_key) with a caller's random generator, of which it draws the 64 bytes of
+    /// [`create_payload_cipher`](Self::create_payload_cipher) with a caller's random generator, of which it draws the 64 bytes of
     /// the DEK.
     ///
     /// # Errors
     ///
     /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
-    pub fn create_data_key_with_rng<R: TryCryptoRng + ?Sized>(
+    pub fn create_payload_cipher_with_rng<R: TryCryptoRng + ?Sized>(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
         rng: &mut R,
-    ) -> Result<DataKey, Error> {
-        Event::new("create_data_key", Some(key_id), Some(context))
-            .of(|event| self.make_data_key(key_id, context, rng, event))
+    ) -> Result<PayloadCipher, Error> {
+        Event::new("create_payload_cipher", Some(key_id), Some(context))
+            .of(|event| self.make_payload_cipher(key_id, context, rng, event))
     }
 
     /// For an operation that has an event of its own.
-    pub(super) fn make_data_key<R: TryCryptoRng + ?Sized>(
+    pub(super) fn make_payload_cipher<R: TryCryptoRng + ?Sized>(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
         rng: &mut R,
         event: &mut Event<'_>,
-    ) -> Result<DataKey, Error> {
+    ) -> Result<PayloadCipher, Error> {
         let (dek, sealed) = self.make(key_id, context, rng)?;
         event.seals(sealed.key_version());
-        Ok(DataKey::new(&dek, sealed))
+        Ok(PayloadCipher::new(&dek, sealed))
     }
 
     /// Opens the DEK of a payload, which the caller expects to be sealed under `key_id`, for this payload and any other
@@ -265,44 +265,44 @@ impl<K: Keyring> Engine<K> {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// # let records: Vec<_> = {
-    /// #     let data_key = engine.create_data_key(&key_id, &context)?;
-    /// #     [b"first ", b"second"].iter().map(|record| data_key.encrypt(*record)).collect::<Result<_, _>>()?
+    /// #     let payload_cipher = engine.create_payload_cipher(&key_id, &context)?;
+    /// #     [b"first ", b"second"].iter().map(|record| payload_cipher.encrypt(*record)).collect::<Result<_, _>>()?
     /// # };
     /// use dekseal::payload::PayloadHeader;
     ///
     /// let header = PayloadHeader::from_bytes(records[0].first_chunk().unwrap())?;
-    /// let data_key = engine.open_data_key(&key_id, &context, header.sealed_dek())?;
+    /// let payload_cipher = engine.open_payload_cipher(&key_id, &context, header.sealed_dek())?;
     /// for record in &records {
-    ///     let plaintext = data_key.decrypt(record)?;
+    ///     let plaintext = payload_cipher.decrypt(record)?;
     /// #     assert_eq!(plaintext.len(), 6);
     /// }
     /// # Ok::<(), dekseal::Error>(())
     /// ```
-    pub fn open_data_key(
+    pub fn open_payload_cipher(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
         sealed: &SealedDek,
-    ) -> Result<DataKey, Error> {
-        Event::new("open_data_key", Some(key_id), Some(context))
-            .of(|event| self.data_key(key_id, context, sealed, event))
+    ) -> Result<PayloadCipher, Error> {
+        Event::new("open_payload_cipher", Some(key_id), Some(context))
+            .of(|event| self.payload_cipher(key_id, context, sealed, event))
     }
 
     /// For an operation that has an event of its own.
-    pub(super) fn data_key(
+    pub(super) fn payload_cipher(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
         sealed: &SealedDek,
         event: &mut Event<'_>,
-    ) -> Result<DataKey, Error> {
+    ) -> Result<PayloadCipher, Error> {
         event.opens(sealed.key_version());
         let dek = self.open(key_id, context, sealed)?;
-        Ok(DataKey::new(&dek, *sealed))
+        Ok(PayloadCipher::new(&dek, *sealed))
     }
 }

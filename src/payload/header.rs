@@ -41,9 +41,9 @@ const FIXED: [u8; SALT] = *b"dekseal\x01\0\0\x01\0";
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 /// use dekseal::payload::PayloadHeader;
 ///
-/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
 /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 3, &[7; 32])?])?);
+/// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 3, &[7; 32])?])?);
 /// # let payload = engine.encrypt(&key_id, &EncryptionContext::none(), b"attack at dawn")?;
 /// let header = PayloadHeader::from_bytes(payload.first_chunk().unwrap())?;
 /// assert_eq!(header.sealed_dek().key_id(), key_id);

@@ -6,8 +6,8 @@ use zeroize::Zeroize;
 
 use super::{
     TAG_LEN,
-    cipher::{Cipher, KEY_LEN, NONCE_LEN},
     header::{COMMITMENT_LEN, PayloadHeader, PayloadSalt},
+    segment_cipher::{KEY_LEN, NONCE_LEN, SegmentCipher},
 };
 use crate::{
     blob::SealedDek,
@@ -69,7 +69,7 @@ impl Prk {
         let mut commitment = [0; COMMITMENT_LEN];
         commitment.copy_from_slice(&okm[COMMITMENT..]);
 
-        let cipher = Cipher::new(&key).ok_or(ErrorKind::AuthenticationFailed)?;
+        let cipher = SegmentCipher::new(&key).ok_or(ErrorKind::AuthenticationFailed)?;
         Ok((PayloadKey { cipher, prefix }, commitment))
     }
 }
@@ -77,7 +77,7 @@ impl Prk {
 /// Seals and opens the segments of one payload, each by its place. Who holds it sees to it that no place is sealed
 /// twice.
 pub(super) struct PayloadKey {
-    cipher: Cipher,
+    cipher: SegmentCipher,
     prefix: Secret<PREFIX_LEN>,
 }
 

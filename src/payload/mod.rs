@@ -8,7 +8,7 @@
 //! | encrypt and decrypt streams | [`Engine::encrypt_writer`], [`Engine::decrypt_reader`] |
 //! | read parts of a large payload | [`Engine::decrypt_seek_reader`] |
 //! | give up an old key, and keep what is under it | [`Engine::rewrap`], [`Engine::rewrap_file`], [`Engine::rewrap_header`] |
-//! | encrypt many small records | [`DataKey`] |
+//! | encrypt many small records | [`PayloadCipher`] |
 //! | look at a payload without any key | [`PayloadHeader`] |
 //! | do the I/O yourself, async perhaps | [`SegmentSealer`], [`SegmentOpener`] |
 //!
@@ -24,10 +24,10 @@
 #![cfg_attr(feature = "std", doc = "```")]
 #![cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 //! use dekseal::{
-//!     payload::{DataKey, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN},
+//!     payload::{PayloadCipher, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN},
 //!     zeroize::Zeroizing,
 //! };
-//! # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+//! # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
 //! # // What an async runtime has under these names, over bytes in memory.
 //! # struct Stream(Vec<u8>);
 //! # impl Stream {
@@ -50,8 +50,8 @@
 //! #     }
 //! # }
 //!
-//! async fn encrypt(data_key: &DataKey, input: &mut Stream, output: &mut Stream) -> std::io::Result<()> {
-//!     let (header, mut sealer) = data_key.sealer()?;
+//! async fn encrypt(payload_cipher: &PayloadCipher, input: &mut Stream, output: &mut Stream) -> std::io::Result<()> {
+//!     let (header, mut sealer) = payload_cipher.sealer()?;
 //!     output.write_all(&header.to_bytes()).await?;
 //!
 //!     let mut plaintext = Zeroizing::new(vec![0; SEGMENT_LEN + 1]);
@@ -77,10 +77,10 @@
 //!     output.write_all(sealed).await
 //! }
 //!
-//! async fn decrypt(data_key: &DataKey, input: &mut Stream, output: &mut Stream) -> std::io::Result<()> {
+//! async fn decrypt(payload_cipher: &PayloadCipher, input: &mut Stream, output: &mut Stream) -> std::io::Result<()> {
 //!     let mut header = [0; PayloadHeader::LEN];
 //!     input.read_exact(&mut header).await?;
-//!     let mut opener = data_key.opener(&PayloadHeader::from_bytes(&header)?)?;
+//!     let mut opener = payload_cipher.opener(&PayloadHeader::from_bytes(&header)?)?;
 //!
 //!     let mut segment = Zeroizing::new(vec![0; SEALED_SEGMENT_LEN + 1]);
 //!     let mut filled = 0;
@@ -108,14 +108,14 @@
 //! #     }
 //! # }
 //! # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-//! # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-//! # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+//! # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+//! # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
 //! # for length in [0, 1, SEGMENT_LEN, SEGMENT_LEN + 1, 2 * SEGMENT_LEN, 200_000] {
 //! #     let plaintext: Vec<u8> = (0..length).map(|at| at as u8).collect();
 //! #     let (mut payload, mut opened) = (Stream(Vec::new()), Stream(Vec::new()));
-//! #     block_on(encrypt(&data_key, &mut Stream(plaintext.clone()), &mut payload))?;
-//! #     assert_eq!(*data_key.decrypt(&payload.0)?, plaintext);
-//! #     block_on(decrypt(&data_key, &mut payload, &mut opened))?;
+//! #     block_on(encrypt(&payload_cipher, &mut Stream(plaintext.clone()), &mut payload))?;
+//! #     assert_eq!(*payload_cipher.decrypt(&payload.0)?, plaintext);
+//! #     block_on(decrypt(&payload_cipher, &mut payload, &mut opened))?;
 //! #     assert_eq!(opened.0, plaintext);
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -134,7 +134,7 @@
 //! # Security
 //!
 //! At 1 TiB under one payload key the advantage of an attacker is about 2⁻⁵⁷, at the longest payload, 2⁴⁸ bytes, about
-//! 2⁻⁴¹. The length of the plaintext shows in the length of the payload, and who holds two payloads of one [`DataKey`]
+//! 2⁻⁴¹. The length of the plaintext shows in the length of the payload, and who holds two payloads of one [`PayloadCipher`]
 //! sees that they are. A payload cannot be changed in place, appended to or resumed: encrypt it anew.
 //!
 //! [`Engine::encrypt`]: crate::Engine::encrypt
@@ -148,8 +148,6 @@
 //! [`Engine::rewrap_file`]: crate::Engine::rewrap_file
 //! [`Engine::rewrap_header`]: crate::Engine::rewrap_header
 
-mod cipher;
-mod data_key;
 mod engine;
 mod header;
 #[cfg(feature = "std")]
@@ -157,19 +155,21 @@ mod io;
 mod keys;
 mod length;
 mod oneshot;
+mod payload_cipher;
 #[cfg(feature = "std")]
 mod reader;
 mod rewrap;
 #[cfg(feature = "std")]
 mod seek;
+mod segment_cipher;
 mod segments;
 #[cfg(feature = "std")]
 mod writer;
 
 pub use self::{
-    data_key::DataKey,
     header::PayloadHeader,
     length::{encrypted_len, plaintext_len},
+    payload_cipher::PayloadCipher,
     segments::{SegmentOpener, SegmentSealer},
 };
 #[cfg(feature = "std")]

@@ -4,7 +4,7 @@ use core::{fmt, ops::Range};
 use std::io::{self, BufRead, Read};
 
 use super::{
-    DataKey, SEALED_SEGMENT_LEN, SEGMENT_LEN, SegmentOpener,
+    PayloadCipher, SEALED_SEGMENT_LEN, SEGMENT_LEN, SegmentOpener,
     io::{Buffer, Failure, read_full, read_header},
 };
 use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::Keyring, trace::Event};
@@ -14,7 +14,7 @@ use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::
 /// Takes 64 KiB of memory, whatever the length. The inner reader is read in pieces of that size and needs no buffer; it
 /// is read to its end, since nothing may follow a payload.
 ///
-/// [`Engine::decrypt_reader`] and [`DataKey::decrypt_reader`] make one.
+/// [`Engine::decrypt_reader`] and [`PayloadCipher::decrypt_reader`] make one.
 ///
 /// # Errors
 ///
@@ -33,9 +33,9 @@ use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::
 /// # Examples
 ///
 /// ```
-/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
 /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+/// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
 /// # let context = EncryptionContext::none();
 /// # let payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
 /// # let (input, mut output) = (&payload[..], Vec::new());
@@ -141,7 +141,7 @@ impl<R> fmt::Debug for PayloadReader<R> {
     }
 }
 
-impl DataKey {
+impl PayloadCipher {
     /// A reader that decrypts a payload of this DEK from `inner`, of which it reads the header now.
     ///
     /// # Errors
@@ -154,12 +154,12 @@ impl DataKey {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
-    /// # let payload = data_key.encrypt(b"attack at dawn")?;
-    /// let plaintext = std::io::read_to_string(data_key.decrypt_reader(&payload[..])?)?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
+    /// # let payload = payload_cipher.encrypt(b"attack at dawn")?;
+    /// let plaintext = std::io::read_to_string(payload_cipher.decrypt_reader(&payload[..])?)?;
     /// assert_eq!(plaintext, "attack at dawn");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -185,9 +185,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("report.sealed");
@@ -205,8 +205,8 @@ impl<K: Keyring> Engine<K> {
     ) -> io::Result<PayloadReader<R>> {
         Event::new("decrypt_reader", Some(key_id), Some(context)).of(|event| {
             let header = read_header(&mut inner)?;
-            let data_key = self.data_key(key_id, context, header.sealed_dek(), event)?;
-            Ok(PayloadReader::new(data_key.opener(&header)?, inner))
+            let payload_cipher = self.payload_cipher(key_id, context, header.sealed_dek(), event)?;
+            Ok(PayloadReader::new(payload_cipher.opener(&header)?, inner))
         })
     }
 }

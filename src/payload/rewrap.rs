@@ -40,9 +40,9 @@ impl<K: Keyring> Engine<K> {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// # let payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
     /// use dekseal::payload::PayloadHeader;
@@ -99,9 +99,9 @@ impl<K: Keyring> Engine<K> {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::none();
     /// let mut payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
     /// engine.keyring().update(|keys| keys.rotate(&key_id))?;
@@ -144,9 +144,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("report.sealed");

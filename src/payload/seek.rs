@@ -4,7 +4,7 @@ use core::fmt;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 
 use super::{
-    DataKey, SEGMENT_LEN, TAG_LEN,
+    PayloadCipher, SEGMENT_LEN, TAG_LEN,
     io::{Buffer, Failure, not_whole, read_full, read_header, retrying, seek_to},
     keys::{PayloadKey, Place},
     length::Cut,
@@ -16,7 +16,7 @@ use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::
 /// Reads and decrypts the segments that it needs, and keeps the one it used last, in 64 KiB of memory. The payload is
 /// the whole of the inner reader, from its position 0 to its end.
 ///
-/// [`Engine::decrypt_seek_reader`] and [`DataKey::decrypt_seek_reader`] make one.
+/// [`Engine::decrypt_seek_reader`] and [`PayloadCipher::decrypt_seek_reader`] make one.
 ///
 /// # Errors
 ///
@@ -35,9 +35,9 @@ use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::
 /// ```
 /// use std::io::{Read, Seek, SeekFrom};
 ///
-/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
 /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+/// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
 /// # let context = EncryptionContext::none();
 /// # let file = std::io::Cursor::new(engine.encrypt(&key_id, &context, b"attack at dawn")?);
 /// let mut reader = engine.decrypt_seek_reader(&key_id, &context, file)?;
@@ -86,9 +86,9 @@ impl<R: Read + Seek> PayloadSeekReader<R> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// # let payload = std::io::Cursor::new(engine.encrypt(&key_id, &context, b"attack at dawn")?);
     /// let mut reader = engine.decrypt_seek_reader(&key_id, &context, payload)?;
@@ -191,7 +191,7 @@ impl<R> fmt::Debug for PayloadSeekReader<R> {
     }
 }
 
-impl DataKey {
+impl PayloadCipher {
     /// A reader of any part of a payload of this DEK: all of `inner`, of which it reads the header now.
     ///
     /// # Errors
@@ -202,13 +202,13 @@ impl DataKey {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
     /// # use std::io::{Read, Seek, SeekFrom};
-    /// # let payload = std::io::Cursor::new(data_key.encrypt(b"attack at dawn")?);
-    /// let mut reader = data_key.decrypt_seek_reader(payload)?;
+    /// # let payload = std::io::Cursor::new(payload_cipher.encrypt(b"attack at dawn")?);
+    /// let mut reader = payload_cipher.decrypt_seek_reader(payload)?;
     /// reader.seek(SeekFrom::Start(7))?;
     /// let mut two = [0; 2];
     /// reader.read_exact(&mut two)?;
@@ -234,9 +234,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// # use std::io::{Read, Seek, SeekFrom};
     /// # let payload = std::io::Cursor::new(engine.encrypt(&key_id, &context, b"attack at dawn")?);
@@ -256,8 +256,8 @@ impl<K: Keyring> Engine<K> {
         Event::new("decrypt_seek_reader", Some(key_id), Some(context)).of(|event| {
             seek_to(&mut inner, 0)?;
             let header = read_header(&mut inner)?;
-            let data_key = self.data_key(key_id, context, header.sealed_dek(), event)?;
-            PayloadSeekReader::new(data_key.open_payload(&header)?, inner)
+            let payload_cipher = self.payload_cipher(key_id, context, header.sealed_dek(), event)?;
+            PayloadSeekReader::new(payload_cipher.open_payload(&header)?, inner)
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, PayloadRule};
 /// It does no I/O: [the module's documentation](super#without-io) shows a loop around it. A full segment has a type of
 /// its own, so a short one can be the last only; the last consumes the sealer, so nothing follows it.
 ///
-/// [`DataKey::sealer`](super::DataKey::sealer) makes one, with the header that goes in front of its segments.
+/// [`PayloadCipher::sealer`](super::PayloadCipher::sealer) makes one, with the header that goes in front of its segments.
 ///
 /// # Security
 ///
@@ -36,19 +36,19 @@ use crate::error::{Error, ErrorKind, PayloadRule};
 ///
 #[cfg_attr(feature = "std", doc = "```")]
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
 /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-/// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+/// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+/// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
 /// use dekseal::payload::{SEALED_SEGMENT_LEN, SEGMENT_LEN};
 ///
-/// let (header, mut sealer) = data_key.sealer()?;
+/// let (header, mut sealer) = payload_cipher.sealer()?;
 /// let (mut first, mut last) = (vec![0; SEALED_SEGMENT_LEN], [0; 4 + 16]);
 /// sealer.seal(&[7; SEGMENT_LEN], first.first_chunk_mut().unwrap())?;
 /// sealer.seal_last(b"dawn", &mut last)?;
 ///
 /// let payload = [&header.to_bytes()[..], &first, &last].concat();
-/// assert!(data_key.decrypt(&payload)?.ends_with(b"dawn"));
+/// assert!(payload_cipher.decrypt(&payload)?.ends_with(b"dawn"));
 /// # Ok::<(), dekseal::Error>(())
 /// ```
 pub struct SegmentSealer {
@@ -84,12 +84,12 @@ impl SegmentSealer {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
     /// # use dekseal::payload::SEALED_SEGMENT_LEN;
-    /// let (header, mut sealer) = data_key.sealer()?;
+    /// let (header, mut sealer) = payload_cipher.sealer()?;
     /// let mut segment = vec![7; SEALED_SEGMENT_LEN];
     /// sealer.seal_in_place(segment.first_chunk_mut().unwrap())?;
     /// # Ok::<(), dekseal::Error>(())
@@ -119,14 +119,14 @@ impl SegmentSealer {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
-    /// let (header, sealer) = data_key.sealer()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
+    /// let (header, sealer) = payload_cipher.sealer()?;
     /// let mut segment = *b"attack at dawn................";
     /// sealer.seal_last_in_place(&mut segment)?;
-    /// assert_eq!(*data_key.decrypt(&[&header.to_bytes()[..], &segment].concat())?, b"attack at dawn");
+    /// assert_eq!(*payload_cipher.decrypt(&[&header.to_bytes()[..], &segment].concat())?, b"attack at dawn");
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn seal_last_in_place(self, segment: &mut [u8]) -> Result<(), Error> {
@@ -147,7 +147,7 @@ impl SegmentSealer {
 /// It does no I/O: [the module's documentation](super#without-io) shows a loop around it. Whoever drives it says which
 /// segment is the last: the one that nothing follows. A payload that was cut short then fails to authenticate.
 ///
-/// [`DataKey::opener`](super::DataKey::opener) makes one from a header.
+/// [`PayloadCipher::opener`](super::PayloadCipher::opener) makes one from a header.
 ///
 /// # Security
 ///
@@ -158,16 +158,16 @@ impl SegmentSealer {
 ///
 #[cfg_attr(feature = "std", doc = "```")]
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
 /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-/// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+/// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+/// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
 /// use dekseal::payload::{PayloadHeader, SEGMENT_LEN};
 ///
-/// let payload = data_key.encrypt(&[7; SEGMENT_LEN + 4])?;
+/// let payload = payload_cipher.encrypt(&[7; SEGMENT_LEN + 4])?;
 /// let (header, segments) = payload.split_first_chunk().unwrap();
 /// let (first, last) = segments.split_first_chunk().unwrap();
-/// let mut opener = data_key.opener(&PayloadHeader::from_bytes(header)?)?;
+/// let mut opener = payload_cipher.opener(&PayloadHeader::from_bytes(header)?)?;
 ///
 /// let (mut plaintext, mut end) = ([0; SEGMENT_LEN], [0; 4]);
 /// opener.open(first, &mut plaintext)?;
@@ -213,15 +213,15 @@ impl SegmentOpener {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
     /// # use dekseal::payload::{PayloadHeader, SEGMENT_LEN};
-    /// # let mut payload = data_key.encrypt(&[7; SEGMENT_LEN + 4])?;
+    /// # let mut payload = payload_cipher.encrypt(&[7; SEGMENT_LEN + 4])?;
     /// # let (header, segments) = payload.split_first_chunk_mut().unwrap();
     /// # let (first, last) = segments.split_first_chunk_mut().unwrap();
-    /// # let mut opener = data_key.opener(&PayloadHeader::from_bytes(header)?)?;
+    /// # let mut opener = payload_cipher.opener(&PayloadHeader::from_bytes(header)?)?;
     /// let plaintext = opener.open_in_place(first)?;
     /// assert_eq!(plaintext, [7; SEGMENT_LEN]);
     /// # Ok::<(), dekseal::Error>(())
@@ -258,13 +258,13 @@ impl SegmentOpener {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
-    /// # let mut payload = data_key.encrypt(b"attack at dawn")?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
+    /// # let mut payload = payload_cipher.encrypt(b"attack at dawn")?;
     /// # let (header, last) = payload.split_first_chunk_mut().unwrap();
-    /// # let opener = data_key.opener(&dekseal::payload::PayloadHeader::from_bytes(header)?)?;
+    /// # let opener = payload_cipher.opener(&dekseal::payload::PayloadHeader::from_bytes(header)?)?;
     /// let plaintext = opener.open_last_in_place(last)?;
     /// assert_eq!(plaintext, b"attack at dawn");
     /// # Ok::<(), dekseal::Error>(())

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use rand_core::TryCryptoRng;
 
 use super::{
-    DataKey, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, SegmentSealer, TAG_LEN,
+    PayloadCipher, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, SegmentSealer, TAG_LEN,
     io::{Buffer, retrying},
 };
 use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring, trace::Event};
@@ -16,7 +16,7 @@ use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::Ke
 /// Takes 64 KiB of memory, whatever the length. The inner writer is written to in pieces of that size and needs no
 /// buffer.
 ///
-/// [`Engine::encrypt_writer`] and [`DataKey::encrypt_writer`] make one.
+/// [`Engine::encrypt_writer`] and [`PayloadCipher::encrypt_writer`] make one.
 ///
 /// # Errors
 ///
@@ -33,9 +33,9 @@ use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::Ke
 /// # Examples
 ///
 /// ```
-/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
 /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+/// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
 /// # let context = EncryptionContext::none();
 /// # let (mut input, output) = (&b"attack at dawn"[..], Vec::new());
 /// let mut writer = engine.encrypt_writer(&key_id, &context, output)?;
@@ -81,9 +81,9 @@ impl<W: Write> PayloadWriter<W> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// use std::io::Write;
     ///
@@ -164,7 +164,7 @@ impl<W> fmt::Debug for PayloadWriter<W> {
     }
 }
 
-impl DataKey {
+impl PayloadCipher {
     /// A writer that encrypts onto `inner`. Nothing is written before its first call.
     ///
     /// # Errors
@@ -174,15 +174,15 @@ impl DataKey {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
     /// use std::io::Write;
     ///
-    /// let mut writer = data_key.encrypt_writer(Vec::new())?;
+    /// let mut writer = payload_cipher.encrypt_writer(Vec::new())?;
     /// writer.write_all(b"attack at dawn")?;
-    /// assert_eq!(*data_key.decrypt(&writer.finish()?)?, b"attack at dawn");
+    /// assert_eq!(*payload_cipher.decrypt(&writer.finish()?)?, b"attack at dawn");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn encrypt_writer<W: Write>(&self, inner: W) -> Result<PayloadWriter<W>, Error> {
@@ -219,9 +219,9 @@ impl<K: Keyring> Engine<K> {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("report.sealed");
@@ -260,8 +260,8 @@ impl<K: Keyring> Engine<K> {
         rng: &mut R,
     ) -> Result<PayloadWriter<W>, Error> {
         Event::new("encrypt_writer", Some(key_id), Some(context)).of(|event| {
-            let data_key = self.make_data_key(key_id, context, rng, event)?;
-            data_key.encrypt_writer_with_rng(inner, rng)
+            let payload_cipher = self.make_payload_cipher(key_id, context, rng, event)?;
+            payload_cipher.encrypt_writer_with_rng(inner, rng)
         })
     }
 }

@@ -78,7 +78,7 @@ fn a_context_allocates_three_times() {
     assert_eq!(allocations(EncryptionContext::none), 0);
 }
 
-#[cfg(feature = "json")]
+#[cfg(feature = "api")]
 #[test]
 fn a_request_allocates_twelve_times_at_most() {
     use dekseal::{Dek, api};
@@ -125,7 +125,7 @@ fn a_request_allocates_twelve_times_at_most() {
 }
 
 /// Bodies as long as can be, made to take as much memory as they can, by what each is made of.
-#[cfg(feature = "json")]
+#[cfg(feature = "api")]
 fn greedy_bodies() -> Vec<(&'static str, String)> {
     const ROOM: usize = dekseal::api::MAX_BODY - 120;
     // Short names first, since none may occur twice.
@@ -183,7 +183,7 @@ fn greedy_bodies() -> Vec<(&'static str, String)> {
     ]
 }
 
-#[cfg(feature = "json")]
+#[cfg(feature = "api")]
 #[test]
 fn a_request_takes_32_times_the_longest_body_at_most() {
     use dekseal::api::{self, MAX_BODY};

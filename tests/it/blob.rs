@@ -66,7 +66,7 @@ fn invalid_file() -> (Engine<MemoryKeyring>, Valid, Vec<Invalid>) {
         .keys
         .iter()
         .map(|key| cmk(&key.key_id, key.key_version, &hex::decode(&key.material).unwrap()));
-    let engine = Engine::new(MemoryKeyring::from_cmks(cmks).unwrap());
+    let engine = Engine::new(MemoryKeyring::from_versions(cmks).unwrap());
     (engine, file.valid, file.invalid)
 }
 
@@ -155,7 +155,7 @@ fn sealed() -> (Engine<MemoryKeyring>, EncryptionContext, [u8; 188]) {
         .seal(&context, &dek(&"5a".repeat(64)))
         .as_bytes();
     let cmks = [cmk(KEY_ID, 0, &[7; 32]), cmk(KEY_ID, 1, &[8; 32])];
-    (Engine::new(MemoryKeyring::from_cmks(cmks).unwrap()), context, blob)
+    (Engine::new(MemoryKeyring::from_versions(cmks).unwrap()), context, blob)
 }
 
 /// Flips each bit of a blob in turn; what opening it gives must be among what is expected, by the byte that the bit is in.
@@ -310,7 +310,7 @@ fn a_cmk_opens_no_blob_of_another_key_or_version() {
 #[test]
 fn material_has_32_to_64_bytes() {
     for length in 0..=130 {
-        let made = dekseal::Cmk::new(key_id(KEY_ID), 0, &vec![9; length]);
+        let made = dekseal::CmkVersion::new(key_id(KEY_ID), 0, &vec![9; length]);
         assert_eq!(made.is_ok(), (32..=64).contains(&length), "{length} bytes");
         if let Err(error) = made {
             assert_eq!(error.kind(), ErrorKind::InvalidMaterial);

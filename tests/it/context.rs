@@ -13,7 +13,7 @@ use crate::support::vectors;
 pub(crate) struct ContextFile {
     valid: Vec<Valid>,
     /// The wire API's tests read these.
-    #[cfg_attr(not(feature = "json"), expect(dead_code))]
+    #[cfg_attr(not(feature = "api"), expect(dead_code))]
     pub invalid_json: Vec<InvalidJson>,
 }
 
@@ -37,7 +37,7 @@ struct Repeat {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(not(feature = "json"), expect(dead_code))]
+#[cfg_attr(not(feature = "api"), expect(dead_code))]
 pub(crate) struct InvalidJson {
     pub name: String,
     pub json: String,

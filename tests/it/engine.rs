@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dekseal::{Cmk, Dek, EncryptionContext, Engine, ErrorKind, Keyring, MemoryKeyring, SealedDek};
+use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, Keyring, MemoryKeyring, SealedDek};
 
 use crate::support::{Fixed, KEY_ID, OTHER_KEY_ID, cmk, dek, key_id};
 
@@ -13,7 +13,7 @@ fn engine() -> Engine<MemoryKeyring> {
         cmk(KEY_ID, 0, &[3; 32]),
         cmk(OTHER_KEY_ID, 0, &[4; 32]),
     ];
-    Engine::new(MemoryKeyring::from_cmks(cmks).unwrap())
+    Engine::new(MemoryKeyring::from_versions(cmks).unwrap())
 }
 
 fn some_context() -> EncryptionContext {
@@ -85,7 +85,7 @@ fn unknown_keys_and_versions_are_told_apart() {
 
 #[test]
 fn a_keyring_holds_a_version_once() {
-    let twice = MemoryKeyring::from_cmks([cmk(KEY_ID, 1, &[1; 32]), cmk(KEY_ID, 1, &[2; 32])]);
+    let twice = MemoryKeyring::from_versions([cmk(KEY_ID, 1, &[1; 32]), cmk(KEY_ID, 1, &[2; 32])]);
     assert_eq!(twice.unwrap_err().kind(), ErrorKind::DuplicateKeyVersion);
 }
 
@@ -185,7 +185,7 @@ fn a_batch_fills_every_slot_or_none() {
 fn one_engine_serves_many_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Engine<MemoryKeyring>>();
-    shared::<Cmk>();
+    shared::<CmkVersion>();
     shared::<Dek>();
     shared::<EncryptionContext>();
     shared::<SealedDek>();

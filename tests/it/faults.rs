@@ -15,8 +15,8 @@ use std::{
 };
 
 use dekseal::{
-    Cmk, Dek, EncryptionContext, Engine, Error, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring, Keys,
-    MemoryKeyring, Reencrypted, SealedDek, api,
+    CmkVersion, Dek, EncryptionContext, Engine, Error, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring,
+    Keyset, MemoryKeyring, Rewrapped, SealedDek, api,
     payload::PayloadHeader,
     rand_core::{TryCryptoRng, TryRng},
 };
@@ -32,26 +32,26 @@ const LAST_DATE: u64 = 253_402_300_799;
 
 /// What the two keyrings have in common.
 trait Shared: Keyring {
-    fn change<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error>;
-    fn snapshot(&self) -> Arc<Keys>;
+    fn change<T>(&self, f: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<T, Error>;
+    fn snapshot(&self) -> Arc<Keyset>;
 }
 
 impl Shared for MemoryKeyring {
-    fn change<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
+    fn change<T>(&self, f: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<T, Error> {
         self.update(f)
     }
 
-    fn snapshot(&self) -> Arc<Keys> {
+    fn snapshot(&self) -> Arc<Keyset> {
         self.keys()
     }
 }
 
 impl Shared for FileKeyring {
-    fn change<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
+    fn change<T>(&self, f: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<T, Error> {
         self.update(f)
     }
 
-    fn snapshot(&self) -> Arc<Keys> {
+    fn snapshot(&self) -> Arc<Keyset> {
         self.keys()
     }
 }
@@ -205,7 +205,7 @@ fn race<K: Shared>(keyring: K, rotations: u32) -> Arc<Engine<K>> {
                 kind(engine.decrypt_dek(&second, none, sealed)),
                 Some(ErrorKind::UnknownKey)
             );
-            let held = Engine::new(MemoryKeyring::new(Keys::clone(snapshot)));
+            let held = Engine::new(MemoryKeyring::new(Keyset::clone(snapshot)));
             assert!(held.decrypt_dek(&second, none, sealed).unwrap() == *dek);
         }
     };
@@ -214,7 +214,7 @@ fn race<K: Shared>(keyring: K, rotations: u32) -> Arc<Engine<K>> {
         while !stop.load(Ordering::Relaxed) {
             let (dek, sealed) = engine.create_dek(&id, none).unwrap();
             assert!(engine.decrypt_dek(&id, none, &sealed).unwrap() == dek);
-            let renewed = *engine.reencrypt_dek(&id, none, &sealed).unwrap().sealed();
+            let renewed = *engine.rewrap_dek(&id, none, &sealed).unwrap().sealed();
             assert!(engine.decrypt_dek(&id, none, &renewed).unwrap() == dek);
             match kind(engine.encrypt_dek(&second, none, &dek)) {
                 None | Some(ErrorKind::UnknownKey | ErrorKind::KeyPendingDeletion) => {}
@@ -248,8 +248,8 @@ fn race<K: Shared>(keyring: K, rotations: u32) -> Arc<Engine<K>> {
         assert!(engine.decrypt_dek(&id, none, sealed).unwrap() == *dek);
     }
     // What was taken before the first rotation goes on as if there had been none.
-    let held = Engine::new(MemoryKeyring::new(Keys::clone(&before)));
-    assert!(held.reencrypt_dek(&id, none, &start.1).unwrap() == Reencrypted::AlreadyCurrent(start.1));
+    let held = Engine::new(MemoryKeyring::new(Keyset::clone(&before)));
+    assert!(held.rewrap_dek(&id, none, &start.1).unwrap() == Rewrapped::AlreadyCurrent(start.1));
     engine
 }
 
@@ -291,11 +291,11 @@ impl Panicking {
 }
 
 impl Keyring for Panicking {
-    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         self.lookup(|keyring| keyring.with_current(key_id, f))
     }
 
-    fn with_version<T>(&self, key_id: &KeyId, version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_version<T>(&self, key_id: &KeyId, version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         self.lookup(|keyring| keyring.with_version(key_id, version, f))
     }
 }
@@ -303,7 +303,7 @@ impl Keyring for Panicking {
 fn panicking(at: usize, after: bool) -> Engine<Panicking> {
     let keys = [cmk(KEY_ID, 0, &[7; 32]), cmk(OTHER_KEY_ID, 0, &[8; 32])];
     Engine::new(Panicking {
-        inner: MemoryKeyring::from_cmks(keys).unwrap(),
+        inner: MemoryKeyring::from_versions(keys).unwrap(),
         at,
         after,
         lookups: AtomicUsize::new(0),
@@ -339,11 +339,11 @@ fn a_panic_of_a_callers_keyring_goes_through_and_the_next_call_works() {
         ("decrypt_dek", &|engine| {
             assert!(engine.decrypt_dek(id, none, sealed).unwrap() == *dek);
         }),
-        ("reencrypt_dek", &|engine| {
-            opens(engine.reencrypt_dek(id, none, sealed).unwrap().sealed(), dek);
+        ("rewrap_dek", &|engine| {
+            opens(engine.rewrap_dek(id, none, sealed).unwrap().sealed(), dek);
         }),
-        ("move_dek", &|engine| {
-            opens(&engine.move_dek((id, none), sealed, (second, none)).unwrap(), dek);
+        ("rewrap_dek_to", &|engine| {
+            opens(&engine.rewrap_dek_to((id, none), sealed, (second, none)).unwrap(), dek);
         }),
         ("encrypt", &|engine| {
             let payload = engine.encrypt(id, none, b"x").unwrap();
@@ -457,7 +457,7 @@ fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
 fn panic_in_updates<K: Shared>(keyring: &K) {
     let (id, second) = (key_id(KEY_ID), key_id(OTHER_KEY_ID));
     let before = keyring.snapshot().list();
-    type Update<'a> = &'a dyn Fn(&mut Keys) -> Result<(), Error>;
+    type Update<'a> = &'a dyn Fn(&mut Keyset) -> Result<(), Error>;
     let updates: [Update<'_>; 4] = [
         &|_| panic!("at once"),
         &|keys| {

@@ -101,7 +101,7 @@ fn no_module_names_one_above_it() {
 
 #[test]
 fn the_search_finds_imports_in_every_form() {
-    let text = "use crate::{\n    api::{A, b::C},\n    cmk::Cmk, error,\n};\nuse crate::blob::X;\nfn f() { crate::engine::g(); }\n// crate::no";
+    let text = "use crate::{\n    api::{A, b::C},\n    cmk::CmkVersion, error,\n};\nuse crate::blob::X;\nfn f() { crate::engine::g(); }\n// crate::no";
     assert_eq!(named(text), ["api", "cmk", "error", "blob", "engine"]);
 }
 

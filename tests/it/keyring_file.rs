@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use dekseal::{Cmk, EncryptionContext, Engine, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring, SealedDek};
+use dekseal::{
+    CmkVersion, EncryptionContext, Engine, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring, SealedDek,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,7 +22,7 @@ const ROOT_ID: &str = "00000000-0000-0000-0000-00000000root";
 const THIRD_KEY_ID: &str = "43e243b5-0095-1b21-67b2-58370386cc4a";
 pub(crate) const NOW: u64 = 1_800_000_000;
 
-pub(crate) fn root() -> Cmk {
+pub(crate) fn root() -> CmkVersion {
     cmk(ROOT_ID, 0, &[0x77; 32])
 }
 
@@ -477,12 +479,12 @@ fn keys_of_another_keyring_are_not_written() {
     let (_other_directory, other_path) = self::directory();
     let other = FileKeyring::create(&other_path, cmk(ROOT_ID, 0, &[0x78; 32])).unwrap();
     other.update(|keys| keys.import_key(key_id(KEY_ID), &[1; 32])).unwrap();
-    let in_memory = dekseal::MemoryKeyring::from_cmks([cmk(KEY_ID, 0, &[1; 32])]).unwrap();
+    let in_memory = dekseal::MemoryKeyring::from_versions([cmk(KEY_ID, 0, &[1; 32])]).unwrap();
     let snapshot = keyring.keys();
     let before = fs::read(&path).unwrap();
     for foreign in [other.keys(), in_memory.keys()] {
         let put = keyring.update(|keys| {
-            *keys = dekseal::Keys::clone(&foreign);
+            *keys = dekseal::Keyset::clone(&foreign);
             Ok(())
         });
         assert_eq!(put.unwrap_err().kind(), ErrorKind::ForeignKeys);
@@ -491,7 +493,7 @@ fn keys_of_another_keyring_are_not_written() {
     // Nor are those from before the root was changed.
     keyring.change_root(cmk(ROOT_ID, 1, &[9; 32])).unwrap();
     let put = keyring.update(|keys| {
-        *keys = dekseal::Keys::clone(&snapshot);
+        *keys = dekseal::Keyset::clone(&snapshot);
         Ok(())
     });
     assert_eq!(put.unwrap_err().kind(), ErrorKind::ForeignKeys);
@@ -661,7 +663,7 @@ fn blobs_open_after_a_restart_and_a_rotation_until_their_version_is_retired() {
 
     let engine = Engine::new(open(&path).unwrap());
     assert!(engine.decrypt_dek(&id, &none, &sealed).unwrap() == dek);
-    let renewed = *engine.reencrypt_dek(&id, &none, &sealed).unwrap().sealed();
+    let renewed = *engine.rewrap_dek(&id, &none, &sealed).unwrap().sealed();
     engine.keyring().update(|keys| keys.set_min_version(&id, 3)).unwrap();
     drop(engine);
 
@@ -881,7 +883,7 @@ fn one_keyring_serves_many_threads() {
 fn no_key_has_the_id_of_the_root() {
     let (_directory, path) = directory();
     let keyring = FileKeyring::create(&path, root()).unwrap();
-    type Change = fn(&mut dekseal::Keys) -> Result<(), dekseal::Error>;
+    type Change = fn(&mut dekseal::Keyset) -> Result<(), dekseal::Error>;
     let changes: [Change; 2] = [
         |keys| keys.create_key(root().key_id()),
         |keys| keys.import_key(root().key_id(), &[7; 32]),

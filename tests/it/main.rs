@@ -4,29 +4,29 @@ mod allocations;
 mod blob;
 mod context;
 mod docs;
-#[cfg(all(feature = "json", feature = "std"))]
+#[cfg(feature = "file-keyring")]
 mod encrypt_file;
 mod engine;
-#[cfg(all(feature = "json", feature = "std"))]
+#[cfg(all(feature = "api", feature = "file-keyring"))]
 mod faults;
 mod imports;
-#[cfg(all(feature = "json", feature = "std"))]
+#[cfg(feature = "std")]
 mod inspect;
-#[cfg(all(feature = "json", feature = "std"))]
+#[cfg(feature = "file-keyring")]
 mod keyring_file;
-mod keys;
-mod keys_model;
+mod keyset;
+mod keyset_model;
 mod payload;
 mod primitives;
 mod properties;
 mod randomness;
 mod secrets;
 mod support;
-#[cfg(all(feature = "tracing", feature = "json", feature = "std"))]
+#[cfg(all(feature = "tracing", feature = "api", feature = "file-keyring"))]
 mod tracing;
-#[cfg(feature = "json")]
+#[cfg(feature = "api")]
 mod wire;
-#[cfg(feature = "json")]
+#[cfg(feature = "api")]
 mod wire_errors;
-#[cfg(all(feature = "json", feature = "std"))]
+#[cfg(all(feature = "api", feature = "file-keyring"))]
 mod wire_stdio;

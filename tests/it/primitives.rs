@@ -24,13 +24,13 @@ fn expand(prk: &[u8; 32], label: &[u8], rest: &[u8]) -> [u8; 32] {
 }
 
 /// One version of one CMK.
-struct Keys {
+struct Keyset {
     trailer: Vec<u8>,
     salt_key: [u8; 32],
     wrap_key: [u8; 32],
 }
 
-impl Keys {
+impl Keyset {
     fn new(key_id: &str, version: u32, material: &[u8]) -> Self {
         let trailer = [key_id.as_bytes(), &version.to_le_bytes()].concat();
         let prk = mac(b"dekseal/v2", &[material]);
@@ -74,7 +74,7 @@ proptest! {
         halves: [[u8; 32]; 2], map in maps(),
     ) {
         let dek: &[u8; 64] = halves.as_flattened().try_into().unwrap();
-        let (cmk, keys, context) = (cmk(&id, version, &material), Keys::new(&id, version, &material), context(&map));
+        let (cmk, keys, context) = (cmk(&id, version, &material), Keyset::new(&id, version, &material), context(&map));
         let made = keys.seal_under(&keys.salt(context.canonical(), dek), context.canonical(), dek);
         let sealed = cmk.seal(&context, &Dek::from_bytes(dek));
         prop_assert_eq!(sealed.as_bytes(), &made);
@@ -87,7 +87,7 @@ proptest! {
 fn a_right_tag_under_a_wrong_salt_is_the_same_error_as_a_wrong_tag() {
     let (cmk, keys, dek) = (
         cmk(KEY_ID, 3, &[7; 32]),
-        Keys::new(KEY_ID, 3, &[7; 32]),
+        Keyset::new(KEY_ID, 3, &[7; 32]),
         std::array::from_fn(|at| at as u8),
     );
     let none = EncryptionContext::none();

@@ -124,7 +124,7 @@ proptest! {
     }
 }
 
-#[cfg(feature = "json")]
+#[cfg(feature = "api")]
 mod wire {
     use dekseal::{Engine, api};
 

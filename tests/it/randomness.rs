@@ -1,8 +1,8 @@
 //! Random sources that fail, that are stuck, that repeat themselves, and that give known bytes.
 
 use dekseal::{
-    Dek, EncryptionContext, Engine, Error, ErrorKind, Keys, MemoryKeyring, RandomnessFault,
-    payload::{DataKey, encrypted_len},
+    Dek, EncryptionContext, Engine, Error, ErrorKind, Keyset, MemoryKeyring, RandomnessFault,
+    payload::{PayloadCipher, encrypted_len},
     rand_core::{TryCryptoRng, TryRng},
 };
 
@@ -103,14 +103,14 @@ fn engine() -> Engine<MemoryKeyring> {
     Engine::new(one_key())
 }
 
-fn data_key() -> DataKey {
+fn payload_cipher() -> PayloadCipher {
     let (dek, none) = (Dek::from_bytes(&[0x5a; 64]), EncryptionContext::none());
-    DataKey::new(&dek, engine().encrypt_dek(&key_id(KEY_ID), &none, &dek).unwrap())
+    PayloadCipher::new(&dek, engine().encrypt_dek(&key_id(KEY_ID), &none, &dek).unwrap())
 }
 
 /// Changes keys, which are as they were where that fails.
-fn change<T>(change: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<(), Error> {
-    let mut keys = Keys::clone(&one_key().keys());
+fn change<T>(change: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<(), Error> {
+    let mut keys = Keyset::clone(&one_key().keys());
     let before = keys.list();
     let changed = change(&mut keys);
     assert_eq!(changed.is_err(), keys.list() == before);
@@ -150,8 +150,8 @@ const ENTRIES: &[Entry] = &[
         assert_eq!(filled, if made.is_ok() { 130 } else { 0 });
         made
     }),
-    ("create_data_key_with_rng", 1, |rng| {
-        let made = engine().create_data_key_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), rng);
+    ("create_payload_cipher_with_rng", 1, |rng| {
+        let made = engine().create_payload_cipher_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), rng);
         made.map(drop)
     }),
     // Those of an engine draw a DEK, then a payload salt; those of a data key the salt.
@@ -160,7 +160,7 @@ const ENTRIES: &[Entry] = &[
         made.map(drop)
     }),
     ("encrypt_with_rng", 1, |rng| {
-        data_key().encrypt_with_rng(b"x", rng).map(drop)
+        payload_cipher().encrypt_with_rng(b"x", rng).map(drop)
     }),
     ("encrypt_into_with_rng", 2, |rng| {
         into_buffer(|plaintext, room| {
@@ -168,9 +168,11 @@ const ENTRIES: &[Entry] = &[
         })
     }),
     ("encrypt_into_with_rng", 1, |rng| {
-        into_buffer(|plaintext, room| data_key().encrypt_into_with_rng(plaintext, room, rng))
+        into_buffer(|plaintext, room| payload_cipher().encrypt_into_with_rng(plaintext, room, rng))
     }),
-    ("sealer_with_rng", 1, |rng| data_key().sealer_with_rng(rng).map(drop)),
+    ("sealer_with_rng", 1, |rng| {
+        payload_cipher().sealer_with_rng(rng).map(drop)
+    }),
     #[cfg(feature = "std")]
     ("encrypt_writer_with_rng", 2, |rng| {
         let mut written = Vec::new();
@@ -182,7 +184,7 @@ const ENTRIES: &[Entry] = &[
     #[cfg(feature = "std")]
     ("encrypt_writer_with_rng", 1, |rng| {
         let mut written = Vec::new();
-        let made = data_key().encrypt_writer_with_rng(&mut written, rng).map(drop);
+        let made = payload_cipher().encrypt_writer_with_rng(&mut written, rng).map(drop);
         assert!(written.is_empty());
         made
     }),
@@ -214,7 +216,7 @@ fn a_fault_in_any_draw_is_an_error_and_leaves_nothing_half_done() {
     }
 }
 
-#[cfg(feature = "json")]
+#[cfg(feature = "api")]
 #[test]
 fn a_fault_in_the_draw_of_a_request_is_an_internal_error() {
     use dekseal::api::{Request, handle_with_rng};
@@ -242,7 +244,7 @@ fn a_fault_in_the_draw_of_a_request_is_an_internal_error() {
 }
 
 /// Three draws in one change: whichever has the fault, none of the three is there.
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 #[test]
 fn a_change_that_lacks_randomness_leaves_the_file_as_it_was() {
     let (_directory, path) = crate::keyring_file::directory();
@@ -276,7 +278,7 @@ fn a_change_that_lacks_randomness_leaves_the_file_as_it_was() {
 }
 
 /// So that none that draws is left out of the tests above.
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 #[test]
 fn every_function_that_takes_a_source_is_tried() {
     let mut tried: Vec<&str> = ENTRIES.iter().map(|(name, ..)| *name).collect();

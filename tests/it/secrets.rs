@@ -8,8 +8,8 @@ use std::{
 
 use base64ct::{Base64, Encoding};
 use dekseal::{
-    Cmk, Dek, EncryptionContext, Engine, KeyId, Keys, MemoryKeyring, SealedDek,
-    payload::{DataKey, PayloadHeader, SEALED_SEGMENT_LEN},
+    CmkVersion, Dek, EncryptionContext, Engine, KeyId, Keyset, MemoryKeyring, SealedDek,
+    payload::{PayloadCipher, PayloadHeader, SEALED_SEGMENT_LEN},
 };
 
 use crate::support::{Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, cmk, key_id, with_checksum};
@@ -119,7 +119,7 @@ fn context() -> EncryptionContext {
 
 fn engine() -> Engine<MemoryKeyring> {
     let cmks = [cmk(KEY_ID, 0, &secret(1)), cmk(OTHER_KEY_ID, 0, &secret(2))];
-    Engine::new(MemoryKeyring::from_cmks(cmks).unwrap())
+    Engine::new(MemoryKeyring::from_versions(cmks).unwrap())
 }
 
 #[test]
@@ -130,15 +130,17 @@ pub(crate) fn debug_shows_no_secret() {
         .create_dek_with_rng(&id, &context, &mut Fixed(&secret(3)))
         .unwrap();
     heard.debug(&sealed);
-    heard.debug(&engine.reencrypt_dek(&id, &context, &sealed).unwrap());
-    let data_key = DataKey::new(&dek, sealed);
-    let payload = data_key.encrypt_with_rng(&secret(9), &mut Fixed(&secret(4))).unwrap();
-    heard.debug(&data_key.decrypt(&payload).unwrap());
-    let (header, sealer) = data_key.sealer_with_rng(&mut Fixed(&secret(4))).unwrap();
-    heard.debug(&data_key.opener(&header).unwrap());
+    heard.debug(&engine.rewrap_dek(&id, &context, &sealed).unwrap());
+    let payload_cipher = PayloadCipher::new(&dek, sealed);
+    let payload = payload_cipher
+        .encrypt_with_rng(&secret(9), &mut Fixed(&secret(4)))
+        .unwrap();
+    heard.debug(&payload_cipher.decrypt(&payload).unwrap());
+    let (header, sealer) = payload_cipher.sealer_with_rng(&mut Fixed(&secret(4))).unwrap();
+    heard.debug(&payload_cipher.opener(&header).unwrap());
     heard.debug(&header);
     heard.debug(&sealer);
-    heard.debug(&data_key);
+    heard.debug(&payload_cipher);
     heard.debug(&dek);
     heard.debug(&cmk(KEY_ID, 5, &secret(5)));
     heard.debug(&context);
@@ -172,7 +174,7 @@ pub(crate) fn debug_shows_no_secret() {
     assert_eq!(format!("{sealed:?}"), format!("SealedDek({KEY_ID} version 0)"));
     assert_eq!(format!("{id:?}"), format!("KeyId({KEY_ID})"));
 
-    #[cfg(feature = "json")]
+    #[cfg(feature = "api")]
     {
         let body = format!(
             r#"{{"key_id":"{KEY_ID}","plain_text":"{}","datakey_plain_length":64,"encryption_context":{{"S3cr3t":"S3cr3t"}}}}"#,
@@ -191,18 +193,18 @@ pub(crate) fn debug_shows_no_secret() {
     {
         use std::io::{BufRead, Cursor, Write};
         let plaintext = secret(9).repeat(2000);
-        let payload = data_key.encrypt(&plaintext).unwrap();
-        let mut writer = data_key.encrypt_writer(Vec::new()).unwrap();
+        let payload = payload_cipher.encrypt(&plaintext).unwrap();
+        let mut writer = payload_cipher.encrypt_writer(Vec::new()).unwrap();
         writer.write_all(&plaintext).unwrap();
         heard.debug(&writer);
-        let mut reader = data_key.decrypt_reader(payload.as_slice()).unwrap();
+        let mut reader = payload_cipher.decrypt_reader(payload.as_slice()).unwrap();
         assert!(is_marked(&String::from_utf8_lossy(reader.fill_buf().unwrap())));
         heard.debug(&reader);
-        let mut reader = data_key.decrypt_seek_reader(Cursor::new(payload)).unwrap();
+        let mut reader = payload_cipher.decrypt_seek_reader(Cursor::new(payload)).unwrap();
         assert!(is_marked(&String::from_utf8_lossy(reader.fill_buf().unwrap())));
         heard.debug(&reader);
     }
-    #[cfg(all(feature = "std", feature = "json"))]
+    #[cfg(feature = "file-keyring")]
     {
         let (_directory, path) = crate::keyring_file::directory();
         let keyring = dekseal::FileKeyring::create(path, cmk(KEY_ID, 0, &secret(1))).unwrap();
@@ -217,7 +219,7 @@ pub(crate) fn debug_shows_no_secret() {
 }
 
 /// So that no public type is left out.
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 fn every_type_was_shown(shown: &[String]) {
     let mut types = 0;
     for (path, text) in crate::imports::sources() {
@@ -232,7 +234,7 @@ fn every_type_was_shown(shown: &[String]) {
 }
 
 /// The hex of a DEK and its digest.
-#[cfg(feature = "json")]
+#[cfg(feature = "api")]
 fn plain_text(number: u8) -> String {
     use sha2::{Digest, Sha256};
     hex::encode_upper(secret(number)) + &hex::encode_upper(Sha256::digest(secret(number)))
@@ -258,9 +260,9 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
         ("S3cr3t", "S3cr3t"),
     ]));
     heard.refused(EncryptionContext::from_pairs([("S3cr3t", "S3cr3t".repeat(2000))]));
-    heard.refused(Cmk::new(id, 0, &secret(1)[..31]));
-    heard.refused(Cmk::new(id, 0, &secret(1).repeat(2)));
-    heard.refused(MemoryKeyring::from_cmks([
+    heard.refused(CmkVersion::new(id, 0, &secret(1)[..31]));
+    heard.refused(CmkVersion::new(id, 0, &secret(1).repeat(2)));
+    heard.refused(MemoryKeyring::from_versions([
         cmk(KEY_ID, 0, &secret(1)),
         cmk(KEY_ID, 0, &secret(2)),
     ]));
@@ -270,7 +272,7 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
         heard.refused(Dek::generate_with_rng(&mut Repeating(half)));
         heard.refused(engine.create_dek_with_rng(&id, &context, &mut Repeating(half)));
         heard.refused(engine.encrypt_with_rng(&id, &context, &secret(1), &mut Repeating(half)));
-        heard.refused(Keys::new().create_key_with_rng(id, &mut Repeating(half)));
+        heard.refused(Keyset::new().create_key_with_rng(id, &mut Repeating(half)));
     }
     let mut slots = [const { None }; 70];
     heard.refused(engine.create_deks_with_rng(&id, &context, &mut slots, &mut Fixed(&secret(1).repeat(64))));
@@ -278,7 +280,7 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
     heard.refused(engine.encrypt_with_rng(&id, &context, &secret(1), &mut Failing));
 
     // A key in each of its states, and material of every length.
-    let mut keys = Keys::clone(&engine.keyring().keys());
+    let mut keys = Keyset::clone(&engine.keyring().keys());
     heard.refused(keys.import_key(id, &secret(3)));
     heard.refused(keys.import_key(key_id("43e243b5-0095-1b21-67b2-58370386cc4a"), &secret(3)[..31]));
     heard.refused(keys.import_version(&id, &secret(3).repeat(2)));
@@ -295,17 +297,19 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
         heard.refused(keys.import_version(id, &secret(3)));
     }
     let unusable = Engine::new(MemoryKeyring::new(keys));
-    let nobody = Engine::new(MemoryKeyring::new(Keys::new()));
+    let nobody = Engine::new(MemoryKeyring::new(Keyset::new()));
 
     // Blobs and payloads that do not open, for each reason, and DEKs that are not sealed.
     let (dek, sealed) = engine
         .create_dek_with_rng(&id, &context, &mut Fixed(&secret(4)))
         .unwrap();
-    let payload = DataKey::new(&dek, sealed)
+    let payload = PayloadCipher::new(&dek, sealed)
         .encrypt_with_rng(&secret(5).repeat(2000), &mut Fixed(&secret(6)))
         .unwrap();
     let header = PayloadHeader::from_bytes(payload.first_chunk().unwrap()).unwrap();
-    let moved = engine.move_dek((&id, &context), &sealed, (&other, &context)).unwrap();
+    let moved = engine
+        .rewrap_dek_to((&id, &context), &sealed, (&other, &context))
+        .unwrap();
     for (engine, id, context) in [
         (&unusable, &id, &context),
         (&nobody, &id, &context),
@@ -313,9 +317,9 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
         (&engine, &id, &none),
     ] {
         heard.refused(engine.decrypt_dek(id, context, &sealed));
-        heard.refused(engine.reencrypt_dek(id, context, &sealed));
-        heard.refused(engine.move_dek((id, context), &sealed, (&other, context)));
-        heard.refused(engine.open_data_key(id, context, &sealed));
+        heard.refused(engine.rewrap_dek(id, context, &sealed));
+        heard.refused(engine.rewrap_dek_to((id, context), &sealed, (&other, context)));
+        heard.refused(engine.open_payload_cipher(id, context, &sealed));
         heard.refused(engine.decrypt(id, context, &payload));
         heard.refused(engine.rewrap_header(id, context, &other, &header));
     }
@@ -359,9 +363,9 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
             .unwrap_err()
     });
     heard.panic(|| Dek::generate_with_rng(&mut Fixed(&secret(4))).unwrap_err());
-    heard.panic(|| engine.open_data_key(&id, &context, &sealed).unwrap_err());
+    heard.panic(|| engine.open_payload_cipher(&id, &context, &sealed).unwrap_err());
     heard.panic(|| engine.decrypt(&id, &context, &payload).unwrap_err());
-    heard.panic(|| Cmk::new(id, 0, &secret(1)).unwrap_err());
+    heard.panic(|| CmkVersion::new(id, 0, &secret(1)).unwrap_err());
     heard.panic(|| EncryptionContext::from_pairs([("S3cr3t", "S3cr3t")]).unwrap_err());
     heard.panic(|| assert_eq!(dek, Dek::from_bytes(&secret(5))));
     heard.panic(|| assert_eq!(context, none));
@@ -374,16 +378,16 @@ pub(crate) fn no_error_of_a_stream_shows_plaintext() {
 
     let mut heard = Heard::default();
     let (engine, id, context) = (engine(), key_id(KEY_ID), context());
-    let data_key = engine
-        .create_data_key_with_rng(&id, &context, &mut Fixed(&secret(1)))
+    let payload_cipher = engine
+        .create_payload_cipher_with_rng(&id, &context, &mut Fixed(&secret(1)))
         .unwrap();
     let plaintext = secret(2).repeat(3000);
-    let payload = data_key.encrypt(&plaintext).unwrap();
+    let payload = payload_cipher.encrypt(&plaintext).unwrap();
 
     // Room for a part, and then none.
     for room in [0, 100, 300, 70_000, payload.len() - 1] {
         let mut room = vec![0; room];
-        let mut writer = data_key.encrypt_writer(&mut room[..]).unwrap();
+        let mut writer = payload_cipher.encrypt_writer(&mut room[..]).unwrap();
         match writer.write_all(&plaintext) {
             Ok(()) => heard.refused(writer.finish()),
             refused => heard.refused(refused),
@@ -404,15 +408,15 @@ pub(crate) fn no_error_of_a_stream_shows_plaintext() {
             }
         }
     }
-    let mut reader = data_key.decrypt_seek_reader(Cursor::new(&payload)).unwrap();
+    let mut reader = payload_cipher.decrypt_seek_reader(Cursor::new(&payload)).unwrap();
     reader.read_exact(&mut [0; 10]).unwrap();
     heard.refused(reader.seek(SeekFrom::Current(-11)));
-    heard.panic(|| data_key.encrypt_writer(Vec::new()).unwrap_err());
-    heard.panic(|| data_key.decrypt_reader(payload.as_slice()).unwrap_err());
-    heard.panic(|| data_key.decrypt_seek_reader(Cursor::new(&payload)).unwrap_err());
+    heard.panic(|| payload_cipher.encrypt_writer(Vec::new()).unwrap_err());
+    heard.panic(|| payload_cipher.decrypt_reader(payload.as_slice()).unwrap_err());
+    heard.panic(|| payload_cipher.decrypt_seek_reader(Cursor::new(&payload)).unwrap_err());
 }
 
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 #[test]
 pub(crate) fn no_error_of_a_keyring_file_shows_material() {
     use dekseal::FileKeyring;
@@ -439,7 +443,7 @@ pub(crate) fn no_error_of_a_keyring_file_shows_material() {
     heard.refused(keyring.update(|keys| keys.import_version(&id, &secret(5)[..31])));
     heard.refused(keyring.update(|keys| keys.rotate_with_rng(&id, &mut Repeating(&secret(5)[..32]))));
     heard.refused(keyring.update(|keys| {
-        *keys = Keys::clone(&engine().keyring().keys());
+        *keys = Keyset::clone(&engine().keyring().keys());
         Ok(())
     }));
     heard.refused(keyring.change_root(cmk(KEY_ID, 0, &secret(5))));
@@ -477,7 +481,7 @@ pub(crate) fn no_error_of_a_keyring_file_shows_material() {
     }
 }
 
-#[cfg(feature = "json")]
+#[cfg(feature = "api")]
 #[test]
 pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
     use dekseal::api;
@@ -501,8 +505,8 @@ pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
             format!(r#""cipher_text":"{cipher}","datakey_cipher_length":64"#),
         ),
     ];
-    let keys = |change: fn(&mut Keys)| {
-        let mut keys = Keys::clone(&engine().keyring().keys());
+    let keys = |change: fn(&mut Keyset)| {
+        let mut keys = Keyset::clone(&engine().keyring().keys());
         change(&mut keys);
         Engine::new(MemoryKeyring::new(keys))
     };
@@ -511,9 +515,9 @@ pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
         engine(),
         keys(|keys| keys.disable(&key_id(KEY_ID)).unwrap()),
         keys(|keys| assert!(keys.schedule_deletion(&key_id(KEY_ID), 7, 0).is_ok())),
-        keys(|keys| *keys = Keys::new()),
-        Engine::new(MemoryKeyring::from_cmks([cmk(KEY_ID, 0, &secret(9))]).unwrap()),
-        Engine::new(MemoryKeyring::from_cmks([cmk(KEY_ID, 1, &secret(9))]).unwrap()),
+        keys(|keys| *keys = Keyset::new()),
+        Engine::new(MemoryKeyring::from_versions([cmk(KEY_ID, 0, &secret(9))]).unwrap()),
+        Engine::new(MemoryKeyring::from_versions([cmk(KEY_ID, 1, &secret(9))]).unwrap()),
     ];
     for (operation, fields) in requests {
         let path = format!("/v1.0/p/kms/{operation}");
@@ -582,5 +586,5 @@ pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
 fn secrets_are_wiped_on_drop() {
     fn wiped<T: zeroize::ZeroizeOnDrop>() {}
     wiped::<Dek>();
-    wiped::<Cmk>();
+    wiped::<CmkVersion>();
 }

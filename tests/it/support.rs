@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, convert::Infallible};
 
 use dekseal::{
-    Cmk, Dek, EncryptionContext, KeyId, MemoryKeyring, SealedDek,
+    CmkVersion, Dek, EncryptionContext, KeyId, MemoryKeyring, SealedDek,
     rand_core::{TryCryptoRng, TryRng},
 };
 use serde::Deserialize;
@@ -16,13 +16,13 @@ pub(crate) fn key_id(text: &str) -> KeyId {
     text.parse().unwrap()
 }
 
-pub(crate) fn cmk(key_id: &str, version: u32, material: &[u8]) -> Cmk {
-    Cmk::new(self::key_id(key_id), version, material).unwrap()
+pub(crate) fn cmk(key_id: &str, version: u32, material: &[u8]) -> CmkVersion {
+    CmkVersion::new(self::key_id(key_id), version, material).unwrap()
 }
 
 /// One CMK, version 0 of `KEY_ID`.
 pub(crate) fn one_key() -> MemoryKeyring {
-    MemoryKeyring::from_cmks([cmk(KEY_ID, 0, &[7; 32])]).unwrap()
+    MemoryKeyring::from_versions([cmk(KEY_ID, 0, &[7; 32])]).unwrap()
 }
 
 pub(crate) fn dek(digits: &str) -> Dek {
@@ -75,7 +75,7 @@ pub(crate) struct SealedVector {
 }
 
 /// An example that cargo has built beside this test.
-#[cfg(all(feature = "json", feature = "std"))]
+#[cfg(feature = "std")]
 pub(crate) fn example(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();
     let built = test.parent().unwrap().parent().unwrap().join("examples").join(name);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dekseal::{
-    Cmk, EncryptionContext, Engine, Error, FileKeyring, KeyId, Keyring, Keys, MemoryKeyring, SealedDek,
+    CmkVersion, EncryptionContext, Engine, Error, FileKeyring, KeyId, Keyring, Keyset, MemoryKeyring, SealedDek,
     payload::{PayloadHeader, encrypted_len},
 };
 use sha2::{Digest, Sha256};
@@ -117,7 +117,7 @@ fn engine() -> Engine<MemoryKeyring> {
         cmk(KEY_ID, 1, &[8; 32]),
         cmk(OTHER_KEY_ID, 0, &[9; 32]),
     ];
-    Engine::new(MemoryKeyring::from_cmks(cmks).unwrap())
+    Engine::new(MemoryKeyring::from_versions(cmks).unwrap())
 }
 
 fn sealed_under_version_0() -> SealedDek {
@@ -146,10 +146,10 @@ fn each_operation_has_one_event() {
 fn operations() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (path, text) in imports::sources() {
-        let keys = path.ends_with("keys.rs");
+        let keys = path.ends_with("keyset.rs");
         for block in text.split("\nimpl").skip(1) {
             let block = block.split("\n}").next().unwrap();
-            if !(block.starts_with("<K: Keyring> Engine<K>") || keys && block.starts_with(" Keys")) {
+            if !(block.starts_with("<K: Keyring> Engine<K>") || keys && block.starts_with(" Keyset")) {
                 continue;
             }
             for function in block.split("    pub fn ").skip(1) {
@@ -206,37 +206,38 @@ fn deks(seen: &mut Operations) {
         .unwrap();
 
     let line = format!(
-        "DEBUG operation=reencrypt_dek key_id={KEY_ID} key_version=0 context={print} new_key_id={KEY_ID} \
+        "DEBUG operation=rewrap_dek key_id={KEY_ID} key_version=0 context={print} new_key_id={KEY_ID} \
          new_key_version=1 outcome=ok"
     );
-    seen.one(&line, || engine.reencrypt_dek(&id, &context, &sealed))
-        .unwrap();
+    seen.one(&line, || engine.rewrap_dek(&id, &context, &sealed)).unwrap();
     let line = format!(
-        "DEBUG operation=move_dek key_id={KEY_ID} key_version=0 context={print} new_key_id={OTHER_KEY_ID} \
+        "DEBUG operation=rewrap_dek_to key_id={KEY_ID} key_version=0 context={print} new_key_id={OTHER_KEY_ID} \
          new_key_version=0 new_context={} outcome=ok",
         fingerprint(b"")
     );
     let none = EncryptionContext::none();
-    seen.one(&line, || engine.move_dek((&id, &context), &sealed, (&other, &none)))
-        .unwrap();
+    seen.one(&line, || {
+        engine.rewrap_dek_to((&id, &context), &sealed, (&other, &none))
+    })
+    .unwrap();
 
     let batch = |blobs: &[&[u8]]| {
         let pairs = blobs.iter().map(|blob| (&context, *blob));
-        engine.reencrypt_deks(&id, pairs).filter(Result::is_ok).count()
+        engine.rewrap_deks(&id, pairs).filter(Result::is_ok).count()
     };
-    let line = format!("DEBUG operation=reencrypt_deks key_id={KEY_ID} count=3 failed=0 outcome=ok");
+    let line = format!("DEBUG operation=rewrap_deks key_id={KEY_ID} count=3 failed=0 outcome=ok");
     let good = sealed.as_bytes().as_slice();
     assert_eq!(seen.one(&line, || batch(&[good, good, good])), 3);
     // The first of the gravest.
     let mut damaged = *sealed.as_bytes();
     damaged[100] ^= 1;
-    let line = format!("WARN operation=reencrypt_deks key_id={KEY_ID} count=4 failed=3 outcome=DamagedBlob");
+    let line = format!("WARN operation=rewrap_deks key_id={KEY_ID} count=4 failed=3 outcome=DamagedBlob");
     let foreign = cmk(OTHER_KEY_ID, 0, &[9; 32]).seal(&context, &dek);
     assert_eq!(
         seen.one(&line, || batch(&[&[1; 3], good, &damaged, foreign.as_bytes()])),
         1
     );
-    let line = format!("INFO operation=reencrypt_deks key_id={KEY_ID} count=1 failed=1 outcome=NotABlob(Length)");
+    let line = format!("INFO operation=rewrap_deks key_id={KEY_ID} count=1 failed=1 outcome=NotABlob(Length)");
     assert_eq!(seen.one(&line, || batch(&[&[1; 3]])), 0);
 }
 
@@ -275,15 +276,21 @@ fn payloads(seen: &mut Operations) {
             .plaintext_len()
             .unwrap()
     });
-    let data_key = seen
-        .one(&ok("create_data_key"), || engine.create_data_key(&id, &context))
+    let payload_cipher = seen
+        .one(&ok("create_payload_cipher"), || {
+            engine.create_payload_cipher(&id, &context)
+        })
         .unwrap();
-    seen.one(&ok("open_data_key"), || {
-        engine.open_data_key(&id, &context, data_key.sealed_dek())
+    seen.one(&ok("open_payload_cipher"), || {
+        engine.open_payload_cipher(&id, &context, payload_cipher.sealed_dek())
     })
     .unwrap();
     // Which asks no keyring.
-    let (_, lines) = heard(|| data_key.decrypt(&data_key.encrypt(&[5; 100]).unwrap()).unwrap());
+    let (_, lines) = heard(|| {
+        payload_cipher
+            .decrypt(&payload_cipher.encrypt(&[5; 100]).unwrap())
+            .unwrap()
+    });
     assert_eq!(lines, [] as [String; 0]);
 
     let moved = |operation| {
@@ -309,7 +316,7 @@ fn payloads(seen: &mut Operations) {
 }
 
 fn keys(seen: &mut Operations) {
-    let (id, other, mut keys) = (key_id(KEY_ID), key_id(OTHER_KEY_ID), Keys::new());
+    let (id, other, mut keys) = (key_id(KEY_ID), key_id(OTHER_KEY_ID), Keyset::new());
     let at =
         |operation, version| format!("DEBUG operation={operation} key_id={KEY_ID} key_version={version} outcome=ok");
     let plain = |operation| format!("DEBUG operation={operation} key_id={KEY_ID} outcome=ok");
@@ -359,12 +366,12 @@ fn keyrings(seen: &mut Operations) {
     .unwrap_err();
     let older = fs::read(&path).unwrap();
     // What is done to the keys, and then whether it is in force.
-    let memory = MemoryKeyring::new(Keys::new());
+    let memory = MemoryKeyring::new(Keyset::new());
     let create = format!("DEBUG operation=create_key key_id={KEY_ID} key_version=0 outcome=ok");
     let both = [create.clone(), ok("update_keyring")];
     assert_eq!(heard(|| memory.update(|keys| keys.create_key(id)).unwrap()).1, both);
     assert_eq!(heard(|| keyring.update(|keys| keys.create_key(id)).unwrap()).1, both);
-    let update = |keys: &mut Keys| {
+    let update = |keys: &mut Keyset| {
         keys.rotate(&id)?;
         keys.enable(&id)
     };
@@ -437,11 +444,13 @@ fn a_failure_has_its_kind_and_what_is_known() {
     .unwrap_err();
     // Which side failed is not told; where the DEK should have gone is.
     let line = format!(
-        "INFO operation=move_dek key_id={KEY_ID} key_version=0 context={print} new_key_id={nobody} \
+        "INFO operation=rewrap_dek_to key_id={KEY_ID} key_version=0 context={print} new_key_id={nobody} \
          new_context={no_print} outcome=UnknownKey"
     );
-    seen.one(&line, || engine.move_dek((&id, &context), &sealed, (&nobody, &none)))
-        .unwrap_err();
+    seen.one(&line, || {
+        engine.rewrap_dek_to((&id, &context), &sealed, (&nobody, &none))
+    })
+    .unwrap_err();
 
     let line =
         format!("INFO operation=encrypt_into key_id={KEY_ID} key_version=1 context={print} outcome=BufferLength");
@@ -476,13 +485,13 @@ fn a_failure_has_its_kind_and_what_is_known() {
     seen.one(&line, || engine.decrypt_reader(&id, &context, Broken))
         .unwrap_err();
 
-    let unusable = Engine::new(MemoryKeyring::new(Keys::clone(&engine.keyring().keys())));
+    let unusable = Engine::new(MemoryKeyring::new(Keyset::clone(&engine.keyring().keys())));
     unusable.keyring().update(|keys| keys.set_min_version(&id, 1)).unwrap();
     let line = format!(
-        "WARN operation=reencrypt_dek key_id={KEY_ID} key_version=0 context={print} new_key_id={KEY_ID} \
+        "WARN operation=rewrap_dek key_id={KEY_ID} key_version=0 context={print} new_key_id={KEY_ID} \
          outcome=KeyVersionRetired"
     );
-    seen.one(&line, || unusable.reencrypt_dek(&id, &context, &sealed))
+    seen.one(&line, || unusable.rewrap_dek(&id, &context, &sealed))
         .unwrap_err();
     unusable.keyring().update(|keys| keys.disable(&id)).unwrap();
     let line = format!("WARN operation=encrypt_dek key_id={KEY_ID} context={print} outcome=KeyDisabled");
@@ -512,11 +521,11 @@ impl Read for Broken {
 }
 
 impl Keyring for Broken {
-    fn with_current<T>(&self, _: &KeyId, _: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_current<T>(&self, _: &KeyId, _: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         Err(Error::keyring(marked()))
     }
 
-    fn with_version<T>(&self, _: &KeyId, _: u32, _: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_version<T>(&self, _: &KeyId, _: u32, _: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         Err(Error::keyring(marked()))
     }
 }

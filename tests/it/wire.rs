@@ -90,7 +90,7 @@ fn the_published_request_is_answered() {
 fn encrypt_and_decrypt_give_every_known_answer() {
     for v in vectors::<Vec<SealedVector>>("blob") {
         let key = cmk(&v.key_id, v.key_version, &hex::decode(&v.material).unwrap());
-        let engine = Engine::new(MemoryKeyring::from_cmks([key]).unwrap());
+        let engine = Engine::new(MemoryKeyring::from_versions([key]).unwrap());
         let digest = hex::encode(Sha256::digest(hex::decode(&v.dek).unwrap()));
         let mut encrypt = json!({
             "key_id": v.key_id, "plain_text": format!("{}{digest}", v.dek), "datakey_plain_length": 64,

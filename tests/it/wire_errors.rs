@@ -1,7 +1,8 @@
 //! Every row of the error table of docs/KMS_API.md, and the order of the rows.
 
 use dekseal::{
-    Cmk, Dek, EncryptionContext, Engine, Error, ErrorKind, KeyId, Keyring, MemoryKeyring, api, rand_core::TryCryptoRng,
+    CmkVersion, Dek, EncryptionContext, Engine, Error, ErrorKind, KeyId, Keyring, MemoryKeyring, api,
+    rand_core::TryCryptoRng,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -24,12 +25,12 @@ impl InState {
 }
 
 impl Keyring for InState {
-    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         self.check()?;
         self.keys.with_current(key_id, f)
     }
 
-    fn with_version<T>(&self, key_id: &KeyId, version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_version<T>(&self, key_id: &KeyId, version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         self.check()?;
         self.keys.with_version(key_id, version, f)
     }

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use chacha20::ChaCha20Rng;
-use dekseal::{Cmk, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring, SealedDek, rand_core::SeedableRng};
+use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring, SealedDek, rand_core::SeedableRng};
 use getrandom::SysRng;
 
 use crate::peer::{Binding, Bytes, Facts, MASTER_KEY, Pairs, Peer};
@@ -20,8 +20,8 @@ pub struct Service {
 impl Service {
     pub fn new() -> Self {
         let key_id = KEY_ID.parse().expect("the key ID is well-formed");
-        let cmk = Cmk::new(key_id, 0, &MASTER_KEY).expect("the material is 32 bytes");
-        let keyring = MemoryKeyring::from_cmks([cmk]).expect("one key is not there twice");
+        let cmk = CmkVersion::new(key_id, 0, &MASTER_KEY).expect("the material is 32 bytes");
+        let keyring = MemoryKeyring::from_versions([cmk]).expect("one key is not there twice");
         Self {
             engine: Engine::new(keyring),
             key_id,

@@ -1,6 +1,6 @@
 //! Measures dekseal beside its peers: the same job for each, in one process, and a table for each of two jobs.
 //!
-//! Keys: make a fresh 64-byte key, wrap it under a 256-bit master key, and bind a context of two pairs; and the way back.
+//! Keyset: make a fresh 64-byte key, wrap it under a 256-bit master key, and bind a context of two pairs; and the way back.
 //!
 //! Payloads: encrypt 16 MiB in memory under a key that no other message has, and bind that context; and the way back. Where
 //! a peer streams, it gets the data in pieces of 64 KiB, writes into memory that is there, and is read to the end.

@@ -14,7 +14,7 @@ mod kms;
 
 use std::{env, error::Error, fs, process::ExitCode, sync::Arc, thread, time::Duration};
 
-use dekseal::{Cmk, Engine, FileKeyring, zeroize::Zeroizing};
+use dekseal::{CmkVersion, Engine, FileKeyring, zeroize::Zeroizing};
 use tokio::net::TcpListener;
 
 const USAGE: &str = "usage: dekseal-http KEYRING ROOT_KEY_FILE ADDRESS";
@@ -46,10 +46,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
 }
 
 /// The root CMK, by the ID that the examples call it.
-fn root(path: &str) -> Result<Cmk, Box<dyn Error>> {
+fn root(path: &str) -> Result<CmkVersion, Box<dyn Error>> {
     let digits = Zeroizing::new(fs::read_to_string(path).map_err(|error| format!("root key file: {error}"))?);
     let material = base16ct::mixed::decode_vec(digits.trim()).map_err(|_| "root key file: not hex")?;
-    Ok(Cmk::new(
+    Ok(CmkVersion::new(
         "00000000-0000-0000-0000-00000000root".parse()?,
         0,
         &Zeroizing::new(material),

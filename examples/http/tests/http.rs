@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use dekseal::{Cmk, FileKeyring, api::MAX_BODY};
+use dekseal::{CmkVersion, FileKeyring, api::MAX_BODY};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -26,7 +26,7 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let (keyring, root) = (directory.path().join("keyring.json"), directory.path().join("root"));
         fs::write(&root, format!("{}\n", "07".repeat(64))).unwrap();
-        let cmk = Cmk::new("00000000-0000-0000-0000-00000000root".parse().unwrap(), 0, &[7; 64]);
+        let cmk = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse().unwrap(), 0, &[7; 64]);
         FileKeyring::create(&keyring, cmk.unwrap())
             .unwrap()
             .update(|keys| keys.create_key(KEY_ID.parse()?))

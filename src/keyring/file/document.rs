@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{
     key::{Key, KeyState, Version},
-    keys::Keys,
+    keyset::Keyset,
 };
 use crate::{
     blob::SealedDek,
-    cmk::Cmk,
+    cmk::CmkVersion,
     context::EncryptionContext,
     dek::Dek,
     error::{Error, ErrorKind, FileFault},
@@ -101,20 +101,25 @@ pub(in super::super) struct Stored {
 }
 
 /// The file of these keys, in its `generation`.
-pub(super) fn write(keys: &Keys, root: &Cmk, generation: u64) -> Result<Vec<u8>, Error> {
+pub(super) fn write(keys: &Keyset, root: &CmkVersion, generation: u64) -> Result<Vec<u8>, Error> {
     write_with(keys, root, generation, |_, stored| Ok(stored.clone()))
 }
 
 /// The file of these keys under another root.
-pub(super) fn write_resealed(keys: &Keys, from: &Cmk, root: &Cmk, generation: u64) -> Result<Vec<u8>, Error> {
+pub(super) fn write_resealed(
+    keys: &Keyset,
+    from: &CmkVersion,
+    root: &CmkVersion,
+    generation: u64,
+) -> Result<Vec<u8>, Error> {
     write_with(keys, root, generation, |version, stored| {
         stored.reseal(from, root, &version.cmk)
     })
 }
 
 fn write_with(
-    keys: &Keys,
-    root: &Cmk,
+    keys: &Keyset,
+    root: &CmkVersion,
     generation: u64,
     store: impl Fn(&Version, &Stored) -> Result<Stored, Error>,
 ) -> Result<Vec<u8>, Error> {
@@ -151,7 +156,7 @@ pub(super) struct Stamp {
 }
 
 /// The keys of a file, and its stamp. A version that is among the `known` ones is not opened again.
-pub(super) fn read(text: &[u8], root: &Cmk, known: &Keys) -> Result<(Keys, Stamp), Error> {
+pub(super) fn read(text: &[u8], root: &CmkVersion, known: &Keyset) -> Result<(Keyset, Stamp), Error> {
     let document = parse(text)?;
     let RootEntry {
         key_id,
@@ -165,7 +170,7 @@ pub(super) fn read(text: &[u8], root: &Cmk, known: &Keys) -> Result<(Keys, Stamp
     if !ct_eq(&document.mac.0, &root.keyring_mac(&document.message()?)?) {
         return Err(FileFault::Changed.into());
     }
-    let mut keys = Keys::new();
+    let mut keys = Keyset::new();
     for entry in &document.keys {
         let key_id: KeyId = entry.key_id.parse()?;
         if key_id == root.key_id() {
@@ -277,7 +282,7 @@ impl KeyEntry {
         }
     }
 
-    fn key(&self, key_id: &KeyId, root: &Cmk, known: &Keys) -> Result<Key, Error> {
+    fn key(&self, key_id: &KeyId, root: &CmkVersion, known: &Keyset) -> Result<Key, Error> {
         let mut versions = BTreeMap::new();
         for entry in &self.versions {
             let stored = Stored {
@@ -303,7 +308,12 @@ impl KeyEntry {
 
 impl Stored {
     /// C2: the material, filled up with zeros to the 64 bytes of a DEK, in a context that says whose it is.
-    pub(in super::super) fn seal(root: &Cmk, key_id: &KeyId, version: u32, material: &[u8]) -> Result<Self, Error> {
+    pub(in super::super) fn seal(
+        root: &CmkVersion,
+        key_id: &KeyId,
+        version: u32,
+        material: &[u8],
+    ) -> Result<Self, Error> {
         let mut padded = Secret::<{ Dek::LEN }>::zeroed();
         let slot = padded.get_mut(..material.len()).ok_or(ErrorKind::InvalidMaterial)?;
         slot.copy_from_slice(material);
@@ -314,7 +324,7 @@ impl Stored {
         })
     }
 
-    fn open(self, root: &Cmk, key_id: &KeyId, version: u32) -> Result<Version, Error> {
+    fn open(self, root: &CmkVersion, key_id: &KeyId, version: u32) -> Result<Version, Error> {
         let padded = root
             .open(&context(key_id, version, self.length)?, &self.sealed)
             .map_err(|_| FileFault::Changed)?;
@@ -323,13 +333,13 @@ impl Stored {
             .get(..self.length.into())
             .ok_or(FileFault::Changed)?;
         Ok(Version {
-            cmk: Cmk::new(*key_id, version, material).map_err(|_| FileFault::Changed)?,
+            cmk: CmkVersion::new(*key_id, version, material).map_err(|_| FileFault::Changed)?,
             stored: Some(Box::new(self)),
         })
     }
 
     /// The same material, sealed under another root.
-    fn reseal(&self, from: &Cmk, to: &Cmk, whose: &Cmk) -> Result<Self, Error> {
+    fn reseal(&self, from: &CmkVersion, to: &CmkVersion, whose: &CmkVersion) -> Result<Self, Error> {
         let context = context(&whose.key_id(), whose.key_version(), self.length)?;
         Ok(Self {
             length: self.length,

@@ -14,9 +14,9 @@ use std::{
 
 pub(super) use self::document::Stored;
 use self::{document::Stamp, storage::Storage};
-use super::{Keyring, Keys, MemoryKeyring};
+use super::{Keyring, Keyset, MemoryKeyring};
 use crate::{
-    cmk::Cmk,
+    cmk::CmkVersion,
     error::{Error, ErrorKind, FileFault},
     key_id::KeyId,
     trace::Event,
@@ -37,12 +37,12 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// use dekseal::{Cmk, EncryptionContext, Engine, FileKeyring};
+/// use dekseal::{CmkVersion, EncryptionContext, Engine, FileKeyring};
 ///
 /// # let directory = tempfile::tempdir().unwrap();
 /// # let path = directory.path().join("keyring.json");
 /// # let material = [7; 32];
-/// let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &material);
+/// let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &material);
 /// let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
 /// FileKeyring::create(&path, root()?)?.update(|keys| keys.create_key(key_id))?;
 ///
@@ -62,7 +62,7 @@ pub struct FileKeyring {
 
 /// What the keys in memory were read with, and from which state of the file.
 struct Held {
-    root: Arc<Cmk>,
+    root: Arc<CmkVersion>,
     stamp: Stamp,
 }
 
@@ -76,23 +76,23 @@ impl FileKeyring {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, FileKeyring};
+    /// # use dekseal::{CmkVersion, FileKeyring};
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let path = directory.path().join("keyring.json");
-    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
     /// let keyring = FileKeyring::create(&path, root()?)?;
     /// assert!(keyring.keys().list().is_empty());
     /// # Ok::<(), dekseal::Error>(())
     /// ```
-    pub fn create(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
+    pub fn create(path: impl AsRef<Path>, root: CmkVersion) -> Result<Self, Error> {
         let made: Result<_, Error> = Event::new("create_keyring", None, None).of(|_| {
             let storage = Storage::new(path.as_ref())?;
             let _lock = storage.lock()?;
             if storage.exists()? {
                 return Err(ErrorKind::File(FileFault::Exists).into());
             }
-            let text = document::write(&Keys::new(), &root, 1)?;
-            let (keys, stamp) = document::read(&text, &root, &Keys::new())?;
+            let text = document::write(&Keyset::new(), &root, 1)?;
+            let (keys, stamp) = document::read(&text, &root, &Keyset::new())?;
             storage.write(&text)?;
             Ok((storage, keys, stamp))
         });
@@ -109,26 +109,26 @@ impl FileKeyring {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, FileKeyring};
+    /// # use dekseal::{CmkVersion, FileKeyring};
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let path = directory.path().join("keyring.json");
-    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
     /// # FileKeyring::create(&path, root()?)?;
     /// let keyring = FileKeyring::open(&path, root()?)?;
     /// println!("{} keys, generation {}", keyring.keys().list().len(), keyring.generation());
     /// # Ok::<(), dekseal::Error>(())
     /// ```
-    pub fn open(path: impl AsRef<Path>, root: Cmk) -> Result<Self, Error> {
+    pub fn open(path: impl AsRef<Path>, root: CmkVersion) -> Result<Self, Error> {
         let opened: Result<_, Error> = Event::new("open_keyring", None, None).of(|_| {
             let storage = Storage::new(path.as_ref())?;
-            let (keys, stamp) = document::read(&storage.read()?, &root, &Keys::new())?;
+            let (keys, stamp) = document::read(&storage.read()?, &root, &Keyset::new())?;
             Ok((storage, keys, stamp))
         });
         let (storage, keys, stamp) = opened?;
         Ok(Self::of(storage, keys, root, stamp))
     }
 
-    fn of(storage: Storage, keys: Keys, root: Cmk, stamp: Stamp) -> Self {
+    fn of(storage: Storage, keys: Keyset, root: CmkVersion, stamp: Stamp) -> Self {
         Self {
             memory: MemoryKeyring::new(keys),
             storage,
@@ -155,10 +155,10 @@ impl FileKeyring {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, FileKeyring, KeyId};
+    /// # use dekseal::{CmkVersion, FileKeyring, KeyId};
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let path = directory.path().join("keyring.json");
-    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
     /// # let keyring = FileKeyring::create(&path, root()?)?;
     /// // Both or none, in one write.
@@ -169,12 +169,12 @@ impl FileKeyring {
     /// assert_eq!(version, 1);
     /// # Ok::<(), dekseal::Error>(())
     /// ```
-    pub fn update<T>(&self, f: impl FnOnce(&mut Keys) -> Result<T, Error>) -> Result<T, Error> {
+    pub fn update<T>(&self, f: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<T, Error> {
         Event::new("update_keyring", None, None).of(|_| {
             let mut held = self.held();
             let _lock = self.storage.lock()?;
             self.take_up(&mut held)?;
-            let mut keys = Keys::clone(&self.memory.keys());
+            let mut keys = Keyset::clone(&self.memory.keys());
             let root = Arc::clone(&held.root);
             keys.seal_under(Arc::clone(&root));
             let value = f(&mut keys)?;
@@ -193,10 +193,10 @@ impl FileKeyring {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, FileKeyring, KeyId};
+    /// # use dekseal::{CmkVersion, FileKeyring, KeyId};
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let path = directory.path().join("keyring.json");
-    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
     /// # let keyring = FileKeyring::create(&path, root()?)?;
     /// let elsewhere = FileKeyring::open(&path, root()?)?; // in another process
@@ -224,11 +224,11 @@ impl FileKeyring {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, FileKeyring};
+    /// # use dekseal::{CmkVersion, FileKeyring};
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let path = directory.path().join("keyring.json");
-    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
-    /// # let new_root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 1, &[8; 32]);
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let new_root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 1, &[8; 32]);
     /// # let keyring = FileKeyring::create(&path, root()?)?;
     /// keyring.change_root(new_root()?)?;
     ///
@@ -236,7 +236,7 @@ impl FileKeyring {
     /// FileKeyring::open(&path, new_root()?)?;
     /// # Ok::<(), dekseal::Error>(())
     /// ```
-    pub fn change_root(&self, root: Cmk) -> Result<(), Error> {
+    pub fn change_root(&self, root: CmkVersion) -> Result<(), Error> {
         let root = Arc::new(root);
         let key_id = root.key_id();
         let mut event = Event::new("change_root", Some(&key_id), None);
@@ -255,10 +255,10 @@ impl FileKeyring {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, FileKeyring, KeyId};
+    /// # use dekseal::{CmkVersion, FileKeyring, KeyId};
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let path = directory.path().join("keyring.json");
-    /// # let root = || Cmk::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
     /// let keyring = FileKeyring::create(&path, root()?)?;
     /// assert_eq!(keyring.generation(), 1);
@@ -273,7 +273,7 @@ impl FileKeyring {
 
     /// The keys as they are now, in memory.
     #[must_use]
-    pub fn keys(&self) -> Arc<Keys> {
+    pub fn keys(&self) -> Arc<Keyset> {
         self.memory.keys()
     }
 
@@ -296,7 +296,7 @@ impl FileKeyring {
     }
 
     /// Puts `text`, which was just made, in the place of the file, once it is known to open.
-    fn put(&self, held: &mut Held, text: &[u8], root: Arc<Cmk>) -> Result<(), Error> {
+    fn put(&self, held: &mut Held, text: &[u8], root: Arc<CmkVersion>) -> Result<(), Error> {
         let read = document::read(text, &root, &self.memory.keys());
         let (keys, stamp) = read.map_err(|_| ErrorKind::ForeignKeys)?;
         let written = self.storage.write(text);
@@ -311,7 +311,7 @@ impl FileKeyring {
         written
     }
 
-    fn hold(&self, held: &mut Held, keys: Keys, stamp: Stamp) {
+    fn hold(&self, held: &mut Held, keys: Keyset, stamp: Stamp) {
         self.memory.replace(keys);
         self.generation.store(stamp.generation, Ordering::Release);
         held.stamp = stamp;
@@ -325,11 +325,11 @@ impl Held {
 }
 
 impl Keyring for FileKeyring {
-    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         self.memory.with_current(key_id, f)
     }
 
-    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&Cmk) -> T) -> Result<T, Error> {
+    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         self.memory.with_version(key_id, key_version, f)
     }
 }

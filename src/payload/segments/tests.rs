@@ -35,7 +35,7 @@ impl rand_core::TryCryptoRng for Salt {}
 
 fn key() -> PayloadKey {
     let salt = PayloadSalt::fresh(&mut Salt).unwrap();
-    let sealed = crate::cmk::Cmk::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32])
+    let sealed = crate::cmk::CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32])
         .unwrap()
         .seal(
             &crate::context::EncryptionContext::none(),

@@ -2,7 +2,7 @@
 
 use dekseal::{
     EncryptionContext, Engine, ErrorKind, PayloadRule, RandomnessFault,
-    payload::{DataKey, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN, encrypted_len, plaintext_len},
+    payload::{PayloadCipher, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN, encrypted_len, plaintext_len},
 };
 
 use super::file::plaintext;
@@ -17,8 +17,8 @@ pub(super) fn randomness() -> Vec<u8> {
     (0..96).collect()
 }
 
-pub(super) fn data_key() -> DataKey {
-    let created = Engine::new(one_key()).create_data_key_with_rng(
+pub(super) fn payload_cipher() -> PayloadCipher {
+    let created = Engine::new(one_key()).create_payload_cipher_with_rng(
         &key_id(KEY_ID),
         &EncryptionContext::none(),
         &mut Fixed(&randomness()[..64]),
@@ -28,7 +28,7 @@ pub(super) fn data_key() -> DataKey {
 
 /// A payload of `plaintext` under that data key.
 pub(super) fn payload(plaintext: &[u8]) -> Vec<u8> {
-    data_key()
+    payload_cipher()
         .encrypt_with_rng(plaintext, &mut Fixed(&randomness()[64..]))
         .unwrap()
 }
@@ -112,7 +112,7 @@ fn a_buffer_has_the_right_length_or_is_refused() {
 /// Long enough for the parallel path.
 #[test]
 fn what_does_not_decrypt_leaves_no_plaintext() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     for segments in [3, 20] {
         let plaintext = plaintext(segments * SEGMENT_LEN);
         let payload = payload(&plaintext);
@@ -120,7 +120,7 @@ fn what_does_not_decrypt_leaves_no_plaintext() {
             let mut payload = payload.clone();
             payload[PayloadHeader::LEN + broken * SEALED_SEGMENT_LEN + 77] ^= 1;
             let mut room = vec![0xa5; plaintext.len()];
-            let refused = data_key.decrypt_into(&payload, &mut room);
+            let refused = payload_cipher.decrypt_into(&payload, &mut room);
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::AuthenticationFailed);
             assert!(room.iter().all(|byte| *byte == 0), "segment {broken} of {segments}");
         }
@@ -129,7 +129,7 @@ fn what_does_not_decrypt_leaves_no_plaintext() {
 
 #[test]
 fn what_is_no_payload_leaves_the_buffer_alone() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     let mut payload = payload(b"attack at dawn");
     let mut room = [0xa5; 14];
     for (at, kind) in [
@@ -137,22 +137,25 @@ fn what_is_no_payload_leaves_the_buffer_alone() {
         (PayloadHeader::LEN - 1, ErrorKind::AuthenticationFailed),
     ] {
         payload[at] ^= 1;
-        assert_eq!(data_key.decrypt_into(&payload, &mut room).unwrap_err().kind(), kind);
+        assert_eq!(
+            payload_cipher.decrypt_into(&payload, &mut room).unwrap_err().kind(),
+            kind
+        );
         assert_eq!(room, [0xa5; 14]);
         payload[at] ^= 1;
     }
-    data_key.decrypt_into(&payload, &mut room).unwrap();
+    payload_cipher.decrypt_into(&payload, &mut room).unwrap();
     assert_eq!(&room, b"attack at dawn");
 }
 
 /// Segments on both sides of where the parallel path begins.
 #[test]
 fn a_long_payload_is_the_same_by_every_way() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     for length in [15, 16, 17, 40].map(|segments| segments * SEGMENT_LEN + 11) {
         let plaintext = plaintext(length);
         let payload = payload(&plaintext);
-        let (header, mut sealer) = data_key.sealer_with_rng(&mut Fixed(&randomness()[64..])).unwrap();
+        let (header, mut sealer) = payload_cipher.sealer_with_rng(&mut Fixed(&randomness()[64..])).unwrap();
         let mut expected = header.to_bytes().to_vec();
         let mut segment = [0; SEALED_SEGMENT_LEN];
         for full in plaintext.chunks_exact(SEGMENT_LEN) {
@@ -164,7 +167,7 @@ fn a_long_payload_is_the_same_by_every_way() {
             .unwrap();
         expected.extend_from_slice(&segment[..11 + TAG_LEN]);
         assert!(payload == expected, "{length}");
-        assert!(*data_key.decrypt(&payload).unwrap() == plaintext, "{length}");
+        assert!(*payload_cipher.decrypt(&payload).unwrap() == plaintext, "{length}");
     }
 }
 
@@ -179,19 +182,22 @@ fn a_random_source_that_fails_or_is_stuck_gives_no_payload() {
         kind(engine.encrypt_with_rng(&key_id, &none, b"x", &mut Failing)),
         failed
     );
-    assert_eq!(kind(data_key().encrypt_with_rng(b"x", &mut Failing)), failed);
+    assert_eq!(kind(payload_cipher().encrypt_with_rng(b"x", &mut Failing)), failed);
     // First the 64 bytes of the DEK, then the 32 of the salt: one less is not enough.
     assert_eq!(
         kind(engine.encrypt_with_rng(&key_id, &none, b"x", &mut Fixed(&randomness()[..95]))),
         failed
     );
     assert_eq!(
-        kind(data_key().encrypt_with_rng(b"x", &mut Fixed(&randomness()[..31]))),
+        kind(payload_cipher().encrypt_with_rng(b"x", &mut Fixed(&randomness()[..31]))),
         failed
     );
 
     for period in [&[0; 1][..], &[1, 2, 3, 4], &[7; 16]] {
-        assert_eq!(kind(data_key().encrypt_with_rng(b"x", &mut Repeating(period))), stuck);
+        assert_eq!(
+            kind(payload_cipher().encrypt_with_rng(b"x", &mut Repeating(period))),
+            stuck
+        );
     }
     let mut good_dek_then_stuck = randomness();
     good_dek_then_stuck[64..].fill(9);
@@ -202,25 +208,25 @@ fn a_random_source_that_fails_or_is_stuck_gives_no_payload() {
     // Halves that differ in one bit pass.
     let mut salt = [9; 32];
     salt[31] ^= 0x80;
-    assert!(data_key().encrypt_with_rng(b"x", &mut Fixed(&salt)).is_ok());
+    assert!(payload_cipher().encrypt_with_rng(b"x", &mut Fixed(&salt)).is_ok());
 }
 
 #[test]
 fn a_header_says_what_a_payload_is_sealed_under() {
     let payload = payload(b"attack at dawn");
     let header = PayloadHeader::from_bytes(payload.first_chunk().unwrap()).unwrap();
-    assert_eq!(header.sealed_dek(), data_key().sealed_dek());
+    assert_eq!(header.sealed_dek(), payload_cipher().sealed_dek());
     assert_eq!(header.sealed_dek().key_id(), key_id(KEY_ID));
 }
 
 #[cfg(feature = "std")]
 #[test]
 fn payloads_of_one_dek_differ_in_their_salt() {
-    let data_key = data_key();
-    let payloads: Vec<_> = (0..50).map(|_| data_key.encrypt(b"same").unwrap()).collect();
+    let payload_cipher = payload_cipher();
+    let payloads: Vec<_> = (0..50).map(|_| payload_cipher.encrypt(b"same").unwrap()).collect();
     for (at, payload) in payloads.iter().enumerate() {
         assert_eq!(payload[44..232], payloads[0][44..232], "the sealed DEK is the same");
-        assert_eq!(*data_key.decrypt(payload).unwrap(), b"same");
+        assert_eq!(*payload_cipher.decrypt(payload).unwrap(), b"same");
         for other in &payloads[..at] {
             assert_ne!(payload[12..44], other[12..44], "the payload salt");
             assert_ne!(payload[232..], other[232..], "commitment and segment");
@@ -231,7 +237,7 @@ fn payloads_of_one_dek_differ_in_their_salt() {
     let opened = engine.decrypt(&key_id(KEY_ID), &EncryptionContext::none(), &payloads[3]);
     assert_eq!(*opened.unwrap(), b"same");
     let other = engine
-        .create_data_key(&key_id(KEY_ID), &EncryptionContext::none())
+        .create_payload_cipher(&key_id(KEY_ID), &EncryptionContext::none())
         .unwrap();
     assert_eq!(
         other.decrypt(&payloads[0]).unwrap_err().kind(),
@@ -242,7 +248,7 @@ fn payloads_of_one_dek_differ_in_their_salt() {
 #[test]
 fn many_threads_share_a_data_key() {
     fn shared<T: Send + Sync>() {}
-    shared::<DataKey>();
+    shared::<PayloadCipher>();
     shared::<PayloadHeader>();
     shared::<dekseal::payload::SegmentSealer>();
     shared::<dekseal::payload::SegmentOpener>();
@@ -251,7 +257,7 @@ fn many_threads_share_a_data_key() {
 #[test]
 fn secrets_are_wiped_on_drop() {
     fn wiped<T: zeroize::ZeroizeOnDrop>() {}
-    wiped::<DataKey>();
+    wiped::<PayloadCipher>();
     // ring does not wipe its keys.
     #[cfg(not(feature = "ring"))]
     {
@@ -267,11 +273,11 @@ fn the_system_is_a_source_of_randomness() {
     let (engine, id, none) = (Engine::new(one_key()), key_id(KEY_ID), EncryptionContext::none());
     let plaintext = plaintext(100_000);
     let length = usize::try_from(encrypted_len(100_000).unwrap()).unwrap();
-    let data_key = engine.create_data_key(&id, &none).unwrap();
+    let payload_cipher = engine.create_payload_cipher(&id, &none).unwrap();
     let (mut by_engine, mut by_key) = (vec![0; length], vec![0; length]);
     engine.encrypt_into(&id, &none, &plaintext, &mut by_engine).unwrap();
-    data_key.encrypt_into(&plaintext, &mut by_key).unwrap();
-    let (header, sealer) = data_key.sealer().unwrap();
+    payload_cipher.encrypt_into(&plaintext, &mut by_key).unwrap();
+    let (header, sealer) = payload_cipher.sealer().unwrap();
     let mut segment = vec![0; TAG_LEN];
     sealer.seal_last(&[], &mut segment).unwrap();
     let empty = [header.to_bytes().as_slice(), &segment].concat();
@@ -279,7 +285,7 @@ fn the_system_is_a_source_of_randomness() {
         by_engine,
         by_key,
         engine.encrypt(&id, &none, &plaintext).unwrap(),
-        data_key.encrypt(&plaintext).unwrap(),
+        payload_cipher.encrypt(&plaintext).unwrap(),
     ];
     let mut salts = vec![empty[12..44].to_vec()];
     for payload in &payloads {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64ct::{Base64, Encoding};
-use dekseal::{EncryptionContext, Engine, KeyId, MemoryKeyring, payload::DataKey};
+use dekseal::{EncryptionContext, Engine, KeyId, MemoryKeyring, payload::PayloadCipher};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use shake::{
@@ -91,7 +91,7 @@ impl File {
             let material = hex::decode(&key.material).unwrap();
             cmk(&self.key_id, key.key_version, &material)
         });
-        Engine::new(MemoryKeyring::from_cmks(cmks).unwrap())
+        Engine::new(MemoryKeyring::from_versions(cmks).unwrap())
     }
 
     /// What a random source must give for the payload with this salt: first the DEK, then the salt.
@@ -99,10 +99,10 @@ impl File {
         hex::decode(format!("{}{payload_salt}", self.dek)).unwrap()
     }
 
-    pub(super) fn data_key(&self) -> DataKey {
+    pub(super) fn payload_cipher(&self) -> PayloadCipher {
         let dek = dek(&self.dek);
         let sealed = self.engine(1).encrypt_dek(&self.key_id(), &self.context(), &dek);
-        DataKey::new(&dek, sealed.unwrap())
+        PayloadCipher::new(&dek, sealed.unwrap())
     }
 
     pub(super) fn base(&self) -> Vec<u8> {

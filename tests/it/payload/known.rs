@@ -39,10 +39,10 @@ fn every_known_answer_is_encrypted_to_the_byte() {
 
         // A handle has its DEK already, and draws the payload salt alone.
         let salt = hex::decode(&v.payload_salt).unwrap();
-        let payload = file.data_key().encrypt_with_rng(&plaintext, &mut Fixed(&salt));
+        let payload = file.payload_cipher().encrypt_with_rng(&plaintext, &mut Fixed(&salt));
         check("data key", &payload.unwrap());
 
-        let (header, mut sealer) = file.data_key().sealer_with_rng(&mut Fixed(&salt)).unwrap();
+        let (header, mut sealer) = file.payload_cipher().sealer_with_rng(&mut Fixed(&salt)).unwrap();
         let mut payload = header.to_bytes().to_vec();
         let mut rest = plaintext.as_slice();
         let mut sealed = [0; SEALED_SEGMENT_LEN];
@@ -100,8 +100,10 @@ fn every_known_answer_is_decrypted() {
             (header.sealed_dek().key_id(), header.sealed_dek().key_version()),
             (key_id, 0)
         );
-        let data_key = engine.open_data_key(&key_id, &context, header.sealed_dek()).unwrap();
-        assert_eq!(*data_key.decrypt(&payload).unwrap(), plaintext, "{}", v.name);
+        let payload_cipher = engine
+            .open_payload_cipher(&key_id, &context, header.sealed_dek())
+            .unwrap();
+        assert_eq!(*payload_cipher.decrypt(&payload).unwrap(), plaintext, "{}", v.name);
 
         #[cfg(feature = "std")]
         for cut in [1, 7, 1 << 20] {

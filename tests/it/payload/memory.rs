@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use super::buffers::data_key;
+use super::buffers::payload_cipher;
 
 /// Set in the child process: how many bytes go through. `DEKSEAL_STREAM=5368709120` in the environment of the test, and
 /// it is 5 GiB.
@@ -47,23 +47,23 @@ fn default_bytes() -> u64 {
 
 /// The writer's output goes right into the reader, through a pipe: the payload is nowhere as a whole.
 fn measure(bytes: u64) {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     let before = peak();
-    go_through(&data_key, bytes);
+    go_through(&payload_cipher, bytes);
     let grown = peak() - before;
     println!("{grown} KiB for {bytes} bytes, both ways");
     assert!(grown < 2048, "{grown} KiB more for {bytes} bytes");
 }
 
-fn go_through(data_key: &dekseal::payload::DataKey, bytes: u64) {
+fn go_through(payload_cipher: &dekseal::payload::PayloadCipher, bytes: u64) {
     let (reader, writer) = io::pipe().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut writer = data_key.encrypt_writer(writer).unwrap();
+            let mut writer = payload_cipher.encrypt_writer(writer).unwrap();
             io::copy(&mut io::repeat(0x5a).take(bytes), &mut writer).unwrap();
             writer.finish().unwrap();
         });
-        let mut reader = data_key.decrypt_reader(reader).unwrap();
+        let mut reader = payload_cipher.decrypt_reader(reader).unwrap();
         let mut sink = Sink(0);
         io::copy(&mut reader, &mut sink).unwrap();
         assert_eq!(sink.0, bytes);

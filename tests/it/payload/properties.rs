@@ -6,7 +6,7 @@ use dekseal::payload::{SEGMENT_LEN, encrypted_len, plaintext_len};
 use proptest::prelude::*;
 
 use super::{
-    buffers::{data_key, payload, randomness},
+    buffers::{payload, payload_cipher, randomness},
     file::plaintext,
     inner::Slow,
 };
@@ -70,7 +70,7 @@ proptest! {
     #[test]
     fn any_cut_into_writes_gives_the_same_bytes(length in lengths(), cuts in cuts(), flush in any::<bool>()) {
         let plaintext = plaintext(length);
-        let mut writer = data_key().encrypt_writer_with_rng(Vec::new(), &mut Fixed(&randomness()[64..])).unwrap();
+        let mut writer = payload_cipher().encrypt_writer_with_rng(Vec::new(), &mut Fixed(&randomness()[64..])).unwrap();
         let (mut rest, mut cuts) = (plaintext.as_slice(), cuts.iter().cycle());
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
@@ -89,9 +89,9 @@ proptest! {
         let payload = payload(&plaintext);
         prop_assert_eq!(encrypted_len(length as u64), Some(payload.len() as u64));
         prop_assert_eq!(plaintext_len(payload.len() as u64), Some(length as u64));
-        prop_assert!(*data_key().decrypt(&payload).unwrap() == plaintext);
+        prop_assert!(*payload_cipher().decrypt(&payload).unwrap() == plaintext);
 
-        let mut reader = data_key().decrypt_reader(Slow::new(payload.as_slice(), slow[0])).unwrap();
+        let mut reader = payload_cipher().decrypt_reader(Slow::new(payload.as_slice(), slow[0])).unwrap();
         let mut opened = Vec::new();
         for cut in cuts.iter().cycle() {
             let from = opened.len();
@@ -111,7 +111,7 @@ proptest! {
         (length, actions) in lengths().prop_flat_map(|length| (Just(length), actions(length)))
     ) {
         let plaintext = plaintext(length);
-        let mut reader = data_key().decrypt_seek_reader(Cursor::new(payload(&plaintext))).unwrap();
+        let mut reader = payload_cipher().decrypt_seek_reader(Cursor::new(payload(&plaintext))).unwrap();
         let mut cursor = Cursor::new(plaintext);
         for action in actions {
             match action {
@@ -151,10 +151,10 @@ proptest! {
         let at = at.index(payload.len());
         payload[at] ^= by;
         // The data key does not look at the sealed DEK, which has a checksum of its own: that is enough to refuse it.
-        prop_assert!(data_key().decrypt(&payload).is_err(), "byte {}", at);
+        prop_assert!(payload_cipher().decrypt(&payload).is_err(), "byte {}", at);
 
         let mut opened = Vec::new();
-        let read = data_key().decrypt_reader(payload.as_slice()).and_then(|mut reader| reader.read_to_end(&mut opened));
+        let read = payload_cipher().decrypt_reader(payload.as_slice()).and_then(|mut reader| reader.read_to_end(&mut opened));
         prop_assert!(read.is_err());
         prop_assert!(opened == plaintext[..opened.len()] && opened.len() % SEGMENT_LEN == 0);
     }

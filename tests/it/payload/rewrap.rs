@@ -2,7 +2,7 @@
 
 use dekseal::{
     BlobRule, EncryptionContext, Engine, ErrorKind, MemoryKeyring, PayloadRule,
-    payload::{DataKey, PayloadHeader},
+    payload::{PayloadCipher, PayloadHeader},
 };
 
 use super::{
@@ -34,7 +34,7 @@ fn a_rotation_gives_the_known_answer() {
     let old = file.engine(1);
     let kind = old.decrypt(&key_id, &context, &payload).unwrap_err().kind();
     assert_eq!(kind, ErrorKind::UnknownKeyVersion);
-    assert!(*file.data_key().decrypt(&payload).unwrap() == file.base_plaintext());
+    assert!(*file.payload_cipher().decrypt(&payload).unwrap() == file.base_plaintext());
 
     // Once more changes nothing.
     let again = engine.rewrap_header(&key_id, &context, &key_id, &rewrapped).unwrap();
@@ -43,7 +43,7 @@ fn a_rotation_gives_the_known_answer() {
 
 fn two_keys() -> Engine<MemoryKeyring> {
     let keys = [cmk(KEY_ID, 0, &[7; 32]), cmk(OTHER_KEY_ID, 0, &[8; 32])];
-    Engine::new(MemoryKeyring::from_cmks(keys).unwrap())
+    Engine::new(MemoryKeyring::from_versions(keys).unwrap())
 }
 
 #[test]
@@ -117,7 +117,8 @@ fn what_cannot_be_opened_is_not_changed() {
         refused(&old, &none, &new, &changed(263)),
         ErrorKind::AuthenticationFailed
     );
-    let other = engine.create_data_key_with_rng(&old, &none, &mut Fixed(&[randomness(), randomness()].concat()[9..]));
+    let other =
+        engine.create_payload_cipher_with_rng(&old, &none, &mut Fixed(&[randomness(), randomness()].concat()[9..]));
     let mut of_another = payload.clone();
     of_another[44..232].copy_from_slice(other.unwrap().sealed_dek().as_bytes());
     assert_eq!(refused(&old, &none, &new, &of_another), ErrorKind::AuthenticationFailed);
@@ -129,7 +130,7 @@ fn a_data_key_of_parts_is_the_same() {
     let (dek, sealed) = engine
         .create_dek_with_rng(&id, &none, &mut Fixed(&randomness()))
         .unwrap();
-    let made = DataKey::new(&dek, sealed).encrypt_with_rng(b"attack at dawn", &mut Fixed(&randomness()[64..]));
+    let made = PayloadCipher::new(&dek, sealed).encrypt_with_rng(b"attack at dawn", &mut Fixed(&randomness()[64..]));
     assert_eq!(made.unwrap(), payload(b"attack at dawn"));
 }
 

@@ -12,7 +12,7 @@ use dekseal::{
 };
 
 use super::{
-    buffers::{data_key, payload},
+    buffers::{payload, payload_cipher},
     file::plaintext,
     inner::kind_of,
 };
@@ -50,7 +50,7 @@ fn only_what_is_needed_is_read() {
         inner: Cursor::new(payload(&plaintext)),
         read: Rc::clone(&read),
     };
-    let mut reader = data_key().decrypt_seek_reader(inner).unwrap();
+    let mut reader = payload_cipher().decrypt_seek_reader(inner).unwrap();
     let mut some = [0; 10];
     let expect = |what: &str, segments: &[usize]| assert_eq!(read.take(), segments, "{what}");
     expect("making it", &[]);
@@ -91,7 +91,7 @@ fn an_end_is_verified_before_it_is_one() {
     let mut payload = payload(&plaintext(LENGTH));
     let last = payload.len() - 1;
     payload[last] ^= 1;
-    let open = || data_key().decrypt_seek_reader(Cursor::new(&payload)).unwrap();
+    let open = || payload_cipher().decrypt_seek_reader(Cursor::new(&payload)).unwrap();
     let refused = |error: io::Error| assert_eq!(kind_of(&error), Some(ErrorKind::AuthenticationFailed));
 
     refused(open().plaintext_len().unwrap_err());
@@ -120,7 +120,7 @@ fn a_length_that_is_claimed_is_not_reported() {
     let payload = payload(&plaintext(LENGTH));
     for segments in 1..SEGMENTS {
         let cut = &payload[..PayloadHeader::LEN + segments * SEALED_SEGMENT_LEN];
-        let open = || data_key().decrypt_seek_reader(Cursor::new(cut)).unwrap();
+        let open = || payload_cipher().decrypt_seek_reader(Cursor::new(cut)).unwrap();
         assert!(open().plaintext_len().is_err());
         assert!(open().seek(SeekFrom::End(0)).is_err());
         let mut opened = Vec::new();
@@ -129,7 +129,7 @@ fn a_length_that_is_claimed_is_not_reported() {
         assert_eq!(opened.len(), (segments - 1) * SEGMENT_LEN);
     }
     for length in (0..280).chain([PayloadHeader::LEN + SEALED_SEGMENT_LEN + 16]) {
-        let error = data_key()
+        let error = payload_cipher()
             .decrypt_seek_reader(Cursor::new(&payload[..length]))
             .unwrap_err();
         assert_eq!(kind_of(&error), Some(ErrorKind::NotAPayload(PayloadRule::Length)));
@@ -139,7 +139,7 @@ fn a_length_that_is_claimed_is_not_reported() {
 #[test]
 fn a_seek_to_nowhere_changes_nothing() {
     let plaintext = plaintext(LENGTH);
-    let mut reader = data_key()
+    let mut reader = payload_cipher()
         .decrypt_seek_reader(Cursor::new(payload(&plaintext)))
         .unwrap();
     reader.seek(SeekFrom::Start(5)).unwrap();
@@ -180,7 +180,7 @@ fn a_payload_that_shrinks_is_an_error() {
     }
     let shrunk = Rc::new(RefCell::new(false));
     let inner = Shrinking(Cursor::new(payload(&plaintext(LENGTH))), Rc::clone(&shrunk));
-    let mut reader = data_key().decrypt_seek_reader(inner).unwrap();
+    let mut reader = payload_cipher().decrypt_seek_reader(inner).unwrap();
     reader.read_exact(&mut [0; 100]).unwrap();
     *shrunk.borrow_mut() = true;
     let error = reader.plaintext_len().unwrap_err();
@@ -195,7 +195,7 @@ fn the_position_of_the_inner_reader_does_not_matter() {
     let mut inner = Cursor::new(payload(b"attack at dawn"));
     inner.set_position(100);
     let mut opened = String::new();
-    data_key()
+    payload_cipher()
         .decrypt_seek_reader(inner)
         .unwrap()
         .read_to_string(&mut opened)

@@ -6,19 +6,23 @@ use dekseal::{
 };
 
 use super::{
-    buffers::{data_key, payload, randomness},
+    buffers::{payload, payload_cipher, randomness},
     file::plaintext,
 };
 use crate::support::Fixed;
 
 fn sealer() -> SegmentSealer {
-    let (_, sealer) = data_key().sealer_with_rng(&mut Fixed(&randomness()[64..])).unwrap();
+    let (_, sealer) = payload_cipher()
+        .sealer_with_rng(&mut Fixed(&randomness()[64..]))
+        .unwrap();
     sealer
 }
 
 fn opener() -> SegmentOpener {
-    let (header, _) = data_key().sealer_with_rng(&mut Fixed(&randomness()[64..])).unwrap();
-    data_key().opener(&header).unwrap()
+    let (header, _) = payload_cipher()
+        .sealer_with_rng(&mut Fixed(&randomness()[64..]))
+        .unwrap();
+    payload_cipher().opener(&header).unwrap()
 }
 
 /// A sealer and an opener behind one full segment.
@@ -148,13 +152,15 @@ fn an_opener_that_has_refused_goes_on_refusing() {
 
 #[test]
 fn a_wrong_header_opens_nothing() {
-    let (header, _) = data_key().sealer_with_rng(&mut Fixed(&randomness()[64..])).unwrap();
+    let (header, _) = payload_cipher()
+        .sealer_with_rng(&mut Fixed(&randomness()[64..]))
+        .unwrap();
     // Salt and commitment; what else is in a header is looked at by whoever parses it.
     for at in (12..44).chain(232..264) {
         let mut bytes = header.to_bytes();
         bytes[at] ^= 1;
         let header = PayloadHeader::from_bytes(&bytes).unwrap();
-        let kind = data_key().opener(&header).map(|_| ()).unwrap_err().kind();
+        let kind = payload_cipher().opener(&header).map(|_| ()).unwrap_err().kind();
         assert_eq!(kind, ErrorKind::AuthenticationFailed, "byte {at}");
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use dekseal::{
     EncryptionContext, Engine, ErrorKind, MemoryKeyring, PayloadRule,
-    payload::{DataKey, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN},
+    payload::{PayloadCipher, PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN},
 };
 
 use super::{
@@ -20,8 +20,8 @@ fn engine() -> Engine<MemoryKeyring> {
     Engine::new(one_key())
 }
 
-fn data_key() -> DataKey {
-    let created = engine().create_data_key(&key_id(KEY_ID), &EncryptionContext::none());
+fn payload_cipher() -> PayloadCipher {
+    let created = engine().create_payload_cipher(&key_id(KEY_ID), &EncryptionContext::none());
     created.unwrap()
 }
 
@@ -47,7 +47,7 @@ fn copies_through_io_copy() {
 
 #[test]
 fn a_dropped_writer_leaves_no_payload() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     // Whole segments too: the last of them is held back, and those before are not the last.
     for length in [
         0,
@@ -60,7 +60,7 @@ fn a_dropped_writer_leaves_no_payload() {
     ] {
         for flushed in [false, true] {
             let mut left = Vec::new();
-            let mut writer = data_key.encrypt_writer(&mut left).unwrap();
+            let mut writer = payload_cipher.encrypt_writer(&mut left).unwrap();
             writer.write_all(&plaintext(length)).unwrap();
             if flushed {
                 writer.flush().unwrap();
@@ -68,14 +68,14 @@ fn a_dropped_writer_leaves_no_payload() {
             drop(writer);
 
             assert!(
-                data_key.decrypt(&left).is_err(),
+                payload_cipher.decrypt(&left).is_err(),
                 "{length} bytes were whole without an end"
             );
-            if let Ok(mut reader) = data_key.decrypt_reader(left.as_slice()) {
+            if let Ok(mut reader) = payload_cipher.decrypt_reader(left.as_slice()) {
                 let (opened, _) = read_until_error(&mut reader, 1 << 20);
                 assert!(opened.len() <= length);
             }
-            if let Ok(mut reader) = data_key.decrypt_seek_reader(Cursor::new(&left)) {
+            if let Ok(mut reader) = payload_cipher.decrypt_seek_reader(Cursor::new(&left)) {
                 assert!(reader.plaintext_len().is_err());
             }
         }
@@ -84,19 +84,19 @@ fn a_dropped_writer_leaves_no_payload() {
 
 #[test]
 fn what_a_flush_brings_out_is_what_is_certain() {
-    let data_key = data_key();
-    let mut writer = data_key.encrypt_writer(Told::new(Vec::new(), [])).unwrap();
+    let payload_cipher = payload_cipher();
+    let mut writer = payload_cipher.encrypt_writer(Told::new(Vec::new(), [])).unwrap();
     writer.flush().unwrap();
     let plaintext = plaintext(2 * SEGMENT_LEN);
     writer.write_all(&plaintext).unwrap();
     writer.flush().unwrap();
     let payload = writer.finish().unwrap().inner;
-    assert!(*data_key.decrypt(&payload).unwrap() == plaintext);
+    assert!(*payload_cipher.decrypt(&payload).unwrap() == plaintext);
 }
 
 #[test]
 fn interruptions_are_no_errors() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     let plaintext = plaintext(2 * SEGMENT_LEN + 100);
     let interrupted = || {
         [Step::Interrupt, Step::Interrupt, Step::Pass]
@@ -105,19 +105,23 @@ fn interruptions_are_no_errors() {
             .take(300)
     };
 
-    let mut writer = data_key.encrypt_writer(Told::new(Vec::new(), interrupted())).unwrap();
+    let mut writer = payload_cipher
+        .encrypt_writer(Told::new(Vec::new(), interrupted()))
+        .unwrap();
     for piece in plaintext.chunks(40_000) {
         assert!(writer.write(piece).unwrap() > 0);
         writer.flush().unwrap();
     }
     drop(writer);
-    let mut writer = data_key.encrypt_writer(Told::new(Vec::new(), interrupted())).unwrap();
+    let mut writer = payload_cipher
+        .encrypt_writer(Told::new(Vec::new(), interrupted()))
+        .unwrap();
     writer.write_all(&plaintext).unwrap();
     let payload = writer.finish().unwrap().inner;
-    assert!(*data_key.decrypt(&payload).unwrap() == plaintext);
+    assert!(*payload_cipher.decrypt(&payload).unwrap() == plaintext);
 
     let mut opened = vec![0; plaintext.len()];
-    let mut reader = data_key
+    let mut reader = payload_cipher
         .decrypt_reader(Told::new(Slow::new(payload.as_slice(), 1000), interrupted()))
         .unwrap();
     let mut filled = 0;
@@ -128,7 +132,7 @@ fn interruptions_are_no_errors() {
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     assert!(opened == plaintext);
 
-    let mut reader = data_key
+    let mut reader = payload_cipher
         .decrypt_seek_reader(Told::new(Slow::new(Cursor::new(&payload), 1000), interrupted()))
         .unwrap();
     assert_eq!(reader.seek(SeekFrom::End(-3)).unwrap(), plaintext.len() as u64 - 3);
@@ -139,14 +143,14 @@ fn interruptions_are_no_errors() {
 
 #[test]
 fn an_error_of_the_inner_reader_comes_through_and_stays() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     let plaintext = plaintext(2 * SEGMENT_LEN + 100);
-    let payload = data_key.encrypt(&plaintext).unwrap();
+    let payload = payload_cipher.encrypt(&plaintext).unwrap();
     for passes in 0..4 {
         let steps = std::iter::repeat_n(Step::Pass, passes).chain([Step::Fail]);
         // A step for the header, and one for each segment.
         let inner = Told::new(payload.as_slice(), steps);
-        let (opened, error) = match data_key.decrypt_reader(inner) {
+        let (opened, error) = match payload_cipher.decrypt_reader(inner) {
             Ok(mut reader) => read_until_error(&mut reader, 1 << 20),
             Err(error) => (Vec::new(), error),
         };
@@ -157,7 +161,7 @@ fn an_error_of_the_inner_reader_comes_through_and_stays() {
         let steps = std::iter::repeat_n(Step::Pass, passes).chain([Step::Fail]);
         // Seek and read the header, seek the end, seek and read each segment.
         let inner = Told::new(Cursor::new(&payload), steps);
-        let error = match data_key.decrypt_seek_reader(inner) {
+        let error = match payload_cipher.decrypt_seek_reader(inner) {
             Ok(mut reader) => {
                 let (opened, error) = read_until_error(&mut reader, 1 << 20);
                 assert_eq!(opened, plaintext[..(passes - 3) / 2 * SEGMENT_LEN]);
@@ -174,15 +178,17 @@ fn an_error_of_the_inner_reader_comes_through_and_stays() {
 /// Whoever catches the panic of an inner reader and goes on gets no byte of what that left in the buffer.
 #[test]
 fn a_panic_of_the_inner_reader_brings_nothing_out() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     let plaintext = plaintext(3 * SEGMENT_LEN);
-    let payload = data_key.encrypt(&plaintext).unwrap();
+    let payload = payload_cipher.encrypt(&plaintext).unwrap();
     let panics = |f: &mut dyn FnMut()| assert!(catch_unwind(AssertUnwindSafe(f)).is_err());
     let mut some = vec![0; 1000];
 
     // The header, the first segment, and then.
     let steps = [Step::Pass, Step::Pass, Step::Panic];
-    let mut reader = data_key.decrypt_reader(Told::new(payload.as_slice(), steps)).unwrap();
+    let mut reader = payload_cipher
+        .decrypt_reader(Told::new(payload.as_slice(), steps))
+        .unwrap();
     reader.read_exact(&mut vec![0; SEGMENT_LEN]).unwrap();
     panics(&mut || drop(reader.read(&mut some)));
     // It does not know what was lost, and the bytes that come now are the next ones.
@@ -192,7 +198,7 @@ fn a_panic_of_the_inner_reader_brings_nothing_out() {
 
     // Seek and read the header, seek the end, seek and read the first segment, and seek the second one.
     let steps = [Step::Pass; 6].into_iter().chain([Step::Panic]);
-    let mut reader = data_key
+    let mut reader = payload_cipher
         .decrypt_seek_reader(Told::new(Cursor::new(&payload), steps))
         .unwrap();
     reader.read_exact(&mut vec![0; SEGMENT_LEN]).unwrap();
@@ -204,12 +210,12 @@ fn a_panic_of_the_inner_reader_brings_nothing_out() {
 
 #[test]
 fn an_error_of_the_inner_writer_comes_through_and_loses_nothing() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     let plaintext = plaintext(3 * SEGMENT_LEN + 100);
     for piece in [1000, SEGMENT_LEN, 1 << 20] {
         // Every second step fails, within segments too.
         let steps = [Step::Pass, Step::Fail].into_iter().cycle().take(100);
-        let mut writer = data_key.encrypt_writer(Told::new(Vec::new(), steps)).unwrap();
+        let mut writer = payload_cipher.encrypt_writer(Told::new(Vec::new(), steps)).unwrap();
         let (mut taken, mut failed) = (0, 0);
         while taken < plaintext.len() {
             let end = plaintext.len().min(taken + piece);
@@ -227,7 +233,10 @@ fn an_error_of_the_inner_writer_comes_through_and_loses_nothing() {
             _ = writer.flush();
         }
         let payload = writer.finish().unwrap().inner;
-        assert!(*data_key.decrypt(&payload).unwrap() == plaintext, "writes of {piece}");
+        assert!(
+            *payload_cipher.decrypt(&payload).unwrap() == plaintext,
+            "writes of {piece}"
+        );
     }
 }
 
@@ -260,7 +269,7 @@ fn a_panic_of_the_inner_writer_makes_no_other_payload() {
         }
     }
 
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     let plaintext = plaintext(2 * SEGMENT_LEN + 100);
     // One call for the header, two for each full segment, and one for the last, which `finish` makes.
     for (panics_at, half) in (0..6).flat_map(|at| [(at, false), (at, true)]) {
@@ -271,7 +280,7 @@ fn a_panic_of_the_inner_writer_makes_no_other_payload() {
             panics_at,
             half,
         };
-        let mut writer = data_key.encrypt_writer(inner).unwrap();
+        let mut writer = payload_cipher.encrypt_writer(inner).unwrap();
         let (mut taken, mut panics) = (0, 0);
         while taken < plaintext.len() {
             match catch_unwind(AssertUnwindSafe(|| writer.write(&plaintext[taken..]))) {
@@ -281,7 +290,7 @@ fn a_panic_of_the_inner_writer_makes_no_other_payload() {
         }
         let finished = catch_unwind(AssertUnwindSafe(|| writer.finish().is_ok())).unwrap_or(false);
         assert_eq!((panics, finished), if panics_at < 5 { (1, true) } else { (0, false) });
-        match data_key.decrypt(&written) {
+        match payload_cipher.decrypt(&written) {
             Ok(opened) => assert!(!half && finished && *opened == plaintext),
             Err(_) => assert!(half || !finished, "call {panics_at} lost something"),
         }
@@ -290,12 +299,12 @@ fn a_panic_of_the_inner_writer_makes_no_other_payload() {
 
 #[test]
 fn an_error_while_finishing_comes_through() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     // Of the header, of the last segment, and of the flush.
     for passes in 0..3 {
         let steps = std::iter::repeat_n(Step::Pass, passes).chain([Step::Fail]);
         let mut left = Vec::new();
-        let mut writer = data_key.encrypt_writer(Told::new(&mut left, steps)).unwrap();
+        let mut writer = payload_cipher.encrypt_writer(Told::new(&mut left, steps)).unwrap();
         assert_eq!(writer.write(b"attack at dawn").is_ok(), passes > 0);
         let finished = writer.finish().map(|_| ());
         if passes > 0 {
@@ -304,20 +313,20 @@ fn an_error_while_finishing_comes_through() {
     }
     // Full, and with nothing more to come.
     let mut room = [0; PayloadHeader::LEN + 5];
-    let mut writer = data_key.encrypt_writer(&mut room[..]).unwrap();
+    let mut writer = payload_cipher.encrypt_writer(&mut room[..]).unwrap();
     writer.write_all(b"attack at dawn").unwrap();
     assert_eq!(writer.finish().unwrap_err().kind(), Kind::WriteZero);
 }
 
 #[test]
 fn a_truncated_stream_is_never_a_clean_end() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     let plaintext = plaintext(SEGMENT_LEN + 3);
-    let payload = data_key.encrypt(&plaintext).unwrap();
+    let payload = payload_cipher.encrypt(&plaintext).unwrap();
     let boundary = PayloadHeader::LEN + SEALED_SEGMENT_LEN;
     let ends = (0..300).chain(boundary - 20..payload.len());
     for end in ends {
-        let (opened, error) = match data_key.decrypt_reader(&payload[..end]) {
+        let (opened, error) = match payload_cipher.decrypt_reader(&payload[..end]) {
             Ok(mut reader) => read_until_error(&mut reader, 1 << 20),
             Err(error) => (Vec::new(), error),
         };
@@ -339,7 +348,7 @@ fn a_truncated_stream_is_never_a_clean_end() {
 #[test]
 fn a_reader_expects_a_key() {
     let keys = [cmk(KEY_ID, 0, &[7; 32]), cmk(OTHER_KEY_ID, 0, &[8; 32])];
-    let engine = Engine::new(MemoryKeyring::from_cmks(keys).unwrap());
+    let engine = Engine::new(MemoryKeyring::from_versions(keys).unwrap());
     let (context, none) = (
         EncryptionContext::from_pairs([("a", "b")]).unwrap(),
         EncryptionContext::none(),
@@ -363,27 +372,30 @@ fn a_reader_expects_a_key() {
 
 #[test]
 fn lines_can_be_read() {
-    let data_key = data_key();
+    let payload_cipher = payload_cipher();
     let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
-    let payload = data_key.encrypt(text.as_bytes()).unwrap();
-    let lines = data_key.decrypt_reader(payload.as_slice()).unwrap().lines();
+    let payload = payload_cipher.encrypt(text.as_bytes()).unwrap();
+    let lines = payload_cipher.decrypt_reader(payload.as_slice()).unwrap().lines();
     assert!(lines.map(Result::unwrap).eq(text.lines()));
-    let lines = data_key.decrypt_seek_reader(Cursor::new(&payload)).unwrap().lines();
+    let lines = payload_cipher
+        .decrypt_seek_reader(Cursor::new(&payload))
+        .unwrap()
+        .lines();
     assert!(lines.map(Result::unwrap).eq(text.lines()));
 }
 
 #[test]
 fn debug_shows_no_secret() {
-    let data_key = data_key();
-    let payload = data_key.encrypt(b"attack at dawn").unwrap();
-    let mut writer = data_key.encrypt_writer(Vec::new()).unwrap();
+    let payload_cipher = payload_cipher();
+    let payload = payload_cipher.encrypt(b"attack at dawn").unwrap();
+    let mut writer = payload_cipher.encrypt_writer(Vec::new()).unwrap();
     writer.write_all(b"attack at dawn").unwrap();
-    let mut reader = data_key.decrypt_reader(payload.as_slice()).unwrap();
+    let mut reader = payload_cipher.decrypt_reader(payload.as_slice()).unwrap();
     reader.fill_buf().unwrap();
-    let mut seek_reader = data_key.decrypt_seek_reader(Cursor::new(&payload)).unwrap();
+    let mut seek_reader = payload_cipher.decrypt_seek_reader(Cursor::new(&payload)).unwrap();
     seek_reader.fill_buf().unwrap();
-    let (header, sealer) = data_key.sealer().unwrap();
-    let opener = data_key.opener(&header).unwrap();
+    let (header, sealer) = payload_cipher.sealer().unwrap();
+    let opener = payload_cipher.opener(&header).unwrap();
     assert_eq!(
         format!("{writer:?} {reader:?} {seek_reader:?}"),
         "PayloadWriter(..) PayloadReader(..) PayloadSeekReader(..)"
@@ -393,8 +405,8 @@ fn debug_shows_no_secret() {
         "SegmentSealer(next 0, ..) SegmentOpener(next 0, ..)"
     );
     assert_eq!(
-        format!("{data_key:?}"),
-        format!("DataKey(SealedDek({KEY_ID} version 0), ..)")
+        format!("{payload_cipher:?}"),
+        format!("PayloadCipher(SealedDek({KEY_ID} version 0), ..)")
     );
     assert_eq!(
         format!("{header:?}"),

@@ -11,7 +11,7 @@ use core::{
 };
 
 use dekseal::{
-    Cmk, Dek, EncryptionContext, Engine, Error, MemoryKeyring,
+    CmkVersion, Dek, EncryptionContext, Engine, Error, MemoryKeyring,
     rand_core::{TryCryptoRng, TryRng},
 };
 
@@ -75,11 +75,11 @@ fn run() -> Result<bool, Error> {
     let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
     let context = EncryptionContext::from_pairs([("tenant", "42")])?;
 
-    let cmk = Cmk::new(key_id, 0, &[7; 32])?;
+    let cmk = CmkVersion::new(key_id, 0, &[7; 32])?;
     let dek = Dek::generate_with_rng(&mut Counter(0))?;
     let sealed = cmk.seal(&context, &dek);
 
-    let engine = Engine::new(MemoryKeyring::from_cmks([cmk])?);
+    let engine = Engine::new(MemoryKeyring::from_versions([cmk])?);
     let (made, sealed_by_engine) = engine.create_dek_with_rng(&key_id, &context, &mut Counter(0))?;
     let opened = engine.decrypt_dek(&key_id, &context, &sealed)?;
     let refused = engine

@@ -8,7 +8,7 @@
 
 use std::process::ExitCode;
 
-use dekseal::{Cmk, Dek, EncryptionContext, Engine, ErrorKind, MemoryKeyring, SealedDek, api};
+use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, MemoryKeyring, SealedDek, api};
 use dekseal_assurance::{CONTEXT, Derived, Drawing, KEY_ID, hex, key_id, memcheck, random};
 use sha2::{Digest, Sha256};
 
@@ -46,10 +46,10 @@ fn published(sealed: SealedDek) -> SealedDek {
     sealed
 }
 
-fn cmk(material_len: usize) -> Cmk {
+fn cmk(material_len: usize) -> CmkVersion {
     let mut material = random::<64>(1);
     memcheck::secret(&mut material);
-    Cmk::new(key_id(), 0, &material[..material_len]).expect("a length that is allowed")
+    CmkVersion::new(key_id(), 0, &material[..material_len]).expect("a length that is allowed")
 }
 
 fn context() -> EncryptionContext {
@@ -86,7 +86,7 @@ fn seal_and_open() {
 }
 
 fn engine() -> Engine<MemoryKeyring> {
-    Engine::new(MemoryKeyring::from_cmks([cmk(64)]).expect("one"))
+    Engine::new(MemoryKeyring::from_versions([cmk(64)]).expect("one"))
 }
 
 fn create() {

@@ -2,7 +2,7 @@
 //!
 //! The control must be told apart: a right tag and a wrong one, which is public. The others must not be.
 
-use dekseal::{Cmk, Dek, EncryptionContext, Engine, MemoryKeyring, SealedDek, api, rand_core::Rng};
+use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, MemoryKeyring, SealedDek, api, rand_core::Rng};
 use dekseal_assurance::{CONTEXT, Derived, KEY_ID, hex, key_id, random};
 use dudect_bencher::{BenchRng, Class, CtRunner, ctbench_main};
 use sha2::{Digest, Sha256};
@@ -18,8 +18,8 @@ fn context() -> EncryptionContext {
     EncryptionContext::from_pairs(CONTEXT).expect("allowed")
 }
 
-fn cmk() -> Cmk {
-    Cmk::new(key_id(), 0, &MATERIAL).expect("64 bytes")
+fn cmk() -> CmkVersion {
+    CmkVersion::new(key_id(), 0, &MATERIAL).expect("64 bytes")
 }
 
 fn dek(rng: &mut BenchRng) -> [u8; 64] {
@@ -105,7 +105,7 @@ fn deks_differ_in_first_or_last_byte(runner: &mut CtRunner, rng: &mut BenchRng) 
 
 /// The answer of decrypt-datakey: a DEK of zeros, or a random one.
 fn hex_of_zeros_or_random(runner: &mut CtRunner, rng: &mut BenchRng) {
-    let (cmk, engine) = (cmk(), Engine::new(MemoryKeyring::from_cmks([cmk()]).expect("one")));
+    let (cmk, engine) = (cmk(), Engine::new(MemoryKeyring::from_versions([cmk()]).expect("one")));
     let make = |rng: &mut BenchRng, zeros| {
         let dek = if zeros { [0; 64] } else { dek(rng) };
         // A context of its own, so that no blob comes twice.
@@ -130,7 +130,9 @@ fn material_of_zeros_or_random(runner: &mut CtRunner, rng: &mut BenchRng) {
         }
         material
     };
-    compare(runner, rng, make, |material| Cmk::new(key_id(), 0, material).is_ok());
+    compare(runner, rng, make, |material| {
+        CmkVersion::new(key_id(), 0, material).is_ok()
+    });
 }
 
 ctbench_main!(

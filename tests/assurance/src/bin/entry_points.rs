@@ -3,7 +3,7 @@
 use std::{convert::Infallible, hint::black_box};
 
 use dekseal::{
-    Cmk, Dek, EncryptionContext, Engine, Error, KeyId, Keys, MemoryKeyring, Reencrypted, SealedDek,
+    CmkVersion, Dek, EncryptionContext, Engine, Error, KeyId, Keyset, MemoryKeyring, Rewrapped, SealedDek,
     api::{self, Response},
     rand_core::{TryCryptoRng, TryRng},
 };
@@ -50,8 +50,8 @@ entry_points! {
     fn entry_control(bytes: &[u8], at: usize) -> u8 {
         bytes[at]
     }
-    fn entry_cmk_new(key_id: KeyId, material: &[u8]) -> Result<Cmk, Error> {
-        Cmk::new(key_id, 0, material)
+    fn entry_cmk_new(key_id: KeyId, material: &[u8]) -> Result<CmkVersion, Error> {
+        CmkVersion::new(key_id, 0, material)
     }
     fn entry_key_id(text: &str) -> Result<KeyId, Error> {
         text.parse()
@@ -59,13 +59,13 @@ entry_points! {
     fn entry_context(pairs: &[(&str, &str)]) -> Result<EncryptionContext, Error> {
         EncryptionContext::from_pairs(pairs.iter().copied())
     }
-    fn entry_seal(cmk: &Cmk, context: &EncryptionContext, dek: &Dek) -> SealedDek {
+    fn entry_seal(cmk: &CmkVersion, context: &EncryptionContext, dek: &Dek) -> SealedDek {
         cmk.seal(context, dek)
     }
     fn entry_parse(bytes: &[u8]) -> Result<SealedDek, Error> {
         SealedDek::from_bytes(bytes)
     }
-    fn entry_open(cmk: &Cmk, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
+    fn entry_open(cmk: &CmkVersion, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
         cmk.open(context, sealed)
     }
     fn entry_create(engine: &Engine<MemoryKeyring>, key_id: &KeyId, context: &EncryptionContext) -> Result<(Dek, SealedDek), Error> {
@@ -84,8 +84,8 @@ entry_points! {
         key_id: &KeyId,
         context: &EncryptionContext,
         sealed: &SealedDek
-    ) -> Result<Reencrypted, Error> {
-        engine.reencrypt_dek(key_id, context, sealed)
+    ) -> Result<Rewrapped, Error> {
+        engine.rewrap_dek(key_id, context, sealed)
     }
     fn entry_handle(engine: &Engine<MemoryKeyring>, method: &str, path: &str, body: &[u8]) -> Response {
         api::handle_with_rng(engine, method, path, body, &mut Counting(0))
@@ -106,7 +106,7 @@ entry_points! {
     ) -> Result<Bytes, Error> {
         engine.decrypt(key_id, context, payload)
     }
-    fn entry_keys(keys: &mut Keys, key_id: KeyId, material: &[u8], now: u64) -> Result<(), Error> {
+    fn entry_keys(keys: &mut Keyset, key_id: KeyId, material: &[u8], now: u64) -> Result<(), Error> {
         keys.import_key(key_id, material)?;
         keys.rotate_with_rng(&key_id, &mut Counting(0))?;
         keys.set_min_version(&key_id, 1)?;
@@ -123,7 +123,7 @@ fn main() -> Result<(), Error> {
     let dek = Dek::generate_with_rng(&mut Counting(0))?;
     let sealed = entry_parse(black_box(entry_seal(&cmk, &context, &dek).as_bytes()))?;
     assert!(entry_open(&cmk, &context, &sealed)? == dek);
-    let engine = Engine::new(MemoryKeyring::from_cmks([cmk])?);
+    let engine = Engine::new(MemoryKeyring::from_versions([cmk])?);
     black_box(entry_create(&engine, &key_id, &context)?);
     entry_create_batch(&engine, &key_id, &context, black_box(&mut [const { None }; 3]))?;
     black_box(entry_reencrypt(&engine, &key_id, &context, &sealed)?);
@@ -136,5 +136,5 @@ fn main() -> Result<(), Error> {
         *entry_payload_decrypt(&engine, &key_id, &context, &payload)?,
         b"plaintext"
     );
-    entry_keys(&mut Keys::new(), key_id, black_box(&[7; 32]), black_box(0))
+    entry_keys(&mut Keyset::new(), key_id, black_box(&[7; 32]), black_box(0))
 }

@@ -16,7 +16,7 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-/// The function, and what it calls: documented at `Cmk::seal`.
+/// The function, and what it calls: documented at `CmkVersion::seal`.
 const ALLOWED: (&str, &str) = ("seal_into", "core::option::expect_failed");
 
 /// The beginnings of the names of what panics.

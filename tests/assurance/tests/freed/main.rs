@@ -17,8 +17,9 @@ use std::{
 };
 
 use dekseal::{
-    Cmk, Dek, EncryptionContext, Engine, Error, ErrorKind, FileKeyring, Keyring, Keys, MemoryKeyring, SealedDek, api,
-    payload::{DataKey, SEALED_SEGMENT_LEN, SEGMENT_LEN},
+    CmkVersion, Dek, EncryptionContext, Engine, Error, ErrorKind, FileKeyring, Keyring, Keyset, MemoryKeyring,
+    SealedDek, api,
+    payload::{PayloadCipher, SEALED_SEGMENT_LEN, SEGMENT_LEN},
     rand_core::{TryCryptoRng, TryRng},
 };
 use dekseal_assurance::{CONTEXT, Derived, KEY_ID, ROOT_ID, hex, key_id, random};
@@ -132,26 +133,26 @@ fn finds(outcome: &mut Outcome, secrets: &mut Secrets) {
         drop(std::hint::black_box(Box::new(ManuallyDrop::new(Dek::from_bytes(dek)))));
     });
     let mut cmk = || secrets.cmk(0, material(1));
-    outcome.row("a leak: a Cmk that is not dropped", me(), || {
+    outcome.row("a leak: a CmkVersion that is not dropped", me(), || {
         drop(std::hint::black_box(Box::new(ManuallyDrop::new(cmk()))));
     });
     // What is moved out of a Vec stays in its block.
-    outcome.row("a leak: a host's Vec of a Cmk, given away", me(), || {
+    outcome.row("a leak: a host's Vec of a CmkVersion, given away", me(), || {
         let cmks = std::hint::black_box(vec![cmk()]);
-        drop(MemoryKeyring::from_cmks(cmks).expect("one"));
+        drop(MemoryKeyring::from_versions(cmks).expect("one"));
     });
     // Where AES is instructions, the first two round keys are the key.
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("aes") {
-        let engine = Engine::new(MemoryKeyring::from_cmks([cmk()]).expect("one"));
-        let made = engine.create_data_key_with_rng(&key_id(), &context(), &mut secrets.rng());
-        let data_key = made.expect("a key of the keyring");
-        outcome.row("a leak: a DataKey that is not dropped", me(), || {
-            let copy = DataKey::new(&Dek::from_bytes(secrets.last_dek()), *data_key.sealed_dek());
+        let engine = Engine::new(MemoryKeyring::from_versions([cmk()]).expect("one"));
+        let made = engine.create_payload_cipher_with_rng(&key_id(), &context(), &mut secrets.rng());
+        let payload_cipher = made.expect("a key of the keyring");
+        outcome.row("a leak: a PayloadCipher that is not dropped", me(), || {
+            let copy = PayloadCipher::new(&Dek::from_bytes(secrets.last_dek()), *payload_cipher.sealed_dek());
             drop(std::hint::black_box(Box::new(ManuallyDrop::new(copy))));
         });
         outcome.row("a leak: a SegmentSealer that is not dropped", me(), || {
-            let (_, sealer) = data_key.sealer_with_rng(&mut secrets.rng()).expect("a salt");
+            let (_, sealer) = payload_cipher.sealer_with_rng(&mut secrets.rng()).expect("a salt");
             drop(std::hint::black_box(Box::new(ManuallyDrop::new(sealer))));
         });
     }
@@ -163,25 +164,25 @@ fn values(outcome: &mut Outcome, secrets: &mut Secrets) {
     outcome.nothing("Dek in a Box", || {
         drop(std::hint::black_box(Box::new(Dek::from_bytes(dek))));
     });
-    outcome.nothing("Cmk in a Box, in an Arc", || {
+    outcome.nothing("CmkVersion in a Box, in an Arc", || {
         drop(std::hint::black_box(Box::new(secrets.cmk(0, material(1)))));
         drop(std::hint::black_box(Arc::new(secrets.cmk(1, &material(2)[..32]))));
     });
-    outcome.nothing("Cmk of wrong material", || {
+    outcome.nothing("CmkVersion of wrong material", || {
         assert_eq!(
-            kind(&Cmk::new(key_id(), 0, &material(1)[..31])),
+            kind(&CmkVersion::new(key_id(), 0, &material(1)[..31])),
             Some(ErrorKind::InvalidMaterial)
         );
     });
     let sealed = secrets.cmk(0, material(1)).seal(&context(), &Dek::from_bytes(dek));
-    outcome.nothing("DataKey, sealer, opener in a Box", || {
-        let data_key = Box::new(DataKey::new(&Dek::from_bytes(dek), sealed));
-        let (header, sealer) = data_key.sealer_with_rng(&mut secrets.rng()).expect("a salt");
+    outcome.nothing("PayloadCipher, sealer, opener in a Box", || {
+        let payload_cipher = Box::new(PayloadCipher::new(&Dek::from_bytes(dek), sealed));
+        let (header, sealer) = payload_cipher.sealer_with_rng(&mut secrets.rng()).expect("a salt");
         drop(std::hint::black_box(Box::new(sealer)));
         drop(std::hint::black_box(Box::new(
-            data_key.opener(&header).expect("its own"),
+            payload_cipher.opener(&header).expect("its own"),
         )));
-        drop(std::hint::black_box(data_key));
+        drop(std::hint::black_box(payload_cipher));
     });
 }
 
@@ -211,7 +212,7 @@ impl<R: TryCryptoRng> TryCryptoRng for FailsAfter<R> {}
 
 fn deks(outcome: &mut Outcome, secrets: &mut Secrets) {
     let (key_id, context) = (key_id(), context());
-    let engine = Engine::new(MemoryKeyring::from_cmks([secrets.cmk(0, material(1))]).expect("one"));
+    let engine = Engine::new(MemoryKeyring::from_versions([secrets.cmk(0, material(1))]).expect("one"));
     let mut sealed = Vec::new();
     outcome.nothing("create_dek, and without plaintext", || {
         let made = Box::new(engine.create_dek_with_rng(&key_id, &context, &mut secrets.rng()));
@@ -264,25 +265,25 @@ fn deks(outcome: &mut Outcome, secrets: &mut Secrets) {
         assert_refused(&Box::new(secrets.cmk(0, material(1)).open(&context, &forged)));
     });
     secrets.version(1, material(2));
-    outcome.nothing("reencrypt_deks and move_dek", || {
+    outcome.nothing("rewrap_deks and rewrap_dek_to", || {
         let rotated = engine
             .keyring()
             .update(|keys| keys.import_version(&key_id, material(2)));
         assert_eq!(rotated.expect("rotated"), 1);
         let blobs = sealed.iter().map(|sealed| (&context, sealed));
         let renewed: Vec<SealedDek> = engine
-            .reencrypt_deks(&key_id, blobs)
+            .rewrap_deks(&key_id, blobs)
             .map(|renewed| *renewed.expect("renewed").sealed())
             .collect();
         let none = EncryptionContext::none();
-        let moved = engine.move_dek((&key_id, &context), &renewed[0], (&key_id, &none));
+        let moved = engine.rewrap_dek_to((&key_id, &context), &renewed[0], (&key_id, &none));
         moved.expect("moved");
     });
     outcome.nothing("drop of an Engine", || drop(engine));
 }
 
 /// Every change of keys that there is.
-fn change(keys: &mut Keys, secrets: &mut Secrets) -> Result<(), Error> {
+fn change(keys: &mut Keyset, secrets: &mut Secrets) -> Result<(), Error> {
     const NOW: u64 = 1_800_000_000;
     let key_id = key_id();
     let others = [
@@ -318,7 +319,7 @@ fn change(keys: &mut Keys, secrets: &mut Secrets) -> Result<(), Error> {
 fn memory_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
     secrets.version(1, &material(2)[..48]);
     secrets.version(2, material(4));
-    let keyring = MemoryKeyring::new(Keys::new());
+    let keyring = MemoryKeyring::new(Keyset::new());
     outcome.nothing("MemoryKeyring: every change of keys", || {
         keyring.update(|keys| change(keys, secrets)).expect("changed");
     });
@@ -340,7 +341,7 @@ fn memory_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
     outcome.nothing("MemoryKeyring: a version twice", || {
         let cmks = [(); 2].map(|()| secrets.cmk(0, material(1)));
         assert_eq!(
-            kind(&MemoryKeyring::from_cmks(cmks)),
+            kind(&MemoryKeyring::from_versions(cmks)),
             Some(ErrorKind::DuplicateKeyVersion)
         );
     });
@@ -352,7 +353,7 @@ fn file_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
     let root_id = ROOT_ID.parse().expect("a key ID");
     secrets.other_version(root_id, 0, material(5));
     secrets.other_version(root_id, 1, material(6));
-    let root = |version, material| Cmk::new(root_id, version, material).expect("32 bytes");
+    let root = |version, material| CmkVersion::new(root_id, version, material).expect("32 bytes");
     outcome.nothing("FileKeyring: create, and every change", || {
         let keyring = FileKeyring::create(&path, root(0, material(5))).expect("made");
         keyring.update(|keys| change(keys, secrets)).expect("changed");
@@ -403,7 +404,7 @@ fn handle(engine: &Engine<MemoryKeyring>, secrets: &mut Secrets, operation: &str
 
 fn wire(outcome: &mut Outcome, secrets: &mut Secrets) {
     use sha2::{Digest, Sha256};
-    let engine = Engine::new(MemoryKeyring::from_cmks([secrets.cmk(0, material(1))]).expect("one"));
+    let engine = Engine::new(MemoryKeyring::from_versions([secrets.cmk(0, material(1))]).expect("one"));
     let tenant = r#""encryption_context":{"tenant":"42"}"#;
     let dek = secrets.dek(6);
     let sealed = secrets.cmk(0, material(1)).seal(&context(), &Dek::from_bytes(dek));
@@ -480,7 +481,7 @@ fn payloads(outcome: &mut Outcome, secrets: &mut Secrets) {
     let (key_id, context) = (key_id(), context());
     secrets.version(1, material(2));
     let cmks = [secrets.cmk(0, material(1)), secrets.cmk(1, material(2))];
-    let engine = Engine::new(MemoryKeyring::from_cmks(cmks).expect("two"));
+    let engine = Engine::new(MemoryKeyring::from_versions(cmks).expect("two"));
     let plaintext = plaintext(200_000);
     let mut payload = Vec::new();
     outcome.nothing("payload: encrypt and decrypt", || {
@@ -501,17 +502,17 @@ fn payloads(outcome: &mut Outcome, secrets: &mut Secrets) {
         assert_refused(&engine.decrypt(&key_id, &context, &changed));
         assert_refused(&engine.decrypt(&key_id, &EncryptionContext::none(), &payload));
     });
-    outcome.nothing("payload: a DataKey", || {
-        let made = engine.create_data_key_with_rng(&key_id, &context, &mut secrets.rng());
-        let data_key = Box::new(made.expect("made"));
+    outcome.nothing("payload: a PayloadCipher", || {
+        let made = engine.create_payload_cipher_with_rng(&key_id, &context, &mut secrets.rng());
+        let payload_cipher = Box::new(made.expect("made"));
         for length in [0, 1, 100, SEGMENT_LEN, plaintext.len()] {
-            let made = data_key.encrypt_with_rng(&plaintext[..length], &mut secrets.rng());
+            let made = payload_cipher.encrypt_with_rng(&plaintext[..length], &mut secrets.rng());
             assert_eq!(
-                *data_key.decrypt(&made.expect("made")).expect("opened"),
+                *payload_cipher.decrypt(&made.expect("made")).expect("opened"),
                 plaintext[..length]
             );
         }
-        assert_refused(&data_key.decrypt(&payload));
+        assert_refused(&payload_cipher.decrypt(&payload));
     });
     outcome.nothing("payload: rewrap", || {
         engine
@@ -540,7 +541,7 @@ impl Write for Full {
 
 fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
     let (key_id, context) = (key_id(), context());
-    let engine = Engine::new(MemoryKeyring::from_cmks([secrets.cmk(0, material(1))]).expect("one"));
+    let engine = Engine::new(MemoryKeyring::from_versions([secrets.cmk(0, material(1))]).expect("one"));
     let plaintext = plaintext(200_000);
     // On the host's side, and leaked: what is read into it is plaintext.
     let room: &mut [u8] = vec![0; plaintext.len() + 1].leak();
@@ -636,21 +637,23 @@ fn stack(secrets: &mut Secrets) {
     let (key_id, context) = (key_id(), context());
     let dek = secrets.dek(7);
     let cmk = secrets.cmk(0, material(1));
-    let engine = Engine::new(MemoryKeyring::from_cmks([secrets.cmk(0, material(1))]).expect("one"));
+    let engine = Engine::new(MemoryKeyring::from_versions([secrets.cmk(0, material(1))]).expect("one"));
     let sealed = cmk.seal(&context, &Dek::from_bytes(dek));
     let forged = apart(|| Derived::new(&key_id, 0, material(1)).forge(dek, &random(4)));
     let payload = engine.encrypt_with_rng(&key_id, &context, plaintext(1000), &mut secrets.rng());
     let payload = payload.expect("made");
     let mut rng = secrets.rng();
-    row("Cmk::new", || drop(Cmk::new(key_id, 0, material(1))));
-    row("Cmk::seal", || {
+    row("CmkVersion::new", || drop(CmkVersion::new(key_id, 0, material(1))));
+    row("CmkVersion::seal", || {
         std::hint::black_box(cmk.seal(&context, &Dek::from_bytes(dek)));
     });
-    row("Cmk::open", || drop(cmk.open(&context, &sealed)));
-    row("Cmk::open in another context", || {
+    row("CmkVersion::open", || drop(cmk.open(&context, &sealed)));
+    row("CmkVersion::open in another context", || {
         drop(cmk.open(&EncryptionContext::none(), &sealed));
     });
-    row("Cmk::open of a forged salt", || drop(cmk.open(&context, &forged)));
+    row("CmkVersion::open of a forged salt", || {
+        drop(cmk.open(&context, &forged))
+    });
     row("Engine::create_dek", || {
         drop(engine.create_dek_with_rng(&key_id, &context, &mut rng));
     });
@@ -658,5 +661,7 @@ fn stack(secrets: &mut Secrets) {
         drop(engine.decrypt_dek(&key_id, &context, &sealed));
     });
     row("Engine::decrypt", || drop(engine.decrypt(&key_id, &context, &payload)));
-    row("Keys::import_key", || drop(Keys::new().import_key(key_id, material(1))));
+    row("Keyset::import_key", || {
+        drop(Keyset::new().import_key(key_id, material(1)))
+    });
 }

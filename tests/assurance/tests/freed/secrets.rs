@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::OnceLock};
 
 use dekseal::{
-    Cmk, KeyId,
+    CmkVersion, KeyId,
     rand_core::{TryCryptoRng, TryRng},
 };
 use dekseal_assurance::{Derived, Key, hmac_states, key_id, payload_key, payload_prk, random, random_bytes};
@@ -71,9 +71,9 @@ impl Secrets {
     }
 
     /// The same as a CMK.
-    pub fn cmk(&mut self, version: u32, material: &[u8]) -> Cmk {
+    pub fn cmk(&mut self, version: u32, material: &[u8]) -> CmkVersion {
         self.version(version, material);
-        Cmk::new(key_id(), version, material).expect("a length that is allowed")
+        CmkVersion::new(key_id(), version, material).expect("a length that is allowed")
     }
 
     /// The DEK of that number.

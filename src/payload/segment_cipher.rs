@@ -4,9 +4,9 @@
 //! AES-256-GCM, which none of a segment is; then no plaintext of that segment is in the output.
 
 #[cfg(feature = "ring")]
-pub(super) use by_ring::Cipher;
+pub(super) use by_ring::SegmentCipher;
 #[cfg(not(feature = "ring"))]
-pub(super) use rustcrypto::Cipher;
+pub(super) use rustcrypto::SegmentCipher;
 
 use super::TAG_LEN;
 
@@ -24,10 +24,10 @@ mod rustcrypto {
     use super::{KEY_LEN, Nonce, Tag};
     use crate::cmk::Aes256Gcm;
 
-    pub(in crate::payload) struct Cipher(Aes256Gcm);
+    pub(in crate::payload) struct SegmentCipher(Aes256Gcm);
 
     // Never inlined: in the midst of other code aes-gcm's loops come out up to two times slower.
-    impl Cipher {
+    impl SegmentCipher {
         pub(in crate::payload) fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
             Some(Self(Aes256Gcm::new(key.into())))
         }
@@ -68,7 +68,7 @@ mod rustcrypto {
     }
 
     // Its one field is.
-    impl ZeroizeOnDrop for Cipher {}
+    impl ZeroizeOnDrop for SegmentCipher {}
 }
 
 #[cfg(feature = "ring")]
@@ -79,9 +79,9 @@ mod by_ring {
     use super::{KEY_LEN, Nonce, Tag};
 
     /// ring calls a key less safe when its caller chooses the nonces, as FORMAT.md B2 does. ring works in place only.
-    pub(in crate::payload) struct Cipher(LessSafeKey);
+    pub(in crate::payload) struct SegmentCipher(LessSafeKey);
 
-    impl Cipher {
+    impl SegmentCipher {
         pub(in crate::payload) fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
             UnboundKey::new(&AES_256_GCM, key).ok().map(LessSafeKey::new).map(Self)
         }

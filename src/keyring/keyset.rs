@@ -1,6 +1,6 @@
 //! The keys of a keyring at one moment, and every way in which they change.
 
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 use alloc::boxed::Box;
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
@@ -8,11 +8,11 @@ use core::fmt;
 use hashbrown::{HashMap, hash_map::Entry};
 use rand_core::TryCryptoRng;
 
-#[cfg(all(feature = "std", feature = "json"))]
+#[cfg(feature = "file-keyring")]
 use super::file::Stored;
 use super::key::{Key, KeyInfo, KeyState, Version};
 use crate::{
-    cmk::Cmk,
+    cmk::CmkVersion,
     dek::Dek,
     error::{Error, ErrorKind},
     key_id::KeyId,
@@ -37,10 +37,10 @@ const LAST_DATE: u64 = 253_402_300_799;
 /// # Examples
 ///
 /// ```
-/// use dekseal::{KeyState, Keys};
+/// use dekseal::{KeyState, Keyset};
 ///
 /// let (key_id, now) = ("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 1_800_000_000);
-/// let mut keys = Keys::new();
+/// let mut keys = Keyset::new();
 /// keys.import_key(key_id, &[7; 32])?; // version 0
 /// keys.import_version(&key_id, &[8; 64])?; // version 1, which seals from now on
 /// keys.schedule_deletion(&key_id, 30, now)?;
@@ -48,14 +48,14 @@ const LAST_DATE: u64 = 253_402_300_799;
 /// # Ok::<(), dekseal::Error>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct Keys {
+pub struct Keyset {
     keys: HashMap<KeyId, Key>,
     /// Where it belongs to a file: what seals the material of new versions.
-    #[cfg(all(feature = "std", feature = "json"))]
-    root: Option<Arc<Cmk>>,
+    #[cfg(feature = "file-keyring")]
+    root: Option<Arc<CmkVersion>>,
 }
 
-impl Keys {
+impl Keyset {
     /// No keys.
     #[must_use]
     pub fn new() -> Self {
@@ -71,9 +71,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::Keys;
+    /// # use dekseal::Keyset;
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// keys.create_key(key_id)?;
     /// assert_eq!(keys.info(&key_id)?.current_version, 0);
     /// # Ok::<(), dekseal::Error>(())
@@ -116,9 +116,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::Keys;
+    /// # use dekseal::Keyset;
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// # let material = [7; 64]; // unwrapped by an HSM, say
     /// keys.import_key(key_id, &material)?;
     /// # Ok::<(), dekseal::Error>(())
@@ -151,9 +151,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::Keys;
+    /// # use dekseal::Keyset;
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// keys.create_key(key_id)?;
     /// assert_eq!(keys.rotate(&key_id)?, 1);
     /// assert_eq!(keys.rotate(&key_id)?, 2);
@@ -192,9 +192,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::Keys;
+    /// # use dekseal::Keyset;
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// # keys.import_key(key_id, &[7; 32])?;
     /// # let material = [8; 64];
     /// assert_eq!(keys.import_version(&key_id, &material)?, 1);
@@ -229,9 +229,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{ErrorKind, KeyState, Keys};
+    /// # use dekseal::{ErrorKind, KeyState, Keyset};
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// # keys.import_key(key_id, &[7; 32])?;
     /// keys.disable(&key_id)?;
     /// assert_eq!(keys.info(&key_id)?.state, KeyState::Disabled);
@@ -258,9 +258,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{KeyState, Keys};
+    /// # use dekseal::{KeyState, Keyset};
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// # keys.import_key(key_id, &[7; 32])?;
     /// keys.disable(&key_id)?;
     /// keys.enable(&key_id)?;
@@ -289,9 +289,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::Keys;
+    /// # use dekseal::Keyset;
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// # keys.import_key(key_id, &[7; 32])?;
     /// let now = 1_800_000_000; // `SystemTime::now`, in seconds since the epoch
     /// assert_eq!(keys.schedule_deletion(&key_id, 7, now)?, now + 7 * 24 * 60 * 60);
@@ -324,9 +324,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{KeyState, Keys};
+    /// # use dekseal::{KeyState, Keyset};
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// # keys.import_key(key_id, &[7; 32])?;
     /// # let now = 1_800_000_000;
     /// keys.schedule_deletion(&key_id, 7, now)?;
@@ -355,9 +355,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{ErrorKind, Keys};
+    /// # use dekseal::{ErrorKind, Keyset};
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// # keys.import_key(key_id, &[7; 32])?;
     /// # let now = 1_800_000_000;
     /// let date = keys.schedule_deletion(&key_id, 7, now)?;
@@ -387,9 +387,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{ErrorKind, Keys};
+    /// # use dekseal::{ErrorKind, Keyset};
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// # keys.import_key(key_id, &[7; 32])?;
     /// keys.import_version(&key_id, &[8; 32])?;
     /// keys.set_min_version(&key_id, 1)?; // what is sealed under version 0 opens no more
@@ -417,9 +417,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::Keys;
+    /// # use dekseal::Keyset;
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// # keys.import_key(key_id, &[7; 32])?;
     /// let info = keys.info(&key_id)?;
     /// assert_eq!((info.current_version, info.min_version), (0, 0));
@@ -434,9 +434,9 @@ impl Keys {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::Keys;
+    /// # use dekseal::Keyset;
     /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let mut keys = Keys::new();
+    /// # let mut keys = Keyset::new();
     /// # keys.import_key(key_id, &[7; 32])?;
     /// let ids: Vec<_> = keys.list().iter().map(|info| info.key_id).collect();
     /// assert_eq!(ids, [key_id]);
@@ -450,11 +450,11 @@ impl Keys {
     }
 
     /// Adds a CMK, whatever its version.
-    pub(super) fn add(&mut self, cmk: Cmk) -> Result<(), Error> {
+    pub(super) fn add(&mut self, cmk: CmkVersion) -> Result<(), Error> {
         let key_id = cmk.key_id();
         let version = Version {
             cmk,
-            #[cfg(all(feature = "std", feature = "json"))]
+            #[cfg(feature = "file-keyring")]
             stored: None,
         };
         match self.keys.entry(key_id) {
@@ -472,13 +472,13 @@ impl Keys {
         }
     }
 
-    pub(super) fn current(&self, key_id: &KeyId) -> Result<&Cmk, Error> {
+    pub(super) fn current(&self, key_id: &KeyId) -> Result<&CmkVersion, Error> {
         let key = self.key(key_id)?;
         key.usable()?;
         Ok(&key.current.cmk)
     }
 
-    pub(super) fn opening(&self, key_id: &KeyId, key_version: u32) -> Result<&Cmk, Error> {
+    pub(super) fn opening(&self, key_id: &KeyId, key_version: u32) -> Result<&CmkVersion, Error> {
         // In the order of the wire API's table: whether there is such a version, then whether the key may be used.
         let key = self.key(key_id)?;
         let version = key.get(key_version).ok_or(ErrorKind::UnknownKeyVersion)?;
@@ -499,8 +499,8 @@ impl Keys {
 
     fn make(&self, key_id: KeyId, key_version: u32, material: &[u8]) -> Result<Arc<Version>, Error> {
         let version = Version {
-            cmk: Cmk::new(key_id, key_version, material)?,
-            #[cfg(all(feature = "std", feature = "json"))]
+            cmk: CmkVersion::new(key_id, key_version, material)?,
+            #[cfg(feature = "file-keyring")]
             stored: match &self.root {
                 // FORMAT.md A6: a CMK is never sealed under itself.
                 Some(root) if root.key_id() == key_id => return Err(ErrorKind::KeyExists.into()),
@@ -513,10 +513,10 @@ impl Keys {
 }
 
 /// What a file keyring needs besides.
-#[cfg(all(feature = "std", feature = "json"))]
-impl Keys {
+#[cfg(feature = "file-keyring")]
+impl Keyset {
     /// From now on, seals the material of new versions under `root`.
-    pub(super) fn seal_under(&mut self, root: Arc<Cmk>) {
+    pub(super) fn seal_under(&mut self, root: Arc<CmkVersion>) {
         self.root = Some(root);
     }
 
@@ -533,8 +533,8 @@ impl Keys {
     }
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for Keyset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys({} of them)", self.keys.len())
+        write!(f, "Keyset({} of them)", self.keys.len())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dekseal::{EncryptionContext, Engine, ErrorKind, KeyId, KeyState, Keys, MemoryKeyring, SealedDek};
+use dekseal::{EncryptionContext, Engine, ErrorKind, KeyId, KeyState, Keyset, MemoryKeyring, SealedDek};
 use proptest::prelude::*;
 
 use crate::support::{KEY_ID, OTHER_KEY_ID, dek, key_id};
@@ -39,7 +39,7 @@ fn steps() -> impl Strategy<Value = Vec<(bool, Step)>> {
 }
 
 /// Makes the change that a step is.
-fn take(step: &Step, keys: &mut Keys, id: KeyId, bytes: &[u8], now: u64) -> Result<(), dekseal::Error> {
+fn take(step: &Step, keys: &mut Keyset, id: KeyId, bytes: &[u8], now: u64) -> Result<(), dekseal::Error> {
     match step {
         Step::Import => keys.import_key(id, bytes),
         Step::Rotate => keys.import_version(&id, bytes).map(drop),
@@ -114,7 +114,7 @@ proptest! {
     #[test]
     fn keys_do_as_the_model_does(steps in steps()) {
         let (none, dek) = (EncryptionContext::none(), dek(&"5a".repeat(64)));
-        let mut keys = Keys::new();
+        let mut keys = Keyset::new();
         let mut models: BTreeMap<&str, Model> = BTreeMap::new();
         let (mut now, mut material) = (1_800_000_000_u64, 0_u32);
         for (other, step) in steps {
@@ -133,7 +133,7 @@ proptest! {
                     let model = models.entry(name).or_insert(Model { state, min, sealed: Vec::new() });
                     (model.state, model.min) = (state, min);
                     if model.sealed.len() < versions {
-                        let cmk = dekseal::Cmk::new(id, u32::try_from(versions - 1).unwrap(), &bytes).unwrap();
+                        let cmk = dekseal::CmkVersion::new(id, u32::try_from(versions - 1).unwrap(), &bytes).unwrap();
                         model.sealed.push(cmk.seal(&none, &dek));
                     }
                 }
@@ -165,14 +165,14 @@ proptest! {
     }
 
     /// What was done to a file is there when it is opened again.
-    #[cfg(all(feature = "json", feature = "std"))]
+    #[cfg(feature = "file-keyring")]
     #[test]
     fn a_file_does_as_memory_does(steps in steps()) {
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let path = directory.path().join("keyring.json");
         let root = || crate::support::cmk("00000000-0000-0000-0000-00000000root", 0, &[1; 32]);
         let file = dekseal::FileKeyring::create(&path, root()).unwrap();
-        let mut keys = Keys::new();
+        let mut keys = Keyset::new();
         let mut now = 1_800_000_000_u64;
         for (number, (other, step)) in (0_u32..).zip(steps.into_iter().take(12)) {
             let id = key_id(if other { OTHER_KEY_ID } else { KEY_ID });

@@ -28,23 +28,23 @@ use crate::{
 /// Holds the key that was extracted from the DEK, not the DEK, and wipes it on drop. It cannot be cloned, printed or
 /// serialized.
 ///
-/// [`Engine::create_data_key`](crate::Engine::create_data_key) and
-/// [`Engine::open_data_key`](crate::Engine::open_data_key) make one.
+/// [`Engine::create_payload_cipher`](crate::Engine::create_payload_cipher) and
+/// [`Engine::open_payload_cipher`](crate::Engine::open_payload_cipher) make one.
 ///
 /// # Examples
 ///
 #[cfg_attr(feature = "std", doc = "```")]
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-/// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+/// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
 /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+/// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
 /// let context = EncryptionContext::from_pairs([("tenant", "42")])?;
-/// let data_key = engine.create_data_key(&key_id, &context)?;
-/// let records = [data_key.encrypt(b"first")?, data_key.encrypt(b"second")?];
+/// let payload_cipher = engine.create_payload_cipher(&key_id, &context)?;
+/// let records = [payload_cipher.encrypt(b"first")?, payload_cipher.encrypt(b"second")?];
 ///
 /// // Each is a payload like any other.
 /// assert_eq!(*engine.decrypt(&key_id, &context, &records[1])?, b"second");
-/// assert_eq!(*data_key.decrypt(&records[0])?, b"first");
+/// assert_eq!(*payload_cipher.decrypt(&records[0])?, b"first");
 /// # Ok::<(), dekseal::Error>(())
 /// ```
 ///
@@ -52,12 +52,12 @@ use crate::{
 ///
 /// What it opens, it opens for whoever holds it: key ID and encryption context were checked when the DEK was opened,
 /// and are not checked again.
-pub struct DataKey {
+pub struct PayloadCipher {
     prk: Prk,
     sealed: SealedDek,
 }
 
-impl DataKey {
+impl PayloadCipher {
     /// A DEK that the caller has opened, with its sealed form.
     ///
     /// # Security
@@ -70,15 +70,15 @@ impl DataKey {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
     /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
-    /// use dekseal::payload::DataKey;
+    /// use dekseal::payload::PayloadCipher;
     ///
     /// let (dek, sealed) = engine.create_dek(&key_id, &context)?;
-    /// let data_key = DataKey::new(&dek, sealed);
-    /// assert_eq!(*data_key.sealed_dek(), sealed);
+    /// let payload_cipher = PayloadCipher::new(&dek, sealed);
+    /// assert_eq!(*payload_cipher.sealed_dek(), sealed);
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     #[must_use]
@@ -103,13 +103,13 @@ impl DataKey {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
-    /// let payload = data_key.encrypt(b"attack at dawn")?;
-    /// assert_eq!(*data_key.decrypt(&payload)?, b"attack at dawn");
-    /// assert_ne!(data_key.encrypt(b"attack at dawn")?, payload); // each has a payload salt of its own
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
+    /// let payload = payload_cipher.encrypt(b"attack at dawn")?;
+    /// assert_eq!(*payload_cipher.decrypt(&payload)?, b"attack at dawn");
+    /// assert_ne!(payload_cipher.encrypt(b"attack at dawn")?, payload); // each has a payload salt of its own
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     #[cfg(feature = "std")]
@@ -145,14 +145,14 @@ impl DataKey {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
     /// use dekseal::payload::encrypted_len;
     ///
     /// let mut payload = [0; encrypted_len(14).unwrap() as usize];
-    /// data_key.encrypt_into(b"attack at dawn", &mut payload)?;
+    /// payload_cipher.encrypt_into(b"attack at dawn", &mut payload)?;
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     #[cfg(feature = "std")]
@@ -198,15 +198,15 @@ impl DataKey {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
-    /// let mut payload = data_key.encrypt(b"attack at dawn")?;
-    /// assert_eq!(*data_key.decrypt(&payload)?, b"attack at dawn");
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
+    /// let mut payload = payload_cipher.encrypt(b"attack at dawn")?;
+    /// assert_eq!(*payload_cipher.decrypt(&payload)?, b"attack at dawn");
     ///
     /// payload.pop();
-    /// assert!(data_key.decrypt(&payload).is_err());
+    /// assert!(payload_cipher.decrypt(&payload).is_err());
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn decrypt(&self, payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
@@ -225,13 +225,13 @@ impl DataKey {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
-    /// let payload = data_key.encrypt(b"attack at dawn")?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
+    /// let payload = payload_cipher.encrypt(b"attack at dawn")?;
     /// let mut plaintext = [0; 14];
-    /// data_key.decrypt_into(&payload, &mut plaintext)?;
+    /// payload_cipher.decrypt_into(&payload, &mut plaintext)?;
     /// assert_eq!(plaintext, *b"attack at dawn");
     /// # Ok::<(), dekseal::Error>(())
     /// ```
@@ -249,16 +249,16 @@ impl DataKey {
     /// # Examples
     ///
     /// ```
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
-    /// let (header, sealer) = data_key.sealer()?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
+    /// let (header, sealer) = payload_cipher.sealer()?;
     /// let mut sealed = [0; 14 + 16];
     /// sealer.seal_last(b"attack at dawn", &mut sealed)?;
     ///
     /// let payload = [&header.to_bytes()[..], &sealed].concat();
-    /// assert_eq!(*data_key.decrypt(&payload)?, b"attack at dawn");
+    /// assert_eq!(*payload_cipher.decrypt(&payload)?, b"attack at dawn");
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     #[cfg(feature = "std")]
@@ -296,15 +296,15 @@ impl DataKey {
     ///
     #[cfg_attr(feature = "std", doc = "```")]
     #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{Cmk, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_cmks([Cmk::new(key_id, 0, &[7; 32])?])?);
-    /// # let data_key = engine.create_data_key(&key_id, &EncryptionContext::none())?;
-    /// let payload = data_key.encrypt(b"attack at dawn")?;
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
+    /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
+    /// let payload = payload_cipher.encrypt(b"attack at dawn")?;
     /// let (header, last) = payload.split_first_chunk().unwrap();
     /// let header = dekseal::payload::PayloadHeader::from_bytes(header)?;
     /// let mut plaintext = [0; 14];
-    /// data_key.opener(&header)?.open_last(last, &mut plaintext)?;
+    /// payload_cipher.opener(&header)?.open_last(last, &mut plaintext)?;
     /// assert_eq!(plaintext, *b"attack at dawn");
     /// # Ok::<(), dekseal::Error>(())
     /// ```
@@ -332,10 +332,10 @@ impl DataKey {
     }
 }
 
-impl fmt::Debug for DataKey {
+impl fmt::Debug for PayloadCipher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DataKey({:?}, ..)", self.sealed)
+        write!(f, "PayloadCipher({:?}, ..)", self.sealed)
     }
 }
 
-impl ZeroizeOnDrop for DataKey {}
+impl ZeroizeOnDrop for PayloadCipher {}

@@ -1,6 +1,6 @@
 //! Versions and states of keys: every transition, allowed and refused, and what a key does in each state.
 
-use dekseal::{EncryptionContext, Engine, ErrorKind, KeyState, Keys, MemoryKeyring, Reencrypted, SealedDek};
+use dekseal::{EncryptionContext, Engine, ErrorKind, KeyState, Keyset, MemoryKeyring, Rewrapped, SealedDek};
 
 use crate::support::{Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, cmk, dek, key_id};
 
@@ -8,8 +8,8 @@ const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
 
 /// One enabled key of version 0.
-fn keys() -> Keys {
-    let mut keys = Keys::new();
+fn keys() -> Keyset {
+    let mut keys = Keyset::new();
     keys.import_key(key_id(KEY_ID), &[7; 32]).unwrap();
     keys
 }
@@ -20,7 +20,7 @@ fn kind<T>(result: Result<T, dekseal::Error>) -> Option<ErrorKind> {
 
 #[test]
 fn every_transition_from_every_state() {
-    type Change = fn(&mut Keys) -> Result<(), dekseal::Error>;
+    type Change = fn(&mut Keyset) -> Result<(), dekseal::Error>;
     let id = || key_id(KEY_ID);
     let changes: [(&str, Change); 8] = [
         ("enable", |keys| keys.enable(&key_id(KEY_ID))),
@@ -109,7 +109,7 @@ fn every_transition_from_every_state() {
     }
     // Of a key that is not there.
     for (name, change) in &changes[..7] {
-        assert_eq!(kind(change(&mut Keys::new())), Some(UnknownKey), "{name}");
+        assert_eq!(kind(change(&mut Keyset::new())), Some(UnknownKey), "{name}");
     }
 }
 
@@ -150,7 +150,7 @@ fn only_an_enabled_key_seals_and_opens() {
     let engine = Engine::new(MemoryKeyring::new(keys()));
     let dek = dek(&"5a".repeat(64));
     let sealed = engine.encrypt_dek(&id, &none, &dek).unwrap();
-    type Change = fn(&mut Keys) -> Result<(), dekseal::Error>;
+    type Change = fn(&mut Keyset) -> Result<(), dekseal::Error>;
     let steps: [(Change, Option<ErrorKind>); 5] = [
         (|keys| keys.disable(&key_id(KEY_ID)), Some(ErrorKind::KeyDisabled)),
         (|keys| keys.enable(&key_id(KEY_ID)), None),
@@ -164,7 +164,7 @@ fn only_an_enabled_key_seals_and_opens() {
         ),
         (|keys| keys.enable(&key_id(KEY_ID)), None),
     ];
-    let mut keys = Keys::clone(&engine.keyring().keys());
+    let mut keys = Keyset::clone(&engine.keyring().keys());
     for (change, expected) in steps {
         change(&mut keys).unwrap();
         let engine = Engine::new(MemoryKeyring::new(keys.clone()));
@@ -175,7 +175,7 @@ fn only_an_enabled_key_seals_and_opens() {
         );
         assert_eq!(kind(engine.decrypt_dek(&id, &none, &sealed)), expected);
         assert_eq!(kind(engine.decrypt_dek_under_any_key(&none, &sealed)), expected);
-        assert_eq!(kind(engine.reencrypt_dek(&id, &none, &sealed)), expected);
+        assert_eq!(kind(engine.rewrap_dek(&id, &none, &sealed)), expected);
     }
 }
 
@@ -184,7 +184,7 @@ fn rotation_counts_up_from_0_and_old_versions_open_until_they_are_retired() {
     let (id, none, dek) = (key_id(KEY_ID), EncryptionContext::none(), dek(&"5a".repeat(64)));
     let mut keys = keys();
     assert_eq!(keys.info(&id).unwrap().current_version, 0);
-    let seal = |keys: &Keys| {
+    let seal = |keys: &Keyset| {
         Engine::new(MemoryKeyring::new(keys.clone()))
             .encrypt_dek(&id, &none, &dek)
             .unwrap()
@@ -249,8 +249,8 @@ fn whether_a_version_exists_comes_before_whether_its_key_may_be_used() {
 
 #[test]
 fn versions_end_where_their_number_does() {
-    let keyring = MemoryKeyring::from_cmks([cmk(KEY_ID, u32::MAX, &[1; 32])]).unwrap();
-    let mut keys = Keys::clone(&keyring.keys());
+    let keyring = MemoryKeyring::from_versions([cmk(KEY_ID, u32::MAX, &[1; 32])]).unwrap();
+    let mut keys = Keyset::clone(&keyring.keys());
     assert_eq!(
         kind(keys.import_version(&key_id(KEY_ID), &[1; 32])),
         Some(ErrorKind::TooManyVersions)
@@ -324,39 +324,39 @@ fn reencryption_keeps_the_dek_and_moves_the_version() {
     let before = Engine::new(MemoryKeyring::new(keys.clone()));
     let old = before.encrypt_dek(&id, &context, &dek).unwrap();
     assert_eq!(
-        before.reencrypt_dek(&id, &context, &old).unwrap(),
-        Reencrypted::AlreadyCurrent(old)
+        before.rewrap_dek(&id, &context, &old).unwrap(),
+        Rewrapped::AlreadyCurrent(old)
     );
 
     keys.import_version(&id, &[8; 32]).unwrap();
     let engine = Engine::new(MemoryKeyring::new(keys));
-    let Reencrypted::Renewed(new) = engine.reencrypt_dek(&id, &context, &old).unwrap() else {
+    let Rewrapped::Renewed(new) = engine.rewrap_dek(&id, &context, &old).unwrap() else {
         panic!("it was current");
     };
     assert_eq!((new.key_id(), new.key_version()), (id, 1));
     assert_eq!(new, cmk(KEY_ID, 1, &[8; 32]).seal(&context, &dek));
     assert_eq!(
-        engine.reencrypt_dek(&id, &context, &new).unwrap(),
-        Reencrypted::AlreadyCurrent(new)
+        engine.rewrap_dek(&id, &context, &new).unwrap(),
+        Rewrapped::AlreadyCurrent(new)
     );
 
     // To be current is said of no blob that does not open.
     assert_eq!(
-        kind(engine.reencrypt_dek(&id, &other, &new)),
+        kind(engine.rewrap_dek(&id, &other, &new)),
         Some(ErrorKind::AuthenticationFailed)
     );
     assert_eq!(
-        kind(engine.reencrypt_dek(&key_id(OTHER_KEY_ID), &context, &new)),
+        kind(engine.rewrap_dek(&key_id(OTHER_KEY_ID), &context, &new)),
         Some(ErrorKind::KeyMismatch)
     );
 
     let moved = engine
-        .move_dek((&id, &context), &old, (&key_id(OTHER_KEY_ID), &other))
+        .rewrap_dek_to((&id, &context), &old, (&key_id(OTHER_KEY_ID), &other))
         .unwrap();
     assert_eq!(moved, cmk(OTHER_KEY_ID, 0, &[9; 32]).seal(&other, &dek));
     let nobody = key_id("43e243b5-0095-1b21-67b2-58370386cc4a");
     assert_eq!(
-        kind(engine.move_dek((&id, &context), &old, (&nobody, &other))),
+        kind(engine.rewrap_dek_to((&id, &context), &old, (&nobody, &other))),
         Some(ErrorKind::UnknownKey)
     );
 }
@@ -384,18 +384,18 @@ fn a_batch_of_reencryptions_goes_past_bad_blobs() {
         (&none, old.as_bytes()),
     ];
     let results: Vec<_> = engine
-        .reencrypt_deks(&id, blobs)
+        .rewrap_deks(&id, blobs)
         .map(|result| result.map_err(|error| error.kind()))
         .collect();
     assert_eq!(
         results,
         [
-            Ok(Reencrypted::Renewed(new)),
+            Ok(Rewrapped::Renewed(new)),
             Err(ErrorKind::DamagedBlob),
             Err(ErrorKind::AuthenticationFailed),
             Err(ErrorKind::NotABlob(dekseal::BlobRule::Length)),
-            Ok(Reencrypted::AlreadyCurrent(new)),
-            Ok(Reencrypted::Renewed(new)),
+            Ok(Rewrapped::AlreadyCurrent(new)),
+            Ok(Rewrapped::Renewed(new)),
         ]
     );
 }
