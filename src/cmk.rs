@@ -208,7 +208,8 @@ impl CmkVersion {
         dek: &mut Dek,
     ) -> Result<(), Error> {
         if sealed.key_id() != self.key_id {
-            return Err(ErrorKind::KeyMismatch.into());
+            let error = Error::from(ErrorKind::KeyMismatch).with_key_id(&self.key_id);
+            return Err(error.with_found(&sealed.key_id(), None));
         }
         if sealed.key_version() != self.key_version {
             return Err(ErrorKind::UnknownKeyVersion.into());

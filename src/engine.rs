@@ -316,7 +316,8 @@ impl<K: Keyring> Engine<K> {
 
     pub(crate) fn open(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
         if sealed.key_id() != *key_id {
-            return Err(ErrorKind::KeyMismatch.into());
+            let error = Error::from(ErrorKind::KeyMismatch).with_key_id(key_id);
+            return Err(error.with_found(&sealed.key_id(), None));
         }
         self.open_under_any_key(context, sealed)
     }

@@ -2,11 +2,16 @@
 
 use alloc::boxed::Box;
 use core::fmt;
+#[cfg(feature = "std")]
+use std::path::{Path, PathBuf};
+
+/// The length of a key ID. Errors stand below key IDs, so they keep the bytes of checked ones.
+const KEY_ID_LEN: usize = 36;
 
 /// Why an operation failed.
 ///
-/// What to do about it is decided by [`kind`](Error::kind); the text is for people. Neither holds a key, a DEK or a value of
-/// an encryption context.
+/// Decide what to do by [`kind`](Error::kind); the text is for people. Both the text and the accessors name the thing that
+/// failed: key ID, key version, path. None of them holds a key, a DEK or a value of an encryption context.
 ///
 /// # Examples
 ///
@@ -16,9 +21,24 @@ use core::fmt;
 /// let error = "not a key ID".parse::<KeyId>().unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::MalformedKeyId);
 /// ```
-#[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
+    /// Boxed, so that a `Result` stays small.
+    details: Option<Box<Details>>,
+}
+
+/// What an error names besides its kind. Nothing here is secret.
+#[derive(Default)]
+struct Details {
+    /// The key that was asked for, or expected. `key_id.rs` gives it out as a `KeyId`.
+    key_id: Option<[u8; KEY_ID_LEN]>,
+    key_version: Option<u32>,
+    newest_key_version: Option<u32>,
+    /// The key that stood there instead.
+    found_key_id: Option<[u8; KEY_ID_LEN]>,
+    found_key_version: Option<u32>,
+    #[cfg(feature = "std")]
+    path: Option<PathBuf>,
     source: Option<Box<dyn core::error::Error + Send + Sync>>,
 }
 
@@ -29,12 +49,52 @@ impl Error {
         self.kind
     }
 
-    /// A fault of the place where CMKs are kept, for an implementation of [`Keyring`](crate::Keyring): the kind is
-    /// [`ErrorKind::Keyring`], and `source` is what [`source`](core::error::Error::source) gives.
+    /// The key version that was asked for or expected, if the error is about one.
+    ///
+    /// # Examples
+    ///
+    /// What a keyring of a host's own returns where a version is missing:
+    ///
+    /// ```
+    /// use dekseal::{Error, ErrorKind};
+    ///
+    /// let error = Error::from(ErrorKind::UnknownKeyVersion).with_key_version(7).with_newest_key_version(5);
+    /// assert_eq!((error.key_version(), error.newest_key_version()), (Some(7), Some(5)));
+    /// assert_eq!(error.found_key_version(), None);
+    /// # #[cfg(feature = "std")]
+    /// assert_eq!(error.path(), None);
+    /// assert_eq!(error.to_string(), "unknown key version (version 7, newest known version 5)");
+    /// ```
+    #[must_use]
+    pub fn key_version(&self) -> Option<u32> {
+        self.details.as_ref()?.key_version
+    }
+
+    /// The newest version of that key that the keyring knows, if a version was not found.
+    #[must_use]
+    pub fn newest_key_version(&self) -> Option<u32> {
+        self.details.as_ref()?.newest_key_version
+    }
+
+    /// The key version that was found instead of the expected one.
+    #[must_use]
+    pub fn found_key_version(&self) -> Option<u32> {
+        self.details.as_ref()?.found_key_version
+    }
+
+    /// The file that could not be used.
+    #[cfg(feature = "std")]
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.details.as_ref()?.path.as_deref()
+    }
+
+    /// A fault of the store behind a keyring, for an implementation of [`Keyring`](crate::Keyring): the kind is
+    /// [`ErrorKind::Keyring`], and [`source`](core::error::Error::source) returns `source`.
     ///
     /// # Security
     ///
-    /// Whoever logs errors may log their sources too: `source` must not hold key material.
+    /// Logs of errors often include their sources: `source` must not hold key material.
     ///
     /// # Examples
     ///
@@ -49,10 +109,57 @@ impl Error {
     /// ```
     #[must_use]
     pub fn keyring(source: impl Into<Box<dyn core::error::Error + Send + Sync>>) -> Self {
-        Self {
-            kind: ErrorKind::Keyring,
-            source: Some(source.into()),
-        }
+        Self::from(ErrorKind::Keyring).with_source(source)
+    }
+
+    /// The same error, naming the key version that was asked for.
+    #[must_use]
+    pub fn with_key_version(mut self, key_version: u32) -> Self {
+        self.details().key_version = Some(key_version);
+        self
+    }
+
+    /// The same error, naming the newest version of the key that the keyring knows.
+    #[must_use]
+    pub fn with_newest_key_version(mut self, key_version: u32) -> Self {
+        self.details().newest_key_version = Some(key_version);
+        self
+    }
+
+    pub(crate) fn with_key_id_bytes(mut self, key_id: &[u8; KEY_ID_LEN]) -> Self {
+        self.details().key_id = Some(*key_id);
+        self
+    }
+
+    pub(crate) fn with_found_bytes(mut self, key_id: &[u8; KEY_ID_LEN], key_version: Option<u32>) -> Self {
+        let details = self.details();
+        details.found_key_id = Some(*key_id);
+        details.found_key_version = key_version;
+        self
+    }
+
+    #[cfg(feature = "std")]
+    #[cfg_attr(not(feature = "file-keyring"), expect(dead_code))]
+    pub(crate) fn with_path(mut self, path: &Path) -> Self {
+        self.details().path = Some(path.to_path_buf());
+        self
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn core::error::Error + Send + Sync>>) -> Self {
+        self.details().source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn key_id_bytes(&self) -> Option<[u8; KEY_ID_LEN]> {
+        self.details.as_ref()?.key_id
+    }
+
+    pub(crate) fn found_key_id_bytes(&self) -> Option<[u8; KEY_ID_LEN]> {
+        self.details.as_ref()?.found_key_id
+    }
+
+    fn details(&mut self) -> &mut Details {
+        self.details.get_or_insert_default()
     }
 
     /// The operating system failed to read or write a file.
@@ -61,24 +168,21 @@ impl Error {
         Self::file(FileFault::Io, source)
     }
 
-    /// The same, where it is to be told apart.
+    /// A fault of a keyring file with the operating system's error as its source.
     #[cfg(feature = "file-keyring")]
     pub(crate) fn file(fault: FileFault, source: std::io::Error) -> Self {
-        Self {
-            kind: ErrorKind::File(fault),
-            source: Some(source.into()),
-        }
+        Self::from(ErrorKind::File(fault)).with_source(source)
     }
 }
 
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, source: None }
+        Self { kind, details: None }
     }
 }
 
-/// What a reader or a writer of payloads answers: the kind [`InvalidData`](std::io::ErrorKind::InvalidData), and the
-/// [`Error`] within.
+/// What a reader or a writer of payloads returns: the kind [`InvalidData`](std::io::ErrorKind::InvalidData) with the
+/// [`Error`] inside.
 #[cfg(feature = "std")]
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
@@ -88,13 +192,72 @@ impl From<Error> for std::io::Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
+        self.kind.fmt(f)?;
+        match &self.details {
+            Some(details) => details.fmt(f),
+            None => Ok(()),
+        }
+    }
+}
+
+/// ` (key …, version …, newest known version …; found key …, version …): path`
+impl fmt::Display for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // ASCII by construction.
+        fn text(key_id: &[u8; KEY_ID_LEN]) -> &str {
+            core::str::from_utf8(key_id).unwrap_or("?")
+        }
+        let numbers = [
+            ("version", self.key_version),
+            ("newest known version", self.newest_key_version),
+        ];
+        let found = self.found_key_id.as_ref().map(text);
+        let mut before = " (";
+        if let Some(key_id) = &self.key_id {
+            write!(f, "{before}key {}", text(key_id))?;
+            before = ", ";
+        }
+        for (name, number) in numbers {
+            if let Some(number) = number {
+                write!(f, "{before}{name} {number}")?;
+                before = ", ";
+            }
+        }
+        if let Some(found) = found {
+            write!(f, "{before}found key {found}")?;
+            before = ", ";
+        }
+        if let Some(version) = self.found_key_version {
+            let found = if found.is_some() { "" } else { "found " };
+            write!(f, "{before}{found}version {version}")?;
+            before = ", ";
+        }
+        if before == ", " {
+            f.write_str(")")?;
+        }
+        #[cfg(feature = "std")]
+        if let Some(path) = &self.path {
+            write!(f, ": {}", path.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = self.details.as_ref().and_then(|details| details.source.as_ref());
+        let mut shown = f.debug_struct("Error");
+        shown.field("kind", &self.kind).field("text", &format_args!("{self}"));
+        if let Some(source) = source {
+            shown.field("source", source);
+        }
+        shown.finish()
     }
 }
 
 impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.details.as_ref()?.source.as_deref().map(|source| source as _)
     }
 }
 

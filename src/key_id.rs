@@ -115,3 +115,66 @@ impl fmt::Debug for KeyId {
         write!(f, "KeyId({self})")
     }
 }
+
+/// The keys that an error names.
+impl Error {
+    /// The key that was asked for or expected, if the error is about one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::{KeyId, Keyset};
+    ///
+    /// let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// let error = Keyset::new().info(&key_id).unwrap_err();
+    /// assert_eq!(error.key_id(), Some(key_id));
+    /// assert_eq!(error.to_string(), "unknown key (key 0d0466b0-e727-4d9c-b35d-f84bb474a37f)");
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[must_use]
+    pub fn key_id(&self) -> Option<KeyId> {
+        self.key_id_bytes().map(KeyId::from_checked)
+    }
+
+    /// The key that was found instead of the expected one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
+    /// # let (key_id, other): (KeyId, KeyId) = ("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, "25abe69f-ae10-44cd-bc87-1bda1de3b7d7".parse()?);
+    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(other, 0, &[7; 32])?])?);
+    /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
+    /// # let context = EncryptionContext::none();
+    /// let sealed = engine.encrypt_dek(&other, &context, &dek)?;
+    /// let error = engine.decrypt_dek(&key_id, &context, &sealed).unwrap_err();
+    /// assert_eq!((error.key_id(), error.found_key_id()), (Some(key_id), Some(other)));
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[must_use]
+    pub fn found_key_id(&self) -> Option<KeyId> {
+        self.found_key_id_bytes().map(KeyId::from_checked)
+    }
+
+    /// The same error, naming the key that was asked for: for an implementation of [`Keyring`](crate::Keyring).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::{Error, ErrorKind, KeyId};
+    ///
+    /// let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// let error = Error::from(ErrorKind::KeyDisabled).with_key_id(&key_id).with_key_version(3);
+    /// assert_eq!((error.key_id(), error.key_version()), (Some(key_id), Some(3)));
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_key_id(self, key_id: &KeyId) -> Self {
+        self.with_key_id_bytes(key_id.as_bytes())
+    }
+
+    /// The same error, naming the key, and its version if one is known, that was found instead of the expected one.
+    pub(crate) fn with_found(self, key_id: &KeyId, key_version: Option<u32>) -> Self {
+        self.with_found_bytes(key_id.as_bytes(), key_version)
+    }
+}

@@ -490,11 +490,15 @@ impl Keyset {
     }
 
     fn key(&self, key_id: &KeyId) -> Result<&Key, Error> {
-        Ok(self.keys.get(key_id).ok_or(ErrorKind::UnknownKey)?)
+        self.keys
+            .get(key_id)
+            .ok_or_else(|| Error::from(ErrorKind::UnknownKey).with_key_id(key_id))
     }
 
     fn key_mut(&mut self, key_id: &KeyId) -> Result<&mut Key, Error> {
-        Ok(self.keys.get_mut(key_id).ok_or(ErrorKind::UnknownKey)?)
+        self.keys
+            .get_mut(key_id)
+            .ok_or_else(|| Error::from(ErrorKind::UnknownKey).with_key_id(key_id))
     }
 
     fn make(&self, key_id: KeyId, key_version: u32, material: &[u8]) -> Result<Arc<Version>, Error> {

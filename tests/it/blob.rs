@@ -293,7 +293,7 @@ fn wrong_context_wrong_material_and_changed_byte_are_one_error() {
         assert_eq!(error.to_string(), "authentication failed");
         assert_eq!(
             format!("{error:?}"),
-            "Error { kind: AuthenticationFailed, source: None }"
+            "Error { kind: AuthenticationFailed, text: authentication failed }"
         );
     }
 }

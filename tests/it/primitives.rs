@@ -106,7 +106,7 @@ fn a_right_tag_under_a_wrong_salt_is_the_same_error_as_a_wrong_tag() {
         assert_eq!(error.kind(), ErrorKind::AuthenticationFailed);
         assert_eq!(
             format!("{error:?}: {error}"),
-            "Error { kind: AuthenticationFailed, source: None }: authentication failed"
+            "Error { kind: AuthenticationFailed, text: authentication failed }: authentication failed"
         );
     }
 }

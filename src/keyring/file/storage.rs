@@ -79,11 +79,12 @@ impl Storage {
 
     pub(super) fn read(&self) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
-        let file = File::open(&self.path).map_err(Error::io)?;
+        let failed = |error| Error::io(error).with_path(&self.path);
+        let file = File::open(&self.path).map_err(failed)?;
         // One byte more tells a file that is too large from one that just fits.
         file.take(MAX_LEN.saturating_add(1))
             .read_to_end(&mut bytes)
-            .map_err(Error::io)?;
+            .map_err(failed)?;
         within_limit(&bytes)?;
         Ok(bytes)
     }
