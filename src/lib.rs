@@ -46,6 +46,9 @@ mod trace;
 pub use rand_core;
 pub use zeroize;
 
+#[cfg(feature = "store-keyring")]
+pub use crate::keyring::store;
+
 #[cfg(feature = "file-keyring")]
 pub use crate::{error::FileFault, keyring::FileKeyring};
 

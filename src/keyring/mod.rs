@@ -5,6 +5,8 @@ mod file;
 mod key;
 mod keyset;
 mod memory;
+#[cfg(feature = "store-keyring")]
+pub mod store;
 
 use alloc::sync::Arc;
 

@@ -2,6 +2,9 @@
 
 mod allocations;
 mod blob;
+#[cfg(feature = "store-keyring")]
+#[path = "../store/conformance.rs"]
+mod conformance;
 mod context;
 mod docs;
 #[cfg(feature = "file-keyring")]
@@ -21,6 +24,8 @@ mod primitives;
 mod properties;
 mod randomness;
 mod secrets;
+#[cfg(feature = "store-keyring")]
+mod store;
 mod support;
 #[cfg(all(feature = "tracing", feature = "api", feature = "file-keyring"))]
 mod tracing;

@@ -1,0 +1,63 @@
+//! What a call to a store is for, and how long it may take.
+
+use core::time::Duration;
+use std::time::Instant;
+
+/// How long one call to a [`KeyStore`](super::KeyStore) may take, and whether the refresher makes it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use dekseal::store::Call;
+///
+/// let call = Call::within(Duration::from_secs(5));
+/// assert!(call.remaining() <= Duration::from_secs(5) && call.deadline() > Instant::now());
+/// assert!(!call.is_refresh() && call.for_refresh().is_refresh());
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    deadline: Instant,
+    refresh: bool,
+}
+
+impl Call {
+    /// Far enough ahead for a call that may take forever, and near enough for every clock to hold.
+    const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// A call that ends in `timeout` from now, and in a day at the latest.
+    #[must_use]
+    pub fn within(timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            deadline: now.checked_add(timeout.min(Self::FOREVER)).unwrap_or(now),
+            refresh: false,
+        }
+    }
+
+    /// The same call, made to check documents in the background. The store serves it through a connection of its own, so that other
+    /// calls cannot delay it.
+    #[must_use]
+    pub fn for_refresh(self) -> Self {
+        Self { refresh: true, ..self }
+    }
+
+    /// When the call ends, with or without an answer.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// How long the call may still take: zero if the deadline has passed.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether it was made by [`for_refresh`](Self::for_refresh).
+    #[must_use]
+    pub fn is_refresh(&self) -> bool {
+        self.refresh
+    }
+}
