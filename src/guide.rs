@@ -1,37 +1,57 @@
-//! Guides: one task each, with code that runs.
+//! Guides: one task each, with code that is compiled and run.
 //!
-//! | guide | for whom |
+//! | guide | task |
 //! |---|---|
-//! | [`storing_cmks`] | who decides where CMKs are kept: environment, file, a database, an HSM or cloud KMS as the root |
-//! | [`columns_and_files`] | who encrypts database columns or files |
-//! | [`rotation`] | who rotates a CMK, and has a million blobs under the old version |
-//! | [`kms_api`] | who offers the KMS API from an HTTP server |
-//! | [`migrating`] | who has blobs of a cloud KMS |
-//! | [`tenants`] | who serves several tenants |
-//! | [`logging`] | who watches over it |
+//! | [`storing_cmks`] | store CMKs in the environment, a file or a database, with an HSM or a cloud KMS as the root |
+//! | [`columns_and_files`] | encrypt database columns and files |
+//! | [`rotation`] | rotate a CMK, and rewrap a million blobs |
+//! | [`restore`] | back up and restore a keyring file |
+//! | [`kms_api`] | serve the KMS API over HTTP |
+//! | [`migrating`] | move from a cloud KMS |
+//! | [`tenants`] | separate tenants, and delete one |
+//! | [`logging`] | log safely, and choose alerts |
+//! | [`errors`] | find out what an error means and what to do |
+//! | [`glossary`] | look up a term |
 //!
-//! They are text alone; there is nothing in here to call.
+//! These modules contain only text. Their code is in `tests/it/guide` in the repository.
 
-// What the guides link to.
+/// A guide as a module. A file in `docs` ends with definitions such as `[rotation]: rotation.md`, which GitHub follows. The
+/// definitions here come first, and Markdown uses the first definition of a name.
+macro_rules! guide {
+    ($name:ident, $file:literal) => {
+        /// [columns-and-files]: crate::guide::columns_and_files
+        /// [errors]: crate::guide::errors
+        /// [glossary]: crate::guide::glossary
+        /// [kms-api]: crate::guide::kms_api
+        /// [logging]: crate::guide::logging
+        /// [migrating]: crate::guide::migrating
+        /// [restore]: crate::guide::restore
+        /// [rotation]: crate::guide::rotation
+        /// [storing-cmks]: crate::guide::storing_cmks
+        /// [tenants]: crate::guide::tenants
+        ///
+        #[cfg(not(doctest))]
+        #[doc = include_str!($file)]
+        pub mod $name {}
+    };
+}
+
+guide!(storing_cmks, "../docs/guide/storing-cmks.md");
+guide!(rotation, "../docs/guide/rotation.md");
+guide!(restore, "../docs/guide/restore.md");
+guide!(migrating, "../docs/guide/migrating.md");
+guide!(tenants, "../docs/guide/tenants.md");
+guide!(errors, "../docs/errors.md");
+guide!(glossary, "../docs/glossary.md");
+
+// What the guides below link to, until their code is in tests/it/guide.
 use super::*;
-
-#[doc = include_str!("../docs/guide/storing-cmks.md")]
-pub mod storing_cmks {}
 
 #[doc = include_str!("../docs/guide/columns-and-files.md")]
 pub mod columns_and_files {}
 
-#[doc = include_str!("../docs/guide/rotation.md")]
-pub mod rotation {}
-
 #[doc = include_str!("../docs/guide/kms-api.md")]
 pub mod kms_api {}
-
-#[doc = include_str!("../docs/guide/migrating.md")]
-pub mod migrating {}
-
-#[doc = include_str!("../docs/guide/tenants.md")]
-pub mod tenants {}
 
 #[doc = include_str!("../docs/guide/logging.md")]
 pub mod logging {}

@@ -1,14 +1,33 @@
-//! What the documentation lists is whole, and nothing public is without an example.
+//! The documentation is complete and its code runs: errors, guides, links, examples.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::imports::sources;
 
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The variants of an enum in src/error.rs, by their names.
+/// The paths of the Markdown files in a directory of the repository.
+fn markdown(directory: &str) -> Vec<String> {
+    let mut paths: Vec<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".md"))
+        .map(|name| {
+            if directory == "." {
+                name
+            } else {
+                format!("{directory}/{name}")
+            }
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// The names of the variants of an enum in src/error.rs.
 fn variants(name: &str) -> BTreeSet<String> {
     let source = read("src/error.rs");
     let (_, body) = source.split_once(&format!("pub enum {name} {{\n")).unwrap();
@@ -20,27 +39,193 @@ fn variants(name: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What stands in the first column of the table under this head.
-fn rows(head: &str) -> Vec<String> {
-    let text = read("docs/crate.md");
-    let (_, table) = text
-        .split_once(&format!("| {head} | means | what to do |\n|---|---|---|\n"))
-        .unwrap();
-    table
-        .lines()
+/// The first column of the first table in docs/errors.md after a text.
+fn rows(after: &str) -> Vec<String> {
+    let text = read("docs/errors.md");
+    let (_, text) = text
+        .split_once(after)
+        .unwrap_or_else(|| panic!("docs/errors.md lacks {after:?}"));
+    text.lines()
+        .skip_while(|line| !line.starts_with('|'))
         .take_while(|line| line.starts_with('|'))
+        .skip(2)
         .map(|line| line.split('`').nth(1).unwrap().to_owned())
         .collect()
 }
 
 #[test]
 fn each_error_has_a_row_that_says_what_to_do() {
-    for (name, head, least) in [("ErrorKind", "kind", 29), ("FileFault", "fault", 10)] {
-        let (variants, rows) = (variants(name), rows(head));
+    for (name, after, least) in [
+        ("ErrorKind", "## Kinds", 29),
+        ("FileFault", "holds a `FileFault`", 10),
+        ("ContextRule", "holds a `ContextRule`", 3),
+        ("BlobRule", "holds a `BlobRule`", 3),
+        ("PayloadRule", "holds a `PayloadRule`", 4),
+        ("RandomnessFault", "holds a `RandomnessFault`", 2),
+    ] {
+        let (variants, rows) = (variants(name), rows(after));
         assert!(variants.len() >= least, "the search is broken: {variants:?}");
-        assert_eq!(rows.len(), variants.len());
-        assert_eq!(rows.into_iter().collect::<BTreeSet<_>>(), variants);
+        assert_eq!(
+            rows.len(),
+            variants.len(),
+            "docs/errors.md, {name}: a row occurs twice or is missing"
+        );
+        assert_eq!(
+            rows.into_iter().collect::<BTreeSet<_>>(),
+            variants,
+            "docs/errors.md, {name}"
+        );
     }
+}
+
+/// Guides whose code still is in doctests.
+const DOCTESTS: [&str; 3] = [
+    "docs/guide/columns-and-files.md",
+    "docs/guide/kms-api.md",
+    "docs/guide/logging.md",
+];
+
+fn guides() -> Vec<String> {
+    let mut guides = markdown("docs/guide");
+    guides.retain(|path| !DOCTESTS.contains(&path.as_str()));
+    assert!(guides.len() >= 5, "the search is broken: {guides:?}");
+    guides
+}
+
+/// The lines between the markers of a region, without markers and common indentation.
+fn region(path: &str, name: &str) -> String {
+    let text = read(path);
+    let mut lines = text
+        .lines()
+        .skip_while(|line| line.trim() != format!("// ANCHOR: {name}"))
+        .skip(1);
+    let body: Vec<_> = lines
+        .by_ref()
+        .take_while(|line| line.trim() != format!("// ANCHOR_END: {name}"))
+        .filter(|line| !line.trim_start().starts_with("// ANCHOR"))
+        .collect();
+    assert!(!body.is_empty(), "{path} has no region {name}");
+    let indentation = body
+        .iter()
+        .filter(|line| !line.is_empty())
+        .map(|line| line.len() - line.trim_start().len())
+        .min()
+        .unwrap();
+    body.iter()
+        .map(|line| format!("{}\n", line.get(indentation..).unwrap_or("")))
+        .collect()
+}
+
+/// A guide names the region that it shows in a comment: `<!-- tests/it/guide/rotation.rs: sweep -->`, then the code block.
+#[test]
+fn each_guide_shows_code_that_runs() {
+    let mut shown = BTreeSet::new();
+    for guide in guides() {
+        let text = read(&guide);
+        let mut lines = text.lines();
+        let mut before = "";
+        while let Some(line) = lines.next() {
+            if let Some(language) = line.strip_prefix("```") {
+                let block: String = lines
+                    .by_ref()
+                    .take_while(|line| *line != "```")
+                    .map(|line| format!("{line}\n"))
+                    .collect();
+                assert!(
+                    !language.is_empty(),
+                    "{guide}: a code block without a language:\n{block}"
+                );
+                if language.starts_with("rust") {
+                    assert_eq!(language, "rust", "{guide}");
+                    let (path, name) = before
+                        .strip_prefix("<!-- ")
+                        .and_then(|comment| comment.strip_suffix(" -->")?.split_once(": "))
+                        .unwrap_or_else(|| panic!("{guide}: no comment names the source of this code:\n{block}"));
+                    assert_eq!(block, region(path, name), "{guide} differs from {path}: {name}");
+                    shown.insert((path.to_owned(), name.to_owned()));
+                }
+            }
+            before = line;
+        }
+    }
+    // And no region is left over.
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/guide")).unwrap() {
+        let path = format!("tests/it/guide/{}", entry.unwrap().file_name().to_str().unwrap());
+        for line in read(&path).lines() {
+            if let Some(name) = line.trim().strip_prefix("// ANCHOR: ") {
+                let region = (path.clone(), name.to_owned());
+                assert!(shown.contains(&region), "no guide shows {region:?}");
+            }
+        }
+    }
+}
+
+/// `[name]: target`
+fn definition(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix('[')?.split_once("]: ")
+}
+
+/// Guides are read on GitHub and on docs.rs. A link to another page is written `[text][name]`; the file ends with a definition
+/// that GitHub follows, and src/guide.rs has one that rustdoc follows.
+#[test]
+fn links_of_guides_work_on_github_and_on_docs_rs() {
+    let for_rustdoc = read("src/guide.rs");
+    let pages = guides()
+        .into_iter()
+        .chain(["docs/errors.md".into(), "docs/glossary.md".into()]);
+    for page in pages {
+        let text = read(&page);
+        let defined: BTreeSet<_> = text.lines().filter_map(definition).map(|(name, _)| name).collect();
+        for name in &defined {
+            assert!(
+                for_rustdoc.contains(&format!("/// [{name}]: ")),
+                "{page}: [{name}] is not in src/guide.rs"
+            );
+        }
+        let mut code = false;
+        for line in text.lines() {
+            code ^= line.starts_with("```");
+            if code {
+                continue;
+            }
+            assert!(
+                !line.contains("[`"),
+                "{page}: only rustdoc knows the target of this link: {line}"
+            );
+            for (_, target) in line.match_indices("](").map(|(at, _)| line.split_at(at + 2)) {
+                assert!(
+                    target.starts_with("http"),
+                    "{page}: write [text][name] and a definition: {line}"
+                );
+            }
+            for (_, name) in line.match_indices("][").map(|(at, _)| line.split_at(at + 2)) {
+                let name = name.split(']').next().unwrap();
+                assert!(defined.contains(name), "{page}: [{name}] has no definition");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_link_leads_to_a_file() {
+    let mut seen = 0;
+    for directory in [".", "docs", "docs/guide", "tests/vectors"] {
+        for page in markdown(directory) {
+            let text = read(&page);
+            let inline = text
+                .match_indices("](")
+                .map(|(at, _)| text[at + 2..].split(')').next().unwrap());
+            for target in inline.chain(text.lines().filter_map(definition).map(|(_, target)| target)) {
+                let target = target.split('#').next().unwrap();
+                if !target.contains("://") && !target.contains("::") && target.contains('.') {
+                    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory).join(target);
+                    assert!(path.exists(), "{page}: {target} does not exist");
+                    seen += 1;
+                }
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen} links found: the search is broken");
 }
 
 /// The lines of a source file's examples, and the names of what it makes public: of each, whether it is a function, and whether an

@@ -12,6 +12,8 @@ mod encrypt_file;
 mod engine;
 #[cfg(all(feature = "api", feature = "file-keyring"))]
 mod faults;
+#[cfg(all(feature = "api", feature = "file-keyring"))]
+mod guide;
 mod imports;
 #[cfg(feature = "std")]
 mod inspect;

@@ -1,0 +1,9 @@
+//! The code of the guides in docs/guide, compiled and run.
+//!
+//! A guide shows the lines between `// ANCHOR: name` and `// ANCHOR_END: name`. `docs::each_guide_shows_code_that_runs`
+//! compares each guide's code blocks with them.
+
+mod migrating;
+mod rotation;
+mod storing_cmks;
+mod tenants;
