@@ -1,0 +1,271 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(missing_docs)]
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_errors_doc,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+mod connection;
+mod error;
+mod pool;
+
+use std::{fmt, path::Path};
+
+use dekseal::{
+    KeyId,
+    store::{Call, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument},
+};
+use rusqlite::{Connection, Row, params};
+
+use crate::{connection::Database, error::Failure, pool::Pool};
+
+/// A [`KeyStore`] in a SQLite database.
+///
+/// Open one for each process and share it between threads. Readers never wait for a writer: the refresher has a connection of its own,
+/// writers have one, and other calls share up to four.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use dekseal::store::{Call, KeyStore};
+/// use dekseal_sqlite::SqliteStore;
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("keys.db");
+/// let store = SqliteStore::open(&path)?;
+/// let call = Call::within(Duration::from_secs(5));
+/// assert_eq!(store.list(None, 100, &call)?, []);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct SqliteStore {
+    calls: Pool,
+    refresher: Pool,
+    writer: Pool,
+    sql: Sql,
+}
+
+/// The table's name where the host chooses none.
+pub const DEFAULT_TABLE: &str = "dekseal_key";
+
+impl SqliteStore {
+    const READERS: usize = 4;
+
+    /// Opens the database at `path`, with its table named [`DEFAULT_TABLE`]. Makes both if they are missing; the directory must exist.
+    ///
+    /// Whatever this crate creates can be read and written by its owner alone (mode 0600). The mode of an existing file stays as it is;
+    /// SQLite gives the files that it makes beside it, `-wal` and `-shm`, the same mode.
+    ///
+    /// # Errors
+    ///
+    /// - [`Refused`](StoreErrorKind::Refused): it is not a database, or one that cannot be kept in the write-ahead log mode, as on a
+    ///   network file system; or a table of that name has other columns.
+    /// - [`Unavailable`](StoreErrorKind::Unavailable): the file cannot be read or written.
+    /// - [`Deadline`](StoreErrorKind::Deadline): other processes kept it locked for 5 seconds.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_table(path, DEFAULT_TABLE)
+    }
+
+    /// As [`open`](Self::open), with another name for the table: letters, digits and underscores of ASCII, up to 63, no digit first.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and [`Refused`](StoreErrorKind::Refused) for another name.
+    pub fn open_table(path: impl AsRef<Path>, table: &str) -> Result<Self, StoreError> {
+        if !is_table_name(table) {
+            let source = format!("not a name for a table: {table:?}");
+            return Err(StoreError::new(StoreErrorKind::Refused, source));
+        }
+        let sql = Sql::new(table);
+        let database = Database::create(path.as_ref())?;
+        let store = Self {
+            calls: Pool::new(database.clone(), Self::READERS),
+            refresher: Pool::new(database.clone(), 1),
+            writer: Pool::new(database, 1),
+            sql,
+        };
+        let call = Call::within(std::time::Duration::from_secs(5));
+        store.writer.run(&call, Failure::of_write, |connection| {
+            connection.execute(&store.sql.create, [])?;
+            // Finds out whether a table that was there has the columns.
+            connection.prepare(&store.sql.insert)?;
+            Ok(())
+        })?;
+        Ok(store)
+    }
+
+    fn read<T>(&self, call: &Call, read: impl FnMut(&Connection) -> Result<T, Failure>) -> Result<T, StoreError> {
+        let pool = if call.is_refresh() {
+            &self.refresher
+        } else {
+            &self.calls
+        };
+        pool.run(call, Failure::of_read, read)
+    }
+
+    /// Runs a statement that changes one row if the revision fits. It is a transaction of its own, which takes the write lock before it
+    /// reads.
+    fn write(
+        &self,
+        call: &Call,
+        mut write: impl FnMut(&Connection) -> Result<usize, Failure>,
+    ) -> Result<(), StoreError> {
+        match self.writer.run(call, Failure::of_write, &mut write)? {
+            0 => Err(StoreErrorKind::Conflict.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SqliteStore").field(&self.writer.path()).finish()
+    }
+}
+
+impl KeyStore for SqliteStore {
+    fn get(&self, key_id: &KeyId, call: &Call) -> Result<Option<StoredDocument>, StoreError> {
+        self.read(call, |connection| {
+            let mut statement = connection.prepare_cached(&self.sql.get)?;
+            let mut rows = statement.query([key_id.as_str()])?;
+            rows.next()?.map(stored).transpose()
+        })
+    }
+
+    fn put(
+        &self,
+        key_id: &KeyId,
+        expected: Option<&Revision>,
+        new: &StoredDocument,
+        call: &Call,
+    ) -> Result<Revision, StoreError> {
+        self.write(call, |connection| match expected {
+            None => {
+                let mut statement = connection.prepare_cached(&self.sql.insert)?;
+                Ok(statement.execute(params![key_id.as_str(), new.revision.as_bytes(), new.document])?)
+            }
+            Some(expected) => {
+                let mut statement = connection.prepare_cached(&self.sql.update)?;
+                Ok(statement.execute(params![
+                    key_id.as_str(),
+                    expected.as_bytes(),
+                    new.revision.as_bytes(),
+                    new.document
+                ])?)
+            }
+        })?;
+        Ok(new.revision)
+    }
+
+    fn remove(&self, key_id: &KeyId, expected: &Revision, call: &Call) -> Result<(), StoreError> {
+        self.write(call, |connection| {
+            let mut statement = connection.prepare_cached(&self.sql.delete)?;
+            Ok(statement.execute(params![key_id.as_str(), expected.as_bytes()])?)
+        })
+    }
+
+    /// A statement for each key, in one transaction. A query of the database costs no round trip, so this is faster than handing it
+    /// the list.
+    fn changed(
+        &self,
+        known: &[(KeyId, Option<Revision>)],
+        call: &Call,
+    ) -> Result<Vec<(KeyId, Option<StoredDocument>)>, StoreError> {
+        self.read(call, |connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let mut statement = transaction.prepare_cached(&self.sql.get)?;
+            let mut changed = Vec::new();
+            for (key_id, revision) in known {
+                if call.remaining().is_zero() {
+                    return Err(Failure::Deadline);
+                }
+                let mut rows = statement.query([key_id.as_str()])?;
+                let Some(row) = rows.next()? else {
+                    if revision.is_some() {
+                        changed.push((*key_id, None));
+                    }
+                    continue;
+                };
+                let present = row.get_ref(0)?.as_blob()?;
+                if Some(present) != revision.as_ref().map(Revision::as_bytes) {
+                    changed.push((*key_id, Some(stored(row)?)));
+                }
+            }
+            Ok(changed)
+        })
+    }
+
+    fn list(&self, after: Option<&KeyId>, limit: usize, call: &Call) -> Result<Vec<KeyId>, StoreError> {
+        let after = after.map_or("", KeyId::as_str);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(call, |connection| {
+            let mut statement = connection.prepare_cached(&self.sql.list)?;
+            let mut rows = statement.query(params![after, limit])?;
+            let mut page = Vec::new();
+            while let Some(row) = rows.next()? {
+                let key_id: String = row.get(0)?;
+                page.push(key_id.parse().map_err(|_| Failure::KeyId(key_id))?);
+            }
+            Ok(page)
+        })
+    }
+}
+
+/// Reads the columns `revision` and `document`.
+fn stored(row: &Row<'_>) -> Result<StoredDocument, Failure> {
+    let revision = row.get_ref(0)?.as_blob()?;
+    Ok(StoredDocument {
+        revision: Revision::new(revision).ok_or(Failure::Revision(revision.len()))?,
+        document: row.get(1)?,
+    })
+}
+
+/// The statements over one table.
+struct Sql {
+    create: String,
+    get: String,
+    insert: String,
+    update: String,
+    delete: String,
+    list: String,
+}
+
+impl Sql {
+    fn new(table: &str) -> Self {
+        Self {
+            create: format!(
+                r#"CREATE TABLE IF NOT EXISTS "{table}" (
+    key_id   TEXT COLLATE BINARY NOT NULL PRIMARY KEY CHECK (length(key_id) = 36),
+    revision BLOB NOT NULL CHECK (length(revision) = 32),
+    document BLOB NOT NULL
+) STRICT"#
+            ),
+            get: format!(r#"SELECT revision, document FROM "{table}" WHERE key_id = ?1"#),
+            insert: format!(
+                r#"INSERT INTO "{table}" (key_id, revision, document) VALUES (?1, ?2, ?3) ON CONFLICT (key_id) DO NOTHING"#
+            ),
+            update: format!(r#"UPDATE "{table}" SET revision = ?3, document = ?4 WHERE key_id = ?1 AND revision = ?2"#),
+            delete: format!(r#"DELETE FROM "{table}" WHERE key_id = ?1 AND revision = ?2"#),
+            list: format!(r#"SELECT key_id FROM "{table}" WHERE key_id > ?1 ORDER BY key_id LIMIT ?2"#),
+        }
+    }
+}
+
+/// The statements quote the name, so the alphabet alone matters; SQLite keeps the names that begin with `sqlite_` to itself.
+fn is_table_name(name: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (1..=63).contains(&name.len())
+        && name.chars().all(word)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.to_ascii_lowercase().starts_with("sqlite_")
+}
