@@ -277,3 +277,116 @@ fn each_public_type_has_an_example_and_each_public_function_is_in_one() {
     }
     assert!(seen > 140, "only {seen} items found: the search is broken");
 }
+
+/// The text files of the repository, by their paths. In the packaged crate, those that it has.
+fn text_files() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut directories, mut files) = (vec![root.to_owned()], Vec::new());
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let script = path.parent().unwrap().ends_with("scripts") || path.ends_with(".ci/run");
+            let text = [".rs", ".md", ".toml", ".py", ".supp"]
+                .iter()
+                .any(|end| name.ends_with(end));
+            if path.is_dir() {
+                // What is built or fetched; `.git`; what a fuzzer found.
+                if !["target", ".git", "corpus", "artifacts", ".venv", "node_modules"].contains(&name) {
+                    directories.push(path);
+                }
+            } else if text || script {
+                files.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn lines_end_at_120_columns() {
+    // To be broken yet.
+    let later = [
+        "CHANGELOG.md",
+        "Cargo.toml",
+        "README.md",
+        "SECURITY.md",
+        "benches",
+        "crates",
+        "docs",
+        "examples",
+        "fuzz",
+        "scripts/bench",
+        "src",
+        "tests/it",
+        "tests/store",
+        "tests/vectors",
+    ];
+    let mut long = Vec::new();
+    for path in text_files() {
+        if later.iter().any(|later| path.starts_with(later)) {
+            continue;
+        }
+        let markdown = path.ends_with(".md");
+        for (number, line) in read(&path).lines().enumerate() {
+            // Rows of tables cannot be broken, and what a program printed stands as it was printed.
+            let exempt = markdown && (line.starts_with('|') || line.starts_with("    "));
+            if line.chars().count() > 120 && !exempt {
+                long.push(format!("{path}:{}", number + 1));
+            }
+        }
+    }
+    assert!(long.is_empty(), "longer than 120 columns: {long:#?}");
+}
+
+/// Each test that a document names, in backticks and with its module, as `cargo test` names it without `it::`.
+fn named_tests(text: &str) -> BTreeSet<&str> {
+    let is_path = |span: &&str| {
+        let mut segments = span.split("::");
+        span.contains("::")
+            && !span.starts_with("str::")
+            && segments.all(|segment| {
+                segment.starts_with(|c: char| c.is_ascii_lowercase())
+                    && segment
+                        .chars()
+                        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            })
+    };
+    text.split('`').skip(1).step_by(2).filter(is_path).collect()
+}
+
+#[cfg(all(feature = "api", feature = "file-keyring"))]
+#[test]
+fn each_test_that_a_document_names_exists() {
+    let list = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--list", "--format=terse"])
+        .output()
+        .unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let tests: Vec<_> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    assert!(tests.len() > 200, "only {} tests: the search is broken", tests.len());
+    // Those of the library's own modules are in another program.
+    let own = |name: &str| {
+        let (module, test) = name.split_once("::tests::")?;
+        let source = fs::read_to_string(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/{}/tests.rs", module.replace("::", "/"))),
+        );
+        source.ok()?.contains(&format!("fn {test}(")).then_some(())
+    };
+    let (mut seen, mut unknown) = (0, Vec::new());
+    for document in ["SECURITY.md", "docs/ASSURANCE.md", "docs/SECURITY-ARGUMENT.md"] {
+        let text = read(document);
+        for name in named_tests(&text) {
+            let here = tests.iter().any(|test| {
+                let rest = test.strip_prefix(name);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+            });
+            if !here && own(name).is_none() {
+                unknown.push(format!("{document}: {name}"));
+            }
+            seen += 1;
+        }
+    }
+    assert!(unknown.is_empty(), "these are no tests: {unknown:#?}");
+    assert!(seen > 40, "only {seen} tests are named: the search is broken");
+}

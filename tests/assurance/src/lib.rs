@@ -1,4 +1,5 @@
-//! What the programs here share: the key schedules of FORMAT.md once more, from the primitives, and a generator whose bytes are known.
+//! What the programs here share: the key schedules of FORMAT.md once more, from the primitives, and a generator whose
+//! bytes are known.
 
 pub mod memcheck;
 
@@ -65,8 +66,8 @@ impl Derived {
         expand(&from_prk(&self.wrap_key), &[b"dekseal/v2 keyring"])
     }
 
-    /// A blob of `dek` in `CONTEXT` with a salt that the sealer chose. Its tag holds; where the salt is not the one of A4, step 7 of A5
-    /// alone refuses it.
+    /// A blob of `dek` in `CONTEXT` with a salt that the sealer chose. Its tag holds; where the salt is not the one
+    /// of A4, step 7 of A5 alone refuses it.
     pub fn forge(&self, dek: &[u8; 64], salt: &Key) -> SealedDek {
         let aad = [&[2, 0, 152, 0], &self.trailer[..], CANONICAL].concat();
         let gcm = Aes256Gcm::new((&self.blob_key(salt)).into());

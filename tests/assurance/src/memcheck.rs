@@ -1,7 +1,8 @@
 //! Requests to valgrind's memcheck. Outside of valgrind they do nothing.
 //!
-//! The bindings that there are for this compile C against valgrind's headers, which a machine that only runs the tests need not have. A
-//! request is one sequence of instructions, which valgrind's headers give for each processor (`valgrind.h`); this is that of x86-64.
+//! The bindings that there are for this compile C against valgrind's headers, which a machine that only runs the
+//! tests need not have. A request is one sequence of instructions, which valgrind's headers give for each processor
+//! (`valgrind.h`); this is that of x86-64.
 
 #![allow(unsafe_code, reason = "a request is made by instructions")]
 
@@ -18,9 +19,9 @@ fn request<const N: usize>(words: [u64; N]) -> u64 {
     let mut arguments = [0; 6];
     arguments[..N].copy_from_slice(&words);
     let mut answer = 0_u64;
-    // SAFETY: the rotations are by 128 bits together, and an exchange of a register with itself does nothing: but for the flags,
-    // which asm! takes for changed, all is as before. Under valgrind RDX has the answer; of the program's memory the bits that are
-    // asked for change, at an address that its caller has made of a reference to as many.
+    // SAFETY: the rotations are by 128 bits together, and an exchange of a register with itself does nothing: but for
+    // the flags, which asm! takes for changed, all is as before. Under valgrind RDX has the answer; of the program's
+    // memory the bits that are asked for change, at an address that its caller has made of a reference to as many.
     unsafe {
         std::arch::asm!(
             "rol rdi, 3",

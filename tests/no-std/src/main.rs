@@ -1,4 +1,5 @@
-//! Seals and opens a known answer without std, with a random source of its own. Exit code 0 where all is as it should be.
+//! Seals and opens a known answer without std, with a random source of its own. Exit code 0 where all is as it should
+//! be.
 
 #![no_std]
 #![no_main]

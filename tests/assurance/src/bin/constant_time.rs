@@ -1,8 +1,9 @@
 //! Under valgrind's memcheck: no branch and no address depends on a secret.
 //!
-//! Material, DEKs and plaintext are marked as undefined. memcheck follows what is computed from them, and reports each conditional jump
-//! and each address that depends on it. What the crate makes public by that it gives it out is marked as defined here (`public`); the
-//! comparisons inside, whose results are public, are in valgrind.supp, one by one.
+//! Material, DEKs and plaintext are marked as undefined. memcheck follows what is computed from them, and reports
+//! each conditional jump and each address that depends on it. What the crate makes public by that it gives it out is
+//! marked as defined here (`public`); the comparisons inside, whose results are public, are in valgrind.supp, one by
+//! one.
 //!
 //! `constant_time table` and `constant_time exit` do what must not be done, and show that it is reported.
 
@@ -117,12 +118,13 @@ fn wire() {
     let sealed = published(cmk(64).seal(&context(), &Dek::from_bytes(&secret(2))));
     let cipher_text = hex(sealed.as_bytes());
     let decrypt = format!(
-        r#"{{"key_id":"{KEY_ID}","encryption_context":{{"tenant":"42"}},"cipher_text":"{cipher_text}","datakey_cipher_length":"64"}}"#
+        r#"{{"key_id":"{KEY_ID}","encryption_context":{{"tenant":"42"}},
+            "cipher_text":"{cipher_text}","datakey_cipher_length":"64"}}"#
     );
     request(&engine, "decrypt-datakey", decrypt.as_bytes());
 
-    // A body whose digits were secret would not come far: JSON is read by branches on each byte of it. What comes after is done here
-    // as `api` does it: the digits decoded, and the DEK sealed.
+    // A body whose digits were secret would not come far: JSON is read by branches on each byte of it. What comes
+    // after is done here as `api` does it: the digits decoded, and the DEK sealed.
     let dek: [u8; 64] = random(2);
     let digest: [u8; 32] = Sha256::digest(dek).into();
     let mut digits = (hex(&dek) + &hex(&digest)).into_bytes();

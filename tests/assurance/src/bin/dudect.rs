@@ -1,4 +1,5 @@
-//! Whether times tell two classes of inputs apart, by dudect's test: |t| above 10 says yes, below 5 that nothing was seen.
+//! Whether times tell two classes of inputs apart, by dudect's test: |t| above 10 says yes, below 5 that nothing was
+//! seen.
 //!
 //! The control must be told apart: a right tag and a wrong one, which is public. The others must not be.
 
@@ -113,7 +114,8 @@ fn hex_of_zeros_or_random(runner: &mut CtRunner, rng: &mut BenchRng) {
         let context = EncryptionContext::from_pairs([("tenant", &tenant)]).expect("allowed");
         let cipher_text = hex(cmk.seal(&context, &Dek::from_bytes(&dek)).as_bytes());
         format!(
-            r#"{{"key_id":"{KEY_ID}","encryption_context":{{"tenant":"{tenant}"}},"cipher_text":"{cipher_text}","datakey_cipher_length":"64"}}"#
+            r#"{{"key_id":"{KEY_ID}","encryption_context":{{"tenant":"{tenant}"}},
+                "cipher_text":"{cipher_text}","datakey_cipher_length":"64"}}"#
         )
     };
     compare(runner, rng, make, |body| {

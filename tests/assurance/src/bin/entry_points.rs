@@ -1,4 +1,5 @@
-//! What `panics` looks at: each operation of the library in a function of its own, which is called so that it is linked.
+//! What `panics` looks at: each operation of the library in a function of its own, which is called so that it is
+//! linked.
 
 use std::{convert::Infallible, hint::black_box};
 
@@ -68,7 +69,11 @@ entry_points! {
     fn entry_open(cmk: &CmkVersion, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
         cmk.open(context, sealed)
     }
-    fn entry_create(engine: &Engine<MemoryKeyring>, key_id: &KeyId, context: &EncryptionContext) -> Result<(Dek, SealedDek), Error> {
+    fn entry_create(
+        engine: &Engine<MemoryKeyring>,
+        key_id: &KeyId,
+        context: &EncryptionContext
+    ) -> Result<(Dek, SealedDek), Error> {
         engine.create_dek_with_rng(key_id, context, &mut Counting(0))
     }
     fn entry_create_batch(

@@ -1,13 +1,14 @@
 //! Which panics can be reached from the library's operations, and whose they are.
 //!
-//! `panics PROGRAM SOURCE` disassembles the program `entry_points`, follows the calls from each of its entry points, and lists the calls
-//! of what panics. Whose a call is, says the debug information: that of the innermost function around it, inlined ones too, which is not
-//! of the standard library; of the standard library itself where more of it lies between than what an index or an `unwrap` is made of.
-//! SOURCE is the directory of dekseal: none may be in its src/ but the one that `ALLOWED` names. Given the directory of the program
-//! instead, it finds the panic that `entry_control` has.
+//! `panics PROGRAM SOURCE` disassembles the program `entry_points`, follows the calls from each of its entry points,
+//! and lists the calls of what panics. Whose a call is, says the debug information: that of the innermost function
+//! around it, inlined ones too, which is not of the standard library; of the standard library itself where more of it
+//! lies between than what an index or an `unwrap` is made of. SOURCE is the directory of dekseal: none may be in its
+//! src/ but the one that `ALLOWED` names. Given the directory of the program instead, it finds the panic that
+//! `entry_control` has.
 //!
-//! A function whose address is taken counts as called, so more is listed than can be reached. What the standard library calls when memory
-//! runs out is counted by itself; what it calls in the midst of another panic is left out.
+//! A function whose address is taken counts as called, so more is listed than can be reached. What the standard
+//! library calls when memory runs out is counted by itself; what it calls in the midst of another panic is left out.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -258,7 +259,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     println!("where memory runs out: {memory}");
     let dependencies = rows.keys().filter(|(who, _)| who.contains('-')).count();
     println!(
-        "{} entry points, {dependencies} calls of what panics in dependencies, {forbidden} in dekseal, and {allowed} in dekseal that is documented",
+        "{} entry points; calls of what panics: {dependencies} in dependencies, {forbidden} in dekseal, \
+         and {allowed} in dekseal that is documented",
         reached_by.len(),
     );
     Ok(if forbidden == 0 {

@@ -20,7 +20,8 @@ pub const WINDOW: usize = 8;
 /// Examines what is freed.
 pub struct Examining;
 
-// SAFETY: all is passed on to `System`, and `examine` does not allocate by way of this allocator, unless it has found something: then
+// SAFETY: all is passed on to `System`, and `examine` does not allocate by way of this allocator, unless it has found
+// something: then
 // `BUSY` keeps it from being called again.
 unsafe impl GlobalAlloc for Examining {
     // Zeroed, so that no byte of a block was never written, and none is left from whoever had it before.
@@ -35,8 +36,8 @@ unsafe impl GlobalAlloc for Examining {
         unsafe { System.dealloc(block, layout) }
     }
 
-    // `realloc` is the one that the trait provides: it takes a new block, copies, and frees the old one by the method above. So each
-    // block that grows is examined, as if none could grow where it is.
+    // `realloc` is the one that the trait provides: it takes a new block, copies, and frees the old one by the method
+    // above. So each block that grows is examined, as if none could grow where it is.
 }
 
 const SLOTS: usize = 1 << 18;
@@ -113,7 +114,8 @@ pub fn examined(f: impl FnOnce()) -> Examined {
     }
 }
 
-/// Runs `f` apart: nothing that it frees is examined, and nothing that it leaves on the stack gets into what others make of theirs.
+/// Runs `f` apart: nothing that it frees is examined, and nothing that it leaves on the stack gets into what others
+/// make of theirs.
 pub fn apart<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     unexamined(|| std::thread::scope(|scope| scope.spawn(|| unexamined(f)).join().expect("no panic")))
 }
@@ -133,8 +135,8 @@ fn examine(block: *const u8, length: usize) {
     }
     BLOCKS.fetch_add(1, Relaxed);
     BYTES.fetch_add(length, Relaxed);
-    // SAFETY: the block is still allocated, `alloc` has written all of it, and nobody else has it any more. Volatile, since to the
-    // compiler nobody reads what is about to be freed.
+    // SAFETY: the block is still allocated, `alloc` has written all of it, and nobody else has it any more. Volatile,
+    // since to the compiler nobody reads what is about to be freed.
     let bytes = (0..length).map(|at| unsafe { block.add(at).read_volatile() });
     let (mut windows, mut first) = (0, None);
     search(bytes, |owner, as_hex| {
@@ -159,7 +161,8 @@ fn search(bytes: impl Iterator<Item = u8>, mut found: impl FnMut(usize, bool)) {
     let mut raw = 0_u64;
     let (mut text, mut digits) = (0_u64, 0);
     for byte in bytes {
-        // The eight bytes that end here. Before the eighth the upper ones alone are set, which is no window but by chance.
+        // The eight bytes that end here. Before the eighth the upper ones alone are set, which is no window but by
+        // chance.
         raw = raw >> 8 | u64::from(byte) << 56;
         if let Some(owner) = lookup(raw) {
             found(owner, false);
@@ -193,8 +196,8 @@ pub fn left_on_stack(f: impl FnOnce() + Send) -> BTreeMap<String, usize> {
         call(f);
         let mut bytes = Vec::new();
         below(|byte| {
-            // SAFETY: the address may be read. What was not written holds whatever the stack held, which is what is asked for;
-            // volatile, so that the compiler makes of it no more than a load.
+            // SAFETY: the address may be read. What was not written holds whatever the stack held, which is what is
+            // asked for; volatile, so that the compiler makes of it no more than a load.
             bytes.push(unsafe { byte.read_volatile() });
         });
         let mut left = BTreeMap::new();

@@ -1,8 +1,8 @@
 //! No memory that is freed holds a secret.
 //!
-//! An allocator searches each block that is freed, or that grows, for any eight bytes of any secret, raw or as hex digits: DEKs, material,
-//! every key that is derived from them, the states of HMAC that stand for a key, and plaintext. It does not see the stack, nor what is
-//! never freed.
+//! An allocator searches each block that is freed, or that grows, for any eight bytes of any secret, raw or as hex
+//! digits: DEKs, material, every key that is derived from them, the states of HMAC that stand for a key, and
+//! plaintext. It does not see the stack, nor what is never freed.
 //!
 //! What the host itself holds is the host's to wipe. Here it is leaked, so that it is never freed.
 
@@ -438,8 +438,8 @@ fn wire(outcome: &mut Outcome, secrets: &mut Secrets) {
     outcome.nothing("wire: refusals", || {
         let digest = plain.len() - 1;
         let bodies = [
-            // Another context; a forged salt; a DEK that does not fit its digest; a digit too few; the DEK in another field, in an
-            // array, twice, and in front of what is no JSON.
+            // Another context; a forged salt; a DEK that does not fit its digest; a digit too few; the DEK in another
+            // field, in an array, twice, and in front of what is no JSON.
             ("decrypt-datakey", decrypt(&sealed), "42", "43"),
             ("decrypt-datakey", decrypt(&forged), "", ""),
             ("encrypt-datakey", encrypt(plain), &plain[digest..], "g"),
@@ -463,7 +463,8 @@ fn wire(outcome: &mut Outcome, secrets: &mut Secrets) {
             assert_ne!(handle(&engine, secrets, operation, changed), 200, "{text}");
         }
     });
-    // The one that is known: what serde_json takes escapes out of passes through a buffer of its own, which nobody wipes.
+    // The one that is known: what serde_json takes escapes out of passes through a buffer of its own, which nobody
+    // wipes.
     let escaped = encrypt(apart(|| plain.replace('A', "\\u0041").leak()));
     outcome.row(
         "wire: escapes in plain_text",
@@ -618,7 +619,8 @@ fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
 }
 
-/// What is left on the stack, for the record: Rust cannot wipe what a move leaves behind, and dekseal does not promise that it does.
+/// What is left on the stack, for the record: Rust cannot wipe what a move leaves behind, and dekseal does not
+/// promise that it does.
 fn stack(secrets: &mut Secrets) {
     fn row(name: &str, f: impl FnOnce() + Send) {
         let left = left_on_stack(f);
