@@ -31,9 +31,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         &format!(r#"{{"key_id": "{KEY_ID}", "cipher_text": {cipher_text}, "datakey_cipher_length": "64"}}"#),
     )?;
     if opened["data_key"] != created["plain_text"] {
-        return Err("decrypt-datakey gave another DEK".into());
+        return Err("decrypt-datakey returned another DEK".into());
     }
-    println!("decrypt-datakey gave back the DEK that create-datakey made.");
+    println!("decrypt-datakey returned the DEK that create-datakey made.");
     Ok(())
 }
 
