@@ -231,22 +231,11 @@ impl CmkVersion {
         }
     }
 
-    /// C1: what a keyring file under this root shows of it.
+    /// A key for a purpose of its own: `HKDF-Expand(wrap_key, info = label, L = 32)`.
     #[cfg(feature = "file-keyring")]
-    pub(crate) fn keyring_check(&self) -> Result<[u8; KEY_LEN], Error> {
-        let mut check = [0; KEY_LEN];
-        expand(&self.wrap, &[labels::KEYRING_CHECK], &mut check).ok_or(ErrorKind::InvalidMaterial)?;
-        Ok(check)
-    }
-
-    /// C3: the MAC of a keyring file under this root.
-    #[cfg(feature = "file-keyring")]
-    pub(crate) fn keyring_mac(&self, message: &[u8]) -> Result<[u8; KEY_LEN], Error> {
-        let mut key = Secret::zeroed();
-        expand(&self.wrap, &[labels::KEYRING_MAC], &mut key).ok_or(ErrorKind::InvalidMaterial)?;
-        let mut mac = keyed(&key)?;
-        mac.update(message);
-        Ok(mac.finalize().into_bytes().into())
+    pub(crate) fn derive(&self, label: &[u8], key: &mut [u8; KEY_LEN]) {
+        #[expect(clippy::expect_used, reason = "HKDF-Expand gives 32 bytes for any label")]
+        expand(&self.wrap, &[label], key).expect("within the limits of HKDF-SHA-256");
     }
 
     /// `salt = HMAC-SHA-256(salt_key, SHA-256(context) ‖ dek)`

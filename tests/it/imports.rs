@@ -118,7 +118,7 @@ fn each_dependency_is_named_where_it_belongs() {
     let homes: [(&str, &[&str]); 10] = [
         ("aes_gcm", &["cmk.rs", "payload"]),
         ("hkdf", &["cmk.rs", "payload"]),
-        ("hmac", &["cmk.rs"]),
+        ("hmac", &["cmk.rs", "keyring"]),
         ("serde", &["api", "keyring/file"]),
         ("base16ct", &["api", "keyring/file"]),
         ("arc_swap", &["keyring/memory.rs"]),

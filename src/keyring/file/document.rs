@@ -10,7 +10,9 @@ use std::{
     vec::Vec,
 };
 
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 use super::super::{
     key::{Key, KeyState, Version},
@@ -23,6 +25,7 @@ use crate::{
     dek::Dek,
     error::{Error, ErrorKind, FileFault},
     key_id::KeyId,
+    labels,
     secret::{Secret, ct_eq},
 };
 
@@ -137,12 +140,12 @@ fn write_with(
         root: RootEntry {
             key_id: root.key_id().to_string(),
             key_version: root.key_version(),
-            check: Hex(root.keyring_check()?),
+            check: Hex(check(root)),
         },
         keys: entries,
         mac: Hex([0; 32]),
     };
-    document.mac = Hex(root.keyring_mac(&document.message()?)?);
+    document.mac = Hex(mac(root, &document.message()?));
     let mut text = serde_json::to_vec_pretty(&document).map_err(Error::keyring)?;
     text.push(b'\n');
     Ok(text)
@@ -164,10 +167,10 @@ pub(super) fn read(text: &[u8], root: &CmkVersion, known: &Keyset) -> Result<(Ke
         check,
     } = &document.root;
     let same_root = *key_id == root.key_id().as_str() && *key_version == root.key_version();
-    if !same_root || !ct_eq(&check.0, &root.keyring_check()?) {
+    if !same_root || !ct_eq(&check.0, &self::check(root)) {
         return Err(FileFault::WrongRoot.into());
     }
-    if !ct_eq(&document.mac.0, &root.keyring_mac(&document.message()?)?) {
+    if !ct_eq(&document.mac.0, &mac(root, &document.message()?)) {
         return Err(FileFault::Changed.into());
     }
     let mut keys = Keyset::new();
@@ -183,6 +186,23 @@ pub(super) fn read(text: &[u8], root: &CmkVersion, known: &Keyset) -> Result<(Ke
         mac: document.mac.0,
     };
     Ok((keys, stamp))
+}
+
+/// C1: the value that tells the root of a file.
+fn check(root: &CmkVersion) -> [u8; 32] {
+    let mut check = [0; 32];
+    root.derive(labels::KEYRING_CHECK, &mut check);
+    check
+}
+
+/// C3: the MAC of a file under `root`.
+fn mac(root: &CmkVersion, message: &[u8]) -> [u8; 32] {
+    let mut key = Secret::<32>::zeroed();
+    root.derive(labels::KEYRING_MAC, &mut key);
+    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_slice()).expect("a key of 32 bytes");
+    mac.update(message);
+    mac.finalize().into_bytes().into()
 }
 
 fn parse(text: &[u8]) -> Result<Document, Error> {
