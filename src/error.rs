@@ -467,6 +467,9 @@ pub enum FileFault {
     Io,
     /// There is one already.
     Exists,
+    /// Another program removed or replaced the keyring file or its lock file during the change. The change was not made and can be
+    /// tried again.
+    Conflict,
     /// It is larger than 64 MiB, or would be.
     TooLarge,
     /// It ends too early: it was not written to its end.
@@ -522,6 +525,7 @@ impl fmt::Display for ErrorKind {
             Self::File(fault) => match fault {
                 FileFault::Io => "keyring file: it cannot be read or written",
                 FileFault::Exists => "keyring file: there is one already",
+                FileFault::Conflict => "keyring file: it or its lock file was removed or replaced during the change",
                 FileFault::TooLarge => "keyring file: larger than 64 MiB",
                 FileFault::Truncated => "keyring file: it ends too early",
                 FileFault::NotAKeyring => "keyring file: not the JSON of a keyring",

@@ -572,20 +572,23 @@ fn the_root_can_be_changed() {
     assert_eq!(behaviour(&read), behaviour(&keyring));
 }
 
-/// Root ignores permissions, so that a directory in the way of the temporary file stands for every failing write.
+/// Root ignores permissions, so a directory in the place of the lock file makes writes fail. `keyring_kills` makes each system call
+/// fail.
 #[test]
 fn a_write_that_fails_leaves_the_old_file_and_says_why() {
     let (directory, path) = directory();
     let keyring = three_keys(&path);
     let before = fs::read(&path).unwrap();
-    let obstacle = directory.path().join(".keyring.json.tmp");
-    fs::create_dir_all(obstacle.join("full")).unwrap();
+    let obstacle = directory.path().join(".keyring.json.lock");
+    fs::remove_file(&obstacle).unwrap();
+    fs::create_dir(&obstacle).unwrap();
 
     let failed = keyring
         .update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
         .unwrap_err();
     assert_eq!(failed.kind(), fault(FileFault::Io));
     assert!(std::error::Error::source(&failed).is_some());
+    assert_eq!(failed.path(), Some(&*obstacle));
     assert_eq!(
         keyring.change_root(cmk(ROOT_ID, 1, &[1; 32])).unwrap_err().kind(),
         fault(FileFault::Io)
@@ -599,7 +602,7 @@ fn a_write_that_fails_leaves_the_old_file_and_says_why() {
         (2, 2)
     );
 
-    fs::remove_dir_all(obstacle).unwrap();
+    fs::remove_dir(obstacle).unwrap();
     assert_eq!(
         keyring
             .update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
@@ -621,12 +624,19 @@ fn a_full_disk_leaves_the_old_file_and_says_why() {
         .output()
         .unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
+    let path_text = path.display();
     assert!(
-        output.contains("failed: keyring file: it cannot be read or written: File too large"),
+        output.contains(&format!(
+            "failed: keyring file: it cannot be read or written: {path_text}: File too large"
+        )),
         "{output}"
     );
     assert_eq!(fs::read(&path).unwrap(), before);
-    assert!(!directory.path().join(".keyring.json.tmp").exists());
+    assert_eq!(
+        fs::read_dir(directory.path()).unwrap().count(),
+        2,
+        "the file and its lock"
+    );
     keyring
         .update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
         .unwrap();
@@ -636,11 +646,13 @@ fn a_full_disk_leaves_the_old_file_and_says_why() {
 fn a_half_written_temporary_file_is_in_nobodys_way() {
     let (directory, path) = directory();
     let keyring = three_keys(&path);
-    fs::write(directory.path().join(".keyring.json.tmp"), "{\"format\": \"dekseal").unwrap();
+    let left = directory.path().join(".keyring.json.tmp-0123456789abcdef");
+    fs::write(&left, "{\"format\": \"dekseal").unwrap();
     assert_eq!(open(&path).unwrap().keys().list().len(), 3);
     keyring
         .update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
         .unwrap();
+    assert!(!left.exists());
     assert_eq!(
         open(&path)
             .unwrap()

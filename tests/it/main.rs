@@ -19,6 +19,10 @@ mod imports;
 mod inspect;
 #[cfg(feature = "file-keyring")]
 mod keyring_file;
+#[cfg(all(feature = "file-keyring", target_os = "linux"))]
+mod keyring_kills;
+#[cfg(feature = "file-keyring")]
+mod keyring_storage;
 mod keyset;
 mod keyset_model;
 mod payload;

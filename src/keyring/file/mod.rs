@@ -13,7 +13,10 @@ use std::{
 };
 
 pub(super) use self::document::Stored;
-use self::{document::Stamp, storage::Storage};
+use self::{
+    document::Stamp,
+    storage::{Storage, Writer},
+};
 use super::{Keyring, Keyset, MemoryKeyring};
 use crate::{
     cmk::CmkVersion,
@@ -71,7 +74,8 @@ impl FileKeyring {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with [`FileFault::Exists`], [`FileFault::Io`] or [`FileFault::NotSynced`]; no others.
+    /// [`ErrorKind::File`] with [`FileFault::Exists`], also for a link that leads nowhere, [`FileFault::Conflict`],
+    /// [`FileFault::Io`] or [`FileFault::NotSynced`]; no others.
     ///
     /// # Examples
     ///
@@ -87,13 +91,9 @@ impl FileKeyring {
     pub fn create(path: impl AsRef<Path>, root: CmkVersion) -> Result<Self, Error> {
         let made: Result<_, Error> = Event::new("create_keyring", None, None).of(|_| {
             let storage = Storage::new(path.as_ref())?;
-            let _lock = storage.lock()?;
-            if storage.exists()? {
-                return Err(ErrorKind::File(FileFault::Exists).into());
-            }
             let text = document::write(&Keyset::new(), &root, 1)?;
             let (keys, stamp) = document::read(&text, &root, &Keyset::new())?;
-            storage.write(&text)?;
+            storage.create(&text)?;
             Ok((storage, keys, stamp))
         });
         let (storage, keys, stamp) = made?;
@@ -104,7 +104,8 @@ impl FileKeyring {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`] and [`FileFault::RolledBack`]; no others.
+    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`], [`FileFault::Conflict`] and [`FileFault::RolledBack`]; no
+    /// others.
     ///
     /// # Examples
     ///
@@ -172,14 +173,14 @@ impl FileKeyring {
     pub fn update<T>(&self, f: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<T, Error> {
         Event::new("update_keyring", None, None).of(|_| {
             let mut held = self.held();
-            let _lock = self.storage.lock()?;
-            self.take_up(&mut held)?;
+            let (writer, present) = self.storage.lock()?;
+            self.take_up(&mut held, &present)?;
             let mut keys = Keyset::clone(&self.memory.keys());
             let root = Arc::clone(&held.root);
             keys.seal_under(Arc::clone(&root));
             let value = f(&mut keys)?;
             let text = document::write(&keys, &root, held.next_generation()?)?;
-            self.put(&mut held, &text, root)?;
+            self.put(&mut held, writer, &text, root)?;
             Ok(value)
         })
     }
@@ -188,7 +189,8 @@ impl FileKeyring {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`]; no others. Then the keys stay as they are.
+    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`] and [`FileFault::Conflict`]; no others. Then the keys stay as they
+    /// are.
     ///
     /// # Examples
     ///
@@ -208,7 +210,10 @@ impl FileKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn refresh(&self) -> Result<bool, Error> {
-        Event::new("refresh_keyring", None, None).of(|_| self.take_up(&mut self.held()))
+        Event::new("refresh_keyring", None, None).of(|_| {
+            let mut held = self.held();
+            self.take_up(&mut held, &self.storage.read()?)
+        })
     }
 
     /// Seals every key under another root, which this file is opened with from then on.
@@ -243,10 +248,10 @@ impl FileKeyring {
         event.opens(root.key_version());
         event.of(|_| {
             let mut held = self.held();
-            let _lock = self.storage.lock()?;
-            self.take_up(&mut held)?;
+            let (writer, present) = self.storage.lock()?;
+            self.take_up(&mut held, &present)?;
             let text = document::write_resealed(&self.memory.keys(), &held.root, &root, held.next_generation()?)?;
-            self.put(&mut held, &text, Arc::clone(&root))
+            self.put(&mut held, writer, &text, Arc::clone(&root))
         })
     }
 
@@ -282,8 +287,9 @@ impl FileKeyring {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_up(&self, held: &mut Held) -> Result<bool, Error> {
-        let (keys, stamp) = document::read(&self.storage.read()?, &held.root, &self.memory.keys())?;
+    /// Takes up `text`, which was read from the file.
+    fn take_up(&self, held: &mut Held, text: &[u8]) -> Result<bool, Error> {
+        let (keys, stamp) = document::read(text, &held.root, &self.memory.keys())?;
         if stamp == held.stamp {
             return Ok(false);
         }
@@ -296,10 +302,10 @@ impl FileKeyring {
     }
 
     /// Puts `text`, which was just made, in the place of the file, once it is known to open.
-    fn put(&self, held: &mut Held, text: &[u8], root: Arc<CmkVersion>) -> Result<(), Error> {
+    fn put(&self, held: &mut Held, writer: Writer<'_>, text: &[u8], root: Arc<CmkVersion>) -> Result<(), Error> {
         let read = document::read(text, &root, &self.memory.keys());
         let (keys, stamp) = read.map_err(|_| ErrorKind::ForeignKeys)?;
-        let written = self.storage.write(text);
+        let written = writer.write(text);
         let in_place = match &written {
             Ok(()) => true,
             Err(error) => error.kind() == ErrorKind::File(FileFault::NotSynced),

@@ -1,0 +1,361 @@
+//! Writers of a keyring file that are stopped, killed or failed by strace at any of their system calls.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, Stdio},
+};
+
+use dekseal::FileKeyring;
+use tempfile::TempDir;
+
+use crate::{
+    keyring_file::{directory, root},
+    keyring_storage::{START, child, new_root, with_key},
+    support::{KEY_ID, key_id},
+};
+
+/// Whether strace works here. Without it these tests test nothing; `REQUIRE_TOOLS=1` makes that a failure.
+fn strace_works() -> bool {
+    let output = Command::new("strace").args(["-f", "-e", "trace=none", "true"]).output();
+    let works = output.as_ref().is_ok_and(|output| output.status.success());
+    if !works {
+        assert!(
+            std::env::var("REQUIRE_TOOLS").as_deref() != Ok("1"),
+            "strace is missing or may not trace: {output:?}"
+        );
+        eprintln!("left out: strace is missing or may not trace");
+    }
+    works
+}
+
+/// A child that does `job` under strace, with these options.
+fn traced(options: &[&str], job: &str, path: &Path) -> Command {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq"]).args(options);
+    let child = child(job, path);
+    command.arg(child.get_program()).args(child.get_args());
+    for (name, value) in child.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    // cargo sets it. The child needs no library from there, and would search for all.
+    command.env_remove("LD_LIBRARY_PATH");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A system call of a job.
+#[derive(Clone, Debug)]
+struct Call {
+    name: String,
+    /// The how manieth call of this name it is for its thread.
+    nth: usize,
+    /// As strace shows it.
+    text: String,
+}
+
+impl Call {
+    fn is(&self, name: &str, argument: &str) -> bool {
+        self.name == name && self.text.contains(argument)
+    }
+
+    /// Options for strace that do this at the call.
+    fn inject(&self, what: &str) -> [String; 4] {
+        let Self { name, nth, .. } = self;
+        let inject = format!("inject={name}:{what}:when={nth}");
+        ["-e".into(), format!("trace={name}"), "-e".into(), inject]
+    }
+}
+
+/// What a job does to files, from its start to its report.
+fn calls(job: &str) -> Vec<Call> {
+    let (directory, path) = ready_for(job);
+    let log = directory.path().join("log");
+    let output = traced(&["-o", log.to_str().unwrap()], job, &path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let log = fs::read_to_string(log).unwrap();
+    let start = log.lines().position(|line| line.contains(START)).unwrap();
+    let thread = log.lines().nth(start).unwrap().split(' ').next().unwrap();
+    let named = |line: &str, name: &str| {
+        line.split_once(' ')
+            .unwrap()
+            .1
+            .trim_start()
+            .starts_with(&format!("{name}("))
+    };
+    let mut calls = Vec::new();
+    for (at, line) in log.lines().enumerate().filter(|(at, _)| *at > start) {
+        let (of, text) = line.split_once(' ').unwrap();
+        let Some((name, _)) = text.trim_start().split_once('(').filter(|_| of == thread) else {
+            continue;
+        };
+        let others = [
+            "brk",
+            "exit",
+            "futex",
+            "getrandom",
+            "madvise",
+            "mmap",
+            "mprotect",
+            "munmap",
+            "rt_sigprocmask",
+            "sigaltstack",
+        ];
+        if others.contains(&name) {
+            continue;
+        }
+        let before = |of: &dyn Fn(&str) -> bool| {
+            log.lines()
+                .take(at + 1)
+                .filter(|line| of(line) && named(line, name))
+                .count()
+        };
+        let nth = before(&|line| line.starts_with(thread));
+        let of_others = log
+            .lines()
+            .filter(|line| !line.starts_with(thread) && named(line, name))
+            .count();
+        assert!(of_others < nth, "{name}: the main thread makes {of_others} calls");
+        let (name, text) = (name.to_owned(), text.trim_start().to_owned());
+        calls.push(Call { name, nth, text });
+    }
+    assert!(calls.len() > 20, "{calls:?}");
+    calls
+}
+
+/// A directory in which `job` can be done.
+fn ready_for(job: &str) -> (TempDir, PathBuf) {
+    let (directory, path) = directory();
+    if job != "create" {
+        with_key(&path);
+    }
+    (directory, path)
+}
+
+/// The version of the key; 0 without a key.
+fn version(keyring: &FileKeyring) -> u32 {
+    keyring
+        .keys()
+        .info(&key_id(KEY_ID))
+        .map_or(0, |info| info.current_version)
+}
+
+/// Whether the job is done: as a whole or not at all. Then the next writer works, and leaves no litter.
+fn is_done(job: &str, path: &Path, what: &str) -> bool {
+    let open = |root| FileKeyring::open(path, root);
+    let (keyring, done) = match job {
+        "create" if !path.exists() => (FileKeyring::create(path, root()).unwrap(), false),
+        "create" => (open(root()).expect(what), true),
+        "rotate" => {
+            let keyring = open(root()).expect(what);
+            let done = version(&keyring) == 1;
+            (keyring, done)
+        }
+        _ => match open(root()) {
+            Ok(keyring) => (keyring, false),
+            Err(_) => (open(new_root()).expect(what), true),
+        },
+    };
+    let id = key_id("43e243b5-0095-1b21-67b2-58370386cc4a");
+    keyring.update(|keys| keys.create_key(id)).expect(what);
+    let litter = fs::read_dir(path.parent().unwrap()).unwrap().count() - 2;
+    assert_eq!(litter, 0, "{what}");
+    done
+}
+
+const JOBS: [(&str, &str); 3] = [
+    ("create", "created"),
+    ("rotate", "rotated 1"),
+    ("change root", "changed root"),
+];
+
+#[test]
+fn a_writer_that_is_killed_at_any_call_leaves_the_old_state_or_the_new_one() {
+    if !strace_works() {
+        return;
+    }
+    for (job, report) in JOBS {
+        for call in calls(job) {
+            let (_directory, path) = ready_for(job);
+            let options = call.inject("signal=SIGKILL");
+            let output = traced(&options.each_ref().map(String::as_str), job, &path)
+                .output()
+                .unwrap();
+            let what = format!("{job}, killed before {}", call.text);
+            assert!(!output.status.success(), "{what}: it was not killed");
+            let reported = String::from_utf8_lossy(&output.stdout).contains(report);
+            let done = is_done(job, &path, &what);
+            assert!(done || !reported, "{what}: it had reported");
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_fails_at_any_call_says_so_and_leaves_the_old_state() {
+    if !strace_works() {
+        return;
+    }
+    for (job, report) in JOBS {
+        let mut not_synced = 0;
+        // std panics if a directory cannot be closed, which no system does.
+        for call in calls(job).iter().filter(|call| call.name != "close") {
+            let (_directory, path) = ready_for(job);
+            let options = call.inject("error=EIO");
+            let output = traced(&options.each_ref().map(String::as_str), job, &path)
+                .output()
+                .unwrap();
+            let what = format!("{job}, with an error of {}", call.text);
+            let output = String::from_utf8(output.stdout).unwrap();
+            let done = is_done(job, &path, &what);
+            if call.text.contains(report) {
+                continue;
+            }
+            if output.contains(report) {
+                // A temporary file that stays does no harm; without links, `create` renames.
+                let harmless = ["fcntl", "unlink", "linkat"].contains(&&*call.name);
+                assert!(done && harmless, "{what}: {output}");
+            } else if output.contains("failed: File(NotSynced)") {
+                assert!(done && call.name == "fsync", "{what}: {output}");
+                not_synced += 1;
+            } else {
+                assert!(!done && output.contains("failed: File(Io)"), "{what}: {output}");
+                assert!(
+                    output.contains(path.parent().unwrap().to_str().unwrap()),
+                    "{what}: the path is missing: {output}"
+                );
+            }
+        }
+        assert_eq!(not_synced, 1, "{job}");
+    }
+}
+
+/// FORMAT.md C4: the lock, what was read, the new file, its sync, the checks, the new name, its sync, the end of the lock.
+#[test]
+fn a_writer_does_all_steps_in_their_order() {
+    if !strace_works() {
+        return;
+    }
+    for (job, replace) in [("create", "linkat"), ("rotate", "rename"), ("change root", "rename")] {
+        let calls = calls(job);
+        let mut at = 0;
+        let mut next = |name: &str, argument: &str| {
+            let rest = calls[at..].iter().position(|call| call.is(name, argument));
+            at += rest.unwrap_or_else(|| panic!("{job}: no {name}({argument}) after {:#?}", &calls[..at])) + 1;
+            calls[at - 1].text.clone()
+        };
+        let made = |text: String| text.rsplit(" = ").next().unwrap().to_owned();
+        let lock = made(next("openat", ".keyring.json.lock\", O_WRONLY"));
+        next("flock", &format!("flock({lock}, LOCK_EX)"));
+        next("statx", "/.keyring.json.lock");
+        if job != "create" {
+            next("openat", "/keyring.json\", O_RDONLY");
+        }
+        let directory = made(next("openat", "O_RDONLY|O_CLOEXEC) "));
+        let temporary = made(next("openat", "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC, 0600) "));
+        next("write", &format!("write({temporary}, "));
+        next("fsync", &format!("fsync({temporary})"));
+        next("statx", "/.keyring.json.lock");
+        next(replace, "/keyring.json\"");
+        next("fsync", &format!("fsync({directory})"));
+        next("close", &format!("close({lock})"));
+    }
+}
+
+/// A child that stands still after one of its system calls.
+struct Stopped {
+    strace: Child,
+    lines: BufReader<ChildStderr>,
+    thread: String,
+}
+
+impl Stopped {
+    fn after(call: &Call, job: &str, path: &Path) -> Self {
+        let options = call.inject("signal=SIGSTOP");
+        let mut strace = traced(&options.each_ref().map(String::as_str), job, path)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(strace.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("--- stopped by SIGSTOP ---") {
+            line.clear();
+            assert!(lines.read_line(&mut line).unwrap() > 0, "not stopped: {call:?}");
+        }
+        // `[pid  1234] --- stopped by SIGSTOP ---`
+        let thread = line.split(['[', ']']).nth(1).unwrap();
+        let thread = thread.trim_start_matches("pid").trim().to_owned();
+        Self { strace, lines, thread }
+    }
+
+    /// Lets it go on, and returns what it reports.
+    fn resume(mut self) -> String {
+        let script = format!("kill -CONT {}", self.thread);
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest).unwrap();
+        let output = self.strace.wait_with_output().unwrap();
+        assert!(output.status.success(), "{rest}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// Calls of a rotation between which it can be stopped: all of them with `DEKSEAL_EVERY_CALL=1`, else those that change something.
+fn stops() -> Vec<Call> {
+    let all = std::env::var("DEKSEAL_EVERY_CALL").as_deref() == Ok("1");
+    let changes = ["openat", "flock", "fchmod", "write", "fsync", "rename"];
+    let mut calls = calls("rotate");
+    calls.retain(|call| !call.text.contains("rotated") && (all || changes.contains(&&*call.name)));
+    calls
+}
+
+/// Writer A has written its temporary file. Its lock file is removed, writer B starts and is killed, and A goes on.
+#[test]
+fn two_writers_without_a_common_lock_leave_a_whole_file() {
+    if !strace_works() {
+        return;
+    }
+    let (_directory, path) = ready_for("rotate");
+    let calls = calls("rotate");
+    let call = |name: &str| calls.iter().find(|call| call.name == name).unwrap();
+    let a = Stopped::after(call("fsync"), "rotate", &path);
+    fs::remove_file(path.with_file_name(".keyring.json.lock")).unwrap();
+    let options = call("write").inject("signal=SIGKILL");
+    let b = traced(&options.each_ref().map(String::as_str), "rotate", &path)
+        .output()
+        .unwrap();
+    assert!(!b.status.success());
+    let reported = a.resume();
+    let done = is_done("rotate", &path, "");
+    assert_eq!(done, reported.contains("rotated 1"), "{reported}");
+}
+
+/// Wherever writer A stands when its lock file is removed and writer B rotates: what both report is there.
+#[test]
+fn two_writers_without_a_common_lock_lose_no_rotation() {
+    if !strace_works() {
+        return;
+    }
+    let (_directory, path) = ready_for("rotate");
+    let mut conflicts = 0;
+    for call in stops() {
+        let before = version(&FileKeyring::open(&path, root()).unwrap());
+        let a = Stopped::after(&call, "rotate", &path);
+        let _ = fs::remove_file(path.with_file_name(".keyring.json.lock"));
+        let b = child("rotate", &path).output().unwrap();
+        let reported = a.resume() + &String::from_utf8(b.stdout).unwrap();
+        let after = version(&FileKeyring::open(&path, root()).unwrap());
+        let rotations = reported.matches("rotated ").count();
+        assert_eq!((after - before) as usize, rotations, "after {}: {reported}", call.text);
+        conflicts += reported.matches("failed: File(Conflict)").count();
+        assert_eq!(
+            reported.matches("failed: ").count() + rotations,
+            2,
+            "after {}: {reported}",
+            call.text
+        );
+    }
+    assert!(conflicts >= 3, "only {conflicts} conflicts");
+}
