@@ -9,6 +9,9 @@
 //! inspect FILE …                    what the headers say; needs no keys
 //! ```
 //!
+//! `rewrap` leaves a copy of the header beside FILE if it is stopped, which the next `rewrap` of FILE takes up:
+//! see `Engine::rewrap_file`.
+//!
 //! Files of any length go through in constant memory. OUTPUT is there when all of it is on disk, or not at all, and never takes the
 //! place of a file that was there before. Errors go to standard error, with exit code 1.
 
@@ -18,15 +21,14 @@ mod root;
 use std::{
     env,
     error::Error,
-    fs::{self, File},
-    io::{self, ErrorKind, Read, Seek, Write},
-    ops::Range,
-    path::{Path, PathBuf},
+    fs::File,
+    io::{self, ErrorKind, Read, Seek},
+    path::Path,
     process::ExitCode,
 };
 
 use dekseal::{
-    EncryptionContext, Engine, FileKeyring, KeyId, SealedDek,
+    EncryptionContext, Engine, FileKeyring,
     payload::{self, PayloadHeader},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,9 +39,6 @@ const USAGE: &str = "usage: encrypt_file --keyring FILE --root-key-file FILE [--
 
 /// Files of this length and more are worth a progress bar. It shows on a terminal only.
 const LARGE: u64 = 64 << 20;
-
-/// FORMAT.md B1: where the sealed DEK stands in the header.
-const SEALED_DEK: Range<usize> = 44..44 + SealedDek::LEN;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -99,9 +98,8 @@ fn run() -> Result<()> {
         }
         ["rewrap", key_id, file, new @ ..] if new.len() < 2 => {
             let new = new.first().unwrap_or(key_id).parse()?;
-            let version = rewrap(&engine, &key_id.parse()?, &context, &new, Path::new(file));
-            let version = version.map_err(|error| format!("{file}: {error}"))?;
-            println!("{file}: under {new} version {version}");
+            let header = engine.rewrap_file(&key_id.parse()?, &context, &new, file)?;
+            println!("{file}: under {new} version {}", header.sealed_dek().key_version());
             Ok(())
         }
         _ => Err(USAGE.into()),
@@ -150,45 +148,6 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-/// Changes the header of a file where it stands, however long the file is: gives the version it is under then. A copy of the old
-/// header is beside it meanwhile: where that was left behind, the file is put back first to what it was.
-fn rewrap(
-    engine: &Engine<FileKeyring>,
-    key_id: &KeyId,
-    context: &EncryptionContext,
-    new_key_id: &KeyId,
-    path: &Path,
-) -> Result<u32> {
-    let mut copy = path.as_os_str().to_owned();
-    copy.push(".old-header");
-    let copy = PathBuf::from(copy);
-    let mut file = File::options().read(true).write(true).open(path)?;
-    if copy.exists() {
-        put_back(&mut file, &copy)?;
-    }
-    let old = read_header(&mut file)?;
-    let new = engine.rewrap_header(key_id, context, new_key_id, &PayloadHeader::from_bytes(&old)?)?;
-    if new.to_bytes() != old {
-        whole_or_not_at_all(&copy, |copy| Ok(copy.write_all(&old)?))?;
-        write_header(&mut file, &new.to_bytes())?;
-        fs::remove_file(copy)?;
-    }
-    Ok(new.sealed_dek().key_version())
-}
-
-/// Writes the old header back, where it is of this file: all but the sealed DEK in it is the same.
-fn put_back(file: &mut File, copy: &Path) -> Result<()> {
-    let old = read_header(&mut File::open(copy)?)?;
-    let now = read_header(file)?;
-    let frame = |header: &[u8; PayloadHeader::LEN]| [&header[..SEALED_DEK.start], &header[SEALED_DEK.end..]].concat();
-    if frame(&old) != frame(&now) {
-        return Err(format!("{} is the header of another file", copy.display()).into());
-    }
-    write_header(file, &old)?;
-    fs::remove_file(copy)?;
-    Ok(())
-}
-
 fn read_header(file: &mut File) -> Result<[u8; PayloadHeader::LEN]> {
     let mut header = [0; PayloadHeader::LEN];
     file.rewind()?;
@@ -197,13 +156,6 @@ fn read_header(file: &mut File) -> Result<[u8; PayloadHeader::LEN]> {
         _ => Box::<dyn Error>::from(error),
     })?;
     Ok(header)
-}
-
-fn write_header(file: &mut File, header: &[u8; PayloadHeader::LEN]) -> Result<()> {
-    file.rewind()?;
-    file.write_all(header)?;
-    file.sync_all()?;
-    Ok(())
 }
 
 /// What a file says of itself. Nothing of it is verified: that takes the key.

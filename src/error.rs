@@ -139,7 +139,6 @@ impl Error {
     }
 
     #[cfg(feature = "std")]
-    #[cfg_attr(not(feature = "file-keyring"), expect(dead_code))]
     pub(crate) fn with_path(mut self, path: &Path) -> Self {
         self.details().path = Some(path.to_path_buf());
         self
@@ -340,6 +339,9 @@ pub enum ErrorKind {
     PayloadTooLong,
     /// A buffer has another length than the call documents.
     BufferLength,
+    /// The copy of a header that [`Engine::rewrap_file`](crate::Engine::rewrap_file) found beside the file is not of this file.
+    #[cfg(feature = "std")]
+    ForeignHeaderCopy,
 }
 
 /// The rules for an encryption context (FORMAT.md A3).
@@ -541,6 +543,8 @@ impl fmt::Display for ErrorKind {
             Self::NotAPayload(PayloadRule::Length) => "not a sealed payload: no payload has this length",
             Self::PayloadTooLong => "payload too long: more than 4294967295 segments",
             Self::BufferLength => "a buffer has the wrong length",
+            #[cfg(feature = "std")]
+            Self::ForeignHeaderCopy => "the copy of a header beside the file belongs to another payload",
         })
     }
 }

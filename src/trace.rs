@@ -209,6 +209,8 @@ mod event {
                     | ErrorKind::Keyring => Level::WARN,
                     #[cfg(feature = "file-keyring")]
                     ErrorKind::File(_) => Level::WARN,
+                    #[cfg(feature = "std")]
+                    ErrorKind::ForeignHeaderCopy => Level::WARN,
                     ErrorKind::MalformedKeyId
                     | ErrorKind::Context(_)
                     | ErrorKind::NotABlob(_)

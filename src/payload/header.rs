@@ -16,7 +16,7 @@ const VERSION: usize = MAGIC + 7;
 const SEGMENT_LENGTH: usize = VERSION + 1;
 const SALT: usize = SEGMENT_LENGTH + 4;
 pub(super) const SEALED_DEK: usize = SALT + SALT_LEN;
-const COMMITMENT: usize = SEALED_DEK + SealedDek::LEN;
+pub(super) const COMMITMENT: usize = SEALED_DEK + SealedDek::LEN;
 const LEN: usize = COMMITMENT + COMMITMENT_LEN;
 
 const SALT_LEN: usize = 32;

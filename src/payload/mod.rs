@@ -160,6 +160,8 @@ mod payload_cipher;
 mod reader;
 mod rewrap;
 #[cfg(feature = "std")]
+mod rewrap_file;
+#[cfg(feature = "std")]
 mod seek;
 mod segment_cipher;
 mod segments;

@@ -1,14 +1,6 @@
 //! The same payload with its DEK sealed under another CMK, or another version of the same.
 
-#[cfg(feature = "std")]
-use std::io::{self, Read, Seek, Write};
-
 use super::{PayloadHeader, keys::Prk};
-#[cfg(feature = "std")]
-use super::{
-    header::SEALED_DEK,
-    io::{read_header, retrying, seek_to},
-};
 use crate::{
     context::EncryptionContext,
     engine::Engine,
@@ -124,57 +116,6 @@ impl<K: Keyring> Engine<K> {
             let rewrapped = self.rewrapped(key_id, context, new_key_id, &parsed, event)?;
             *header = rewrapped.to_bytes();
             Ok(())
-        })
-    }
-
-    /// [`rewrap_header`](Self::rewrap_header) of a payload in a file, or whatever else can be read, written and sought:
-    /// reads its first 264 bytes and writes 188 of them, wherever it stands before. It is flushed, and stands behind
-    /// the sealed DEK then.
-    ///
-    /// # Errors
-    ///
-    /// Those of the file, as they are; and with the kind [`InvalidData`](io::ErrorKind::InvalidData) an [`Error`] as
-    /// for [`rewrap`](Self::rewrap), when nothing was changed. No others.
-    ///
-    /// # Security
-    ///
-    /// Where the writing breaks off, the sealed DEK is half the old one and half the new, and the payload opens no
-    /// more: keep the old header until the file is known to be on disk, if it has no other copy.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
-    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
-    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
-    /// # let directory = tempfile::tempdir()?;
-    /// # let path = directory.path().join("report.sealed");
-    /// # std::fs::write(&path, engine.encrypt(&key_id, &context, b"attack at dawn")?)?;
-    /// use std::fs::File;
-    ///
-    /// engine.keyring().update(|keys| keys.rotate(&key_id))?;
-    /// let mut file = File::options().read(true).write(true).open(&path)?;
-    /// engine.rewrap_file(&key_id, &context, &key_id, &mut file)?;
-    /// file.sync_all()?;
-    /// # assert_eq!(*engine.decrypt(&key_id, &context, &std::fs::read(&path)?)?, b"attack at dawn");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[cfg(feature = "std")]
-    pub fn rewrap_file<F: Read + Write + Seek>(
-        &self,
-        key_id: &KeyId,
-        context: &EncryptionContext,
-        new_key_id: &KeyId,
-        file: &mut F,
-    ) -> io::Result<()> {
-        Event::new("rewrap_file", Some(key_id), Some(context)).of(|event| {
-            seek_to(file, 0)?;
-            let header = read_header(file)?;
-            let header = self.rewrapped(key_id, context, new_key_id, &header, event)?;
-            seek_to(file, SEALED_DEK as u64)?;
-            file.write_all(header.sealed_dek().as_bytes())?;
-            retrying(|| file.flush())
         })
     }
 }

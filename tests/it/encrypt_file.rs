@@ -2,14 +2,24 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
 };
 
-use dekseal::payload::{PayloadHeader, encrypted_len};
+use dekseal::{
+    EncryptionContext, Engine, FileKeyring,
+    payload::{PayloadHeader, encrypted_len},
+};
 use tempfile::TempDir;
 
-use crate::support::{KEY_ID, OTHER_KEY_ID, example};
+use crate::{
+    keyring_file::root,
+    strace,
+    support::{KEY_ID, OTHER_KEY_ID, example},
+};
+
+/// What a rewrap of `sealed` puts beside it.
+const COPY: &str = ".sealed.dekseal-header";
 
 /// A directory with a keyring file of two keys, and files.
 struct Place(TempDir);
@@ -17,7 +27,7 @@ struct Place(TempDir);
 impl Place {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        fs::write(place.path("root"), "07".repeat(32)).unwrap();
+        fs::write(place.path("root"), "77".repeat(32)).unwrap();
         for words in [&["init"][..], &["create-key", KEY_ID], &["create-key", OTHER_KEY_ID]] {
             assert!(place.run("keyring", words).status.success());
         }
@@ -28,13 +38,22 @@ impl Place {
         self.0.path().join(name)
     }
 
-    fn run(&self, program: &str, words: &[&str]) -> Output {
+    fn command(&self, program: &str, words: &[&str]) -> Command {
         let mut command = Command::new(example(program));
         command.current_dir(self.0.path());
         command
             .args(["--keyring", "keys", "--root-key-file", "root"])
             .args(words);
-        command.output().unwrap()
+        command
+    }
+
+    fn run(&self, program: &str, words: &[&str]) -> Output {
+        self.command(program, words).output().unwrap()
+    }
+
+    /// Changes the keyring.
+    fn keyring(&self, words: &[&str]) {
+        assert!(self.run("keyring", words).status.success(), "{words:?}");
     }
 
     /// Runs the example on what succeeds: gives what it prints.
@@ -143,7 +162,7 @@ fn a_rewrapped_file_differs_in_its_sealed_dek_only() {
     let after = fs::read(place.path("sealed")).unwrap();
     assert_eq!(place.header("sealed").sealed_dek().key_version(), 1);
     assert_eq!((&before[..44], &before[232..]), (&after[..44], &after[232..]));
-    assert!(!place.path("sealed.old-header").exists());
+    assert!(!place.path(COPY).exists());
 
     place.does(&["rewrap", KEY_ID, "sealed"]);
     assert_eq!(fs::read(place.path("sealed")).unwrap(), after);
@@ -156,27 +175,191 @@ fn a_rewrapped_file_differs_in_its_sealed_dek_only() {
     assert!(refused.contains("authentication failed"), "{refused}");
 }
 
-/// A rewrap that stopped in the midst of the header leaves a copy of the old one, and the next puts it back.
+/// What a crash at the last step of a rewrap left behind was once put in place of a header that opens.
 #[test]
-fn a_rewrap_that_broke_off_is_made_good() {
+fn a_copy_that_is_out_of_date_is_not_put_back() {
+    if !strace::works() {
+        return;
+    }
     let place = Place::new();
     fs::write(place.path("plain"), plaintext()).unwrap();
     place.does(&["encrypt", KEY_ID, "plain", "sealed"]);
-    let whole = fs::read(place.path("sealed")).unwrap();
-    let mut torn = whole.clone();
-    torn[100..232].fill(0);
-    let copy = Path::new("sealed.old-header");
+    place.keyring(&["rotate", KEY_ID]);
+    let rewrap = ["rewrap", KEY_ID, "sealed"];
+    let killed = strace::inject(
+        &place.command("encrypt_file", &rewrap),
+        "unlink",
+        "signal=SIGKILL:when=1",
+    );
+    assert!(!killed.status.success(), "it removed no copy");
+    assert_eq!(place.header("sealed").sealed_dek().key_version(), 1);
 
-    fs::write(place.path("sealed"), &torn).unwrap();
-    assert!(place.refuses(&["rewrap", KEY_ID, "sealed"]).contains("sealed: "));
-    fs::write(place.0.path().join(copy), &whole[..264]).unwrap();
-    place.does(&["rewrap", KEY_ID, "sealed"]);
-    assert_eq!(fs::read(place.path("sealed")).unwrap(), whole);
-    assert!(!place.0.path().join(copy).exists());
+    // Version 0, which the copy is sealed under, opens nothing any more.
+    place.keyring(&["set-min-version", KEY_ID, "1"]);
+    place.keyring(&["rotate", KEY_ID]);
+    let said = place.run("encrypt_file", &rewrap);
+    place.does(&["decrypt", KEY_ID, "sealed", "opened"]);
+    assert_eq!(fs::read(place.path("opened")).unwrap(), plaintext());
+    assert!(said.status.success(), "{said:?}");
+    assert_eq!(place.header("sealed").sealed_dek().key_version(), 2);
+}
 
-    // The copy of another file's header is no use.
-    place.does(&["encrypt", KEY_ID, "plain", "other"]);
-    let other = fs::read(place.path("other")).unwrap();
-    fs::write(place.0.path().join(copy), &other[..264]).unwrap();
-    assert!(place.refuses(&["rewrap", KEY_ID, "sealed"]).contains("another file"));
+/// A rewrap to version 1 of `sealed`, from each state that an earlier one may have left behind.
+struct Interrupted {
+    place: Place,
+    engine: Engine<FileKeyring>,
+    /// The file and its copy before the call.
+    states: [(Vec<u8>, Option<Vec<u8>>); 5],
+    rewrapped: Vec<u8>,
+}
+
+impl Interrupted {
+    fn new() -> Self {
+        let place = Place::new();
+        fs::write(place.path("plain"), plaintext()).unwrap();
+        place.does(&["encrypt", KEY_ID, "plain", "sealed"]);
+        place.keyring(&["rotate", KEY_ID]);
+        let old = fs::read(place.path("sealed")).unwrap();
+        place.does(&["rewrap", KEY_ID, "sealed"]);
+        let new = fs::read(place.path("sealed")).unwrap();
+        let copy = Some(old[..264].to_vec());
+        let half_written = [&new[..140], &old[140..]].concat();
+        Self {
+            engine: Engine::new(FileKeyring::open(place.path("keys"), root()).unwrap()),
+            states: [
+                (old.clone(), None),
+                (old.clone(), Some(old[..100].to_vec())),
+                (old, copy.clone()),
+                (half_written, copy.clone()),
+                (new.clone(), copy),
+            ],
+            rewrapped: new,
+            place,
+        }
+    }
+
+    fn set(&self, (file, copy): &(Vec<u8>, Option<Vec<u8>>)) {
+        fs::write(self.place.path("sealed"), file).unwrap();
+        let _ = fs::remove_file(self.place.path(COPY));
+        if let Some(copy) = copy {
+            fs::write(self.place.path(COPY), copy).unwrap();
+        }
+    }
+
+    fn command(&self) -> Command {
+        self.place.command("encrypt_file", &["rewrap", KEY_ID, "sealed"])
+    }
+
+    /// The calls from the first one that names the file.
+    fn calls(&self, state: &(Vec<u8>, Option<Vec<u8>>)) -> Vec<strace::Call> {
+        self.set(state);
+        let mut calls = strace::calls(&self.command());
+        let first = calls.iter().position(|call| call.line.contains("/sealed\"")).unwrap();
+        calls.drain(first..).collect()
+    }
+
+    fn opens(&self) -> bool {
+        let (id, none) = (KEY_ID.parse().unwrap(), EncryptionContext::none());
+        let opened = self
+            .engine
+            .decrypt(&id, &none, &fs::read(self.place.path("sealed")).unwrap());
+        opened.is_ok_and(|opened| *opened == plaintext())
+    }
+
+    /// Another call finishes what this one began.
+    fn is_completed_by_another_call(&self, after: &str) {
+        let (id, none) = (KEY_ID.parse().unwrap(), EncryptionContext::none());
+        let rewrapped = self.engine.rewrap_file(&id, &none, &id, self.place.path("sealed"));
+        assert!(rewrapped.is_ok(), "{after}: {rewrapped:?}");
+        assert!(
+            fs::read(self.place.path("sealed")).unwrap() == self.rewrapped,
+            "{after}"
+        );
+        assert!(!self.place.path(COPY).exists(), "{after}: the copy is left");
+    }
+}
+
+#[test]
+fn a_rewrap_that_is_killed_before_any_system_call_loses_nothing() {
+    if !strace::works() {
+        return;
+    }
+    let interrupted = Interrupted::new();
+    let mut kills = 0;
+    for (at, state) in interrupted.states.iter().enumerate() {
+        for call in interrupted.calls(state) {
+            interrupted.set(state);
+            let opened = interrupted.opens();
+            call.kill_before(&interrupted.command());
+            kills += 1;
+            let after = format!("state {at}, killed before {}", call.line);
+            assert!(!opened || interrupted.opens(), "{after}: it opens no more");
+            interrupted.is_completed_by_another_call(&after);
+        }
+    }
+    assert!(kills > 100, "only {kills} kills");
+}
+
+#[test]
+fn a_rewrap_whose_system_call_fails_loses_nothing() {
+    if !strace::works() {
+        return;
+    }
+    let interrupted = Interrupted::new();
+    let state = &interrupted.states[0];
+    let mut failures = 0;
+    for call in interrupted.calls(state) {
+        if !["openat", "read", "write", "fsync", "lseek", "unlink", "flock", "fchmod"].contains(&call.name.as_str()) {
+            continue;
+        }
+        interrupted.set(state);
+        let fault = format!("error=ENOSPC:when={}", call.nth);
+        let output = strace::inject(&interrupted.command(), &call.name, &fault);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let after = format!("{} failed: {stderr}", call.line);
+        let printed = call.line.starts_with("write(1");
+        assert!(printed || output.status.code() == Some(1), "{after}");
+        assert!(printed || stderr.contains("sealed"), "{after}");
+        assert!(interrupted.opens(), "{after}: it opens no more");
+        interrupted.is_completed_by_another_call(&after);
+        failures += 1;
+    }
+    assert!(failures > 15, "only {failures} failures");
+}
+
+/// The copy and its name are on disk before the header is written; the header is, before the copy is removed.
+#[test]
+fn each_step_of_a_rewrap_is_on_disk_before_the_next() {
+    if !strace::works() {
+        return;
+    }
+    let interrupted = Interrupted::new();
+    let calls = interrupted.calls(&interrupted.states[0]);
+    let file = format!("{}>", interrupted.place.path("sealed").display());
+    let copy = format!("{}>", interrupted.place.path(COPY).display());
+    let directory = format!("{}>", interrupted.place.0.path().display());
+    let steps: Vec<_> = calls
+        .iter()
+        .filter(|call| ["write", "fsync", "unlink"].contains(&call.name.as_str()))
+        .filter_map(|call| {
+            let about = [(&file, "file"), (&copy, "copy"), (&directory, "directory")];
+            let about = about.iter().find(|(path, _)| call.line.contains(path.as_str()));
+            let about = about
+                .map(|(_, name)| *name)
+                .or((call.name == "unlink").then_some("copy"))?;
+            Some((call.name.as_str(), about))
+        })
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            ("write", "copy"),
+            ("fsync", "copy"),
+            ("fsync", "directory"),
+            ("write", "file"),
+            ("fsync", "file"),
+            ("unlink", "copy"),
+            ("fsync", "directory"),
+        ]
+    );
 }

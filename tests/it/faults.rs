@@ -446,9 +446,16 @@ fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
             let mut same = payload.clone();
             panic_of(|| panicking(lookup, after).rewrap(&id, &none, &second, &mut same)).unwrap();
             assert!(same == payload);
-            let mut same = Cursor::new(same);
-            panic_of(|| panicking(lookup, after).rewrap_file(&id, &none, &second, &mut same)).unwrap();
-            assert!(same.into_inner() == payload);
+        }
+        // That of the old key, that of the new one, the trial before the header is written, and the one after.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for lookup in 0..4 {
+            fs::write(&file, &payload).unwrap();
+            panic_of(|| panicking(lookup, after).rewrap_file(&id, &none, &second, &file)).unwrap();
+            assert_eq!(fs::read(&file).unwrap() == payload, lookup < 3);
+            sound().rewrap_file(&id, &none, &second, &file).unwrap();
+            let opened = sound().decrypt(&second, &none, &fs::read(&file).unwrap());
+            assert_eq!(*opened.unwrap(), b"attack at dawn");
         }
     }
 }

@@ -32,6 +32,8 @@ mod randomness;
 mod secrets;
 #[cfg(feature = "store-keyring")]
 mod store;
+#[cfg(feature = "file-keyring")]
+mod strace;
 mod support;
 #[cfg(all(feature = "tracing", feature = "api", feature = "file-keyring"))]
 mod tracing;

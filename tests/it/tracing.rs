@@ -304,9 +304,10 @@ fn payloads(seen: &mut Operations) {
         engine.rewrap_header(&id, &context, &other, &header)
     })
     .unwrap();
-    let mut file = Cursor::new(payload.clone());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, &payload).unwrap();
     seen.one(&moved("rewrap_file"), || {
-        engine.rewrap_file(&id, &context, &other, &mut file)
+        engine.rewrap_file(&id, &context, &other, &file)
     })
     .unwrap();
     seen.one(&moved("rewrap"), || {

@@ -13,6 +13,8 @@ mod properties;
 mod refused;
 mod rewrap;
 #[cfg(feature = "std")]
+mod rewrap_file;
+#[cfg(feature = "std")]
 mod seek;
 mod segments;
 #[cfg(feature = "std")]

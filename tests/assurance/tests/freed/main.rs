@@ -519,10 +519,11 @@ fn payloads(outcome: &mut Outcome, secrets: &mut Secrets) {
         engine
             .rewrap(&key_id, &context, &key_id, &mut payload)
             .expect("sealed anew");
-        let mut file = Cursor::new(payload.clone());
-        engine
-            .rewrap_file(&key_id, &context, &key_id, &mut file)
-            .expect("sealed anew");
+        let path = std::env::temp_dir().join(format!("dekseal-freed-{}", std::process::id()));
+        std::fs::write(&path, &payload).expect("written");
+        let rewrapped = engine.rewrap_file(&key_id, &context, &key_id, &path);
+        std::fs::remove_file(&path).expect("removed");
+        rewrapped.expect("sealed anew");
     });
 }
 
