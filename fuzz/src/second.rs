@@ -138,14 +138,14 @@ impl Key {
     /// Part B. `sealed` is `dek` as this or another key seals it.
     pub fn seal_payload(sealed: &[u8], dek: &[u8; 64], salt: &[u8; 32], plaintext: &[u8]) -> Vec<u8> {
         let mut payload = [b"dekseal\x01".as_slice(), &65536_u32.to_le_bytes(), salt].concat();
-        let (key, prefix, commitment) = payload_keys(dek, &payload);
+        let (key, commitment) = payload_keys(dek, &payload);
         payload.extend(sealed);
         payload.extend(commitment);
         // An empty payload has one segment, which is empty.
         let count = plaintext.len().div_ceil(65536).max(1);
         for index in 0..count {
             let segment = &plaintext[index * 65536..plaintext.len().min((index + 1) * 65536)];
-            let nonce = segment_nonce(&prefix, index, index + 1 == count);
+            let nonce = segment_nonce(index, index + 1 == count);
             payload.extend(encrypt(&key, &nonce, &[], segment));
         }
         payload
@@ -158,7 +158,7 @@ impl Key {
             return Err(Refused::NotAPayload);
         }
         let dek = self.open(context, &payload[44..232])?;
-        let (key, prefix, commitment) = payload_keys(&dek, &payload[..44]);
+        let (key, commitment) = payload_keys(&dek, &payload[..44]);
         if commitment != payload[232..264] {
             return Err(Refused::Authentication);
         }
@@ -166,7 +166,7 @@ impl Key {
         let mut rest = &payload[264..];
         loop {
             let (segment, behind) = rest.split_at(rest.len().min(65536 + 16));
-            let nonce = segment_nonce(&prefix, segments.len(), behind.is_empty());
+            let nonce = segment_nonce(segments.len(), behind.is_empty());
             let opened = decrypt(&key, &nonce, &[], segment);
             // B3.2: empty only where it is the only one.
             segments.push(opened.filter(|opened| !opened.is_empty() || rest.len() == payload.len() - 264));
@@ -356,18 +356,13 @@ fn hex_of(value: &Value) -> Option<Vec<u8>> {
 }
 
 /// B2.
-fn payload_keys(dek: &[u8; 64], header: &[u8]) -> ([u8; 32], [u8; 7], [u8; 32]) {
-    let okm = expand(&extract(b"dekseal/v2 payload", dek), &[header], 71);
-    (
-        okm[..32].try_into().unwrap(),
-        okm[32..39].try_into().unwrap(),
-        okm[39..].try_into().unwrap(),
-    )
+fn payload_keys(dek: &[u8; 64], header: &[u8]) -> ([u8; 32], [u8; 32]) {
+    let okm = expand(&extract(b"dekseal/v2 payload", dek), &[header], 64);
+    (okm[..32].try_into().unwrap(), okm[32..].try_into().unwrap())
 }
 
-fn segment_nonce(prefix: &[u8; 7], index: usize, last: bool) -> [u8; 12] {
+fn segment_nonce(index: usize, last: bool) -> [u8; 12] {
     let mut nonce = [0; 12];
-    nonce[..7].copy_from_slice(prefix);
     nonce[7..11].copy_from_slice(&(index as u32).to_be_bytes());
     nonce[11] = if last { 1 } else { 0 };
     nonce

@@ -17,12 +17,10 @@ use crate::{
     secret::{Secret, ct_eq},
 };
 
-const PREFIX_LEN: usize = 7;
-const PREFIX: usize = KEY_LEN;
-const COMMITMENT: usize = PREFIX + PREFIX_LEN;
-const OKM_LEN: usize = COMMITMENT + COMMITMENT_LEN;
+const OKM_LEN: usize = KEY_LEN + COMMITMENT_LEN;
 
-const _: () = assert!(OKM_LEN == 71 && PREFIX_LEN + 4 + 1 == NONCE_LEN);
+// B2: L = 64, so that the commitment is a whole block of HKDF-Expand.
+const _: () = assert!(OKM_LEN == 64);
 
 /// The key that all payloads of one DEK are derived from. It is HKDF keyed with the PRK: an HMAC under another name,
 /// which wipes itself.
@@ -53,7 +51,7 @@ impl Prk {
         }
     }
 
-    /// `OKM = HKDF-Expand(PRK, info = header[0..44], L = 71) = key[32] ‖ prefix[7] ‖ commitment[32]`
+    /// `OKM = HKDF-Expand(PRK, info = header[0..44], L = 64) = key[32] ‖ commitment[32]`
     ///
     /// Neither HKDF nor AES takes exception to these lengths, so this cannot fail.
     fn derive(&self, salt: &PayloadSalt) -> Result<(PayloadKey, [u8; COMMITMENT_LEN]), Error> {
@@ -63,14 +61,12 @@ impl Prk {
         let okm: &[u8; OKM_LEN] = &okm;
 
         let mut key = Secret::<KEY_LEN>::zeroed();
-        key.copy_from_slice(&okm[..PREFIX]);
-        let mut prefix = Secret::<PREFIX_LEN>::zeroed();
-        prefix.copy_from_slice(&okm[PREFIX..COMMITMENT]);
+        key.copy_from_slice(&okm[..KEY_LEN]);
         let mut commitment = [0; COMMITMENT_LEN];
-        commitment.copy_from_slice(&okm[COMMITMENT..]);
+        commitment.copy_from_slice(&okm[KEY_LEN..]);
 
         let cipher = SegmentCipher::new(&key).ok_or(ErrorKind::AuthenticationFailed)?;
-        Ok((PayloadKey { cipher, prefix }, commitment))
+        Ok((PayloadKey { cipher }, commitment))
     }
 }
 
@@ -78,7 +74,6 @@ impl Prk {
 /// twice.
 pub(super) struct PayloadKey {
     cipher: SegmentCipher,
-    prefix: Secret<PREFIX_LEN>,
 }
 
 /// Where a segment stands in its payload.
@@ -88,22 +83,33 @@ pub(super) struct Place {
     pub(super) last: bool,
 }
 
-impl PayloadKey {
-    /// `nonce = prefix ‖ u32be(i) ‖ last`; last is the byte 1 for the last segment, else 0
-    fn nonce(&self, place: Place) -> [u8; NONCE_LEN] {
-        const INDEX: usize = PREFIX_LEN;
+impl Place {
+    /// `nonce = 0⁷ ‖ u32be(i) ‖ last`; last is the byte 1 for the last segment, else 0.
+    ///
+    /// The key belongs to one payload, so the nonce needs no random part.
+    fn nonce(self) -> [u8; NONCE_LEN] {
+        const INDEX: usize = 7;
         const LAST: usize = INDEX + 4;
+        const { assert!(LAST + 1 == NONCE_LEN) };
         let mut nonce = [0; NONCE_LEN];
-        nonce[..INDEX].copy_from_slice(&*self.prefix);
-        nonce[INDEX..LAST].copy_from_slice(&place.index.to_be_bytes());
-        nonce[LAST] = place.last.into();
+        nonce[INDEX..LAST].copy_from_slice(&self.index.to_be_bytes());
+        nonce[LAST] = self.last.into();
         nonce
+    }
+}
+
+impl PayloadKey {
+    #[cfg(test)]
+    pub(super) fn of_known(key: &[u8; KEY_LEN]) -> Self {
+        Self {
+            cipher: SegmentCipher::new(key).unwrap(),
+        }
     }
 
     /// Seals `plaintext` into `sealed`, which is a tag longer.
     pub(super) fn seal(&self, place: Place, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
         let (ciphertext, tag) = split_tag_mut(sealed)?;
-        let made = self.cipher.seal(&self.nonce(place), plaintext, ciphertext);
+        let made = self.cipher.seal(&place.nonce(), plaintext, ciphertext);
         *tag = made.ok_or(ErrorKind::BufferLength)?;
         Ok(())
     }
@@ -111,7 +117,7 @@ impl PayloadKey {
     /// Seals all of `segment` but the room for the tag at its end.
     pub(super) fn seal_in_place(&self, place: Place, segment: &mut [u8]) -> Result<(), Error> {
         let (text, tag) = split_tag_mut(segment)?;
-        let made = self.cipher.seal_in_place(&self.nonce(place), text);
+        let made = self.cipher.seal_in_place(&place.nonce(), text);
         *tag = made.ok_or(ErrorKind::BufferLength)?;
         Ok(())
     }
@@ -122,14 +128,14 @@ impl PayloadKey {
         if ciphertext.len() != plaintext.len() {
             return Err(ErrorKind::BufferLength.into());
         }
-        let opened = self.cipher.open(&self.nonce(place), ciphertext, tag, plaintext);
+        let opened = self.cipher.open(&place.nonce(), ciphertext, tag, plaintext);
         Ok(opened.ok_or(ErrorKind::AuthenticationFailed)?)
     }
 
     /// Opens `segment`: gives its plaintext, which is all of it but the tag.
     pub(super) fn open_in_place<'a>(&self, place: Place, segment: &'a mut [u8]) -> Result<&'a mut [u8], Error> {
         let (text, tag) = split_tag_mut(segment)?;
-        let opened = self.cipher.open_in_place(&self.nonce(place), text, tag);
+        let opened = self.cipher.open_in_place(&place.nonce(), text, tag);
         opened.ok_or(ErrorKind::AuthenticationFailed)?;
         Ok(text)
     }

@@ -25,6 +25,14 @@ pub(super) struct File {
     pub(super) valid: Vec<Valid>,
     base: Base,
     pub(super) rewrapped_sealed_dek: String,
+    /// The derived keys of the base payload, and single segments under them. `payload::segments::tests` in `src` reads
+    /// them, since an index of 2³² − 2 cannot be reached from outside.
+    #[serde(rename = "segment_key")]
+    _segment_key: String,
+    #[serde(rename = "commitment")]
+    _commitment: String,
+    #[serde(rename = "segments")]
+    _segments: Vec<serde_json::Value>,
     invalid: Vec<Invalid>,
 }
 
