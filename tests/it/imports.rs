@@ -122,7 +122,7 @@ fn each_dependency_is_named_where_it_belongs() {
         ("serde", &["api", "keyring/file"]),
         ("base16ct", &["api", "keyring/file"]),
         ("arc_swap", &["keyring/memory.rs"]),
-        ("fs", &["keyring/file/storage.rs", "payload/rewrap_file.rs"]),
+        ("fs", &["keyring/file/storage", "payload/rewrap_file.rs"]),
         ("ring", &["payload"]),
         ("rayon", &["payload"]),
         ("tracing", &["trace.rs"]),

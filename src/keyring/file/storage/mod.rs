@@ -1,0 +1,210 @@
+//! How a keyring file is read, locked and replaced (FORMAT.md C4).
+
+mod place;
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    vec::Vec,
+};
+
+use self::place::{Place, Temporary, failed, if_there, is_unchanged, names, not_a_file};
+use crate::error::{Error, ErrorKind, FileFault};
+
+/// Some 140,000 versions.
+const MAX_LEN: u64 = 64 * 1024 * 1024;
+
+/// How often a writer tries to lock a file that another program removes or replaces each time.
+const ATTEMPTS: u32 = 100;
+
+/// Where a keyring is.
+///
+/// The path is resolved for each read and each write: if it is a link, the file that the link leads to at that time is meant.
+pub(super) struct Storage {
+    /// Absolute: the working directory may change.
+    path: PathBuf,
+}
+
+/// The right to replace the keyring. Dropping it unlocks.
+pub(super) struct Writer<'a> {
+    storage: &'a Storage,
+    place: Place,
+    lock: File,
+    /// The keyring that was read. While it is open, no other file gets its inode.
+    _keyring: File,
+    /// As it was before it was read.
+    metadata: Metadata,
+}
+
+impl Storage {
+    pub(super) fn new(path: &Path) -> Result<Self, Error> {
+        match std::path::absolute(path) {
+            Ok(path) => Ok(Self { path }),
+            Err(error) => Err(Error::io(error).with_path(path)),
+        }
+    }
+
+    /// The path as it was given, made absolute.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Needs no lock: a reader finds the old file or the new one.
+    pub(super) fn read(&self) -> Result<Vec<u8>, Error> {
+        let file = self.open(&self.path)?;
+        self.read_from(&file)
+    }
+
+    /// Locks the keyring and reads it. Waits for the writer that holds the lock.
+    pub(super) fn lock(&self) -> Result<(Writer<'_>, Vec<u8>), Error> {
+        let present = || fs::canonicalize(&self.path).map_err(|error| self.failed(error));
+        let (place, lock) = self.lock_place(present)?;
+        let keyring = self.open(&place.keyring)?;
+        // Before it is read, so that a change that is made meanwhile shows later.
+        let metadata = keyring.metadata().map_err(|error| self.failed(error))?;
+        let bytes = self.read_from(&keyring)?;
+        let writer = Writer {
+            storage: self,
+            place,
+            lock,
+            _keyring: keyring,
+            metadata,
+        };
+        Ok((writer, bytes))
+    }
+
+    /// Makes the keyring. The fault `NotSynced` alone means that it is there.
+    pub(super) fn create(&self, bytes: &[u8]) -> Result<(), Error> {
+        self.within_limit(bytes.len())?;
+        let (place, lock) = self.lock_place(|| self.absent())?;
+        let directory = place.open_directory()?;
+        let temporary = place.write_temporary(bytes, None)?;
+        let in_place = names(&place.lock, &lock).and_then(|locked| Ok(locked && temporary.is_there()?));
+        if !in_place.map_err(|error| self.failed(error))? {
+            return Err(self.fault(FileFault::Conflict));
+        }
+        // A link, unlike a rename, never replaces anything.
+        match fs::hard_link(temporary.path(), &place.keyring) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(self.fault(FileFault::Exists)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.fault(FileFault::Conflict)),
+            // Some file systems have no links. There the lock alone keeps others from making the same file.
+            Err(_) => {
+                self.absent()?;
+                fs::rename(temporary.path(), &place.keyring).map_err(|error| self.failed(error))?;
+            }
+        }
+        drop(temporary);
+        self.sync(directory)
+    }
+
+    /// The place that `resolve` names, its lock held, and nothing there that other writers have left behind.
+    fn lock_place(&self, resolve: impl Fn() -> Result<PathBuf, Error>) -> Result<(Place, File), Error> {
+        for _ in 0..ATTEMPTS {
+            let place = Place::of(resolve()?).map_err(|error| self.failed(error))?;
+            let Some(lock) = place.take_lock()? else {
+                continue;
+            };
+            // While this writer waited, a link may have changed, or the file may have been made.
+            if resolve()? == place.keyring {
+                place
+                    .remove_temporaries()
+                    .map_err(|error| failed(&place.directory, error))?;
+                return Ok((place, lock));
+            }
+        }
+        Err(self.fault(FileFault::Conflict))
+    }
+
+    /// The path of a file that does not exist, in a directory that does. A link that leads nowhere exists.
+    fn absent(&self) -> Result<PathBuf, Error> {
+        let invalid = || self.failed(io::ErrorKind::InvalidInput.into());
+        let (directory, name) = self.path.parent().zip(self.path.file_name()).ok_or_else(invalid)?;
+        let directory = fs::canonicalize(directory).map_err(|error| self.failed(error))?;
+        let path = directory.join(name);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path),
+            Err(error) => Err(self.failed(error)),
+            Ok(_) => Err(self.fault(FileFault::Exists)),
+        }
+    }
+
+    fn open(&self, path: &Path) -> Result<File, Error> {
+        // Asked first: to open a pipe would wait for its other end.
+        let file = match fs::metadata(path) {
+            Ok(found) if found.is_file() => File::open(path),
+            Ok(_) => Err(not_a_file()),
+            Err(error) => Err(error),
+        };
+        file.map_err(|error| self.failed(error))
+    }
+
+    fn read_from(&self, file: &File) -> Result<Vec<u8>, Error> {
+        let length = file.metadata().map_err(|error| self.failed(error))?.len();
+        let length = self.within_limit(usize::try_from(length).unwrap_or(usize::MAX))?;
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(length)
+            .map_err(|_| self.failed(io::ErrorKind::OutOfMemory.into()))?;
+        // The file may grow meanwhile. One byte more tells one that is too large from one that just fits.
+        file.take(MAX_LEN.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.failed(error))?;
+        self.within_limit(bytes.len())?;
+        Ok(bytes)
+    }
+
+    fn within_limit(&self, length: usize) -> Result<usize, Error> {
+        match u64::try_from(length) {
+            Ok(bytes) if bytes <= MAX_LEN => Ok(length),
+            _ => Err(self.fault(FileFault::TooLarge)),
+        }
+    }
+
+    /// Makes a new name outlive a crash of the machine.
+    fn sync(&self, directory: Option<File>) -> Result<(), Error> {
+        match directory.map(|directory| directory.sync_all()) {
+            Some(Err(error)) => Err(Error::file(FileFault::NotSynced, error).with_path(&self.path)),
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        failed(&self.path, error)
+    }
+
+    fn fault(&self, fault: FileFault) -> Error {
+        Error::from(ErrorKind::File(fault)).with_path(&self.path)
+    }
+}
+
+impl Writer<'_> {
+    /// Replaces the keyring. The fault `NotSynced` alone means that it was replaced.
+    pub(super) fn write(self, bytes: &[u8]) -> Result<(), Error> {
+        let Self { storage, place, .. } = &self;
+        storage.within_limit(bytes.len())?;
+        // Before anything is changed: a directory that cannot be opened cannot be synced later.
+        let directory = place.open_directory()?;
+        let temporary = place.write_temporary(bytes, Some(&self.metadata))?;
+        if !self.may_replace(&temporary).map_err(|error| storage.failed(error))? {
+            return Err(storage.fault(FileFault::Conflict));
+        }
+        match fs::rename(temporary.path(), &place.keyring) {
+            Ok(()) => storage.sync(directory),
+            // Another writer took a lock of its own meanwhile, and removed the temporary file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(storage.fault(FileFault::Conflict)),
+            Err(error) => Err(storage.failed(error)),
+        }
+    }
+
+    /// Whether all files and links are what this writer has locked, read and written.
+    fn may_replace(&self, temporary: &Temporary) -> io::Result<bool> {
+        let resolved = if_there(fs::canonicalize(&self.storage.path))?;
+        let keyring = if_there(fs::symlink_metadata(&self.place.keyring))?;
+        Ok(resolved.is_some_and(|path| path == self.place.keyring)
+            && keyring.is_some_and(|found| is_unchanged(&self.metadata, &found))
+            && names(&self.place.lock, &self.lock)?
+            && temporary.is_there()?)
+    }
+}
