@@ -18,12 +18,12 @@ use crate::conformance::{call, conformance_tests, key_id, stored};
 
 mod memory {
     use super::*;
-    conformance_tests!(|| Box::new(MemoryStore::new()));
+    conformance_tests!(|| Some(Box::new(MemoryStore::new())));
 }
 
 mod memory_that_notifies {
     use super::*;
-    conformance_tests!(|| Arc::new(Arc::new(MemoryStore::new().with_notifications())));
+    conformance_tests!(|| Some(Box::new(Arc::new(MemoryStore::new().with_notifications()))));
 }
 
 /// A store that leaves `changed` and `watch` to the trait.
@@ -56,7 +56,7 @@ mod with_the_defaults_of_the_trait {
         }
     }
 
-    conformance_tests!(|| Box::new(Plain(MemoryStore::new())));
+    conformance_tests!(|| Some(Box::new(Plain(MemoryStore::new()))));
 }
 
 #[track_caller]

@@ -2,6 +2,7 @@
 
 #[path = "../../../../tests/store/conformance.rs"]
 mod conformance;
+mod examples;
 mod files;
 mod locks;
 mod processes;
@@ -39,4 +40,4 @@ pub(crate) fn temporary() -> Temporary {
     Temporary { store, directory }
 }
 
-conformance_tests!(temporary);
+conformance_tests!(|| Some(temporary()));

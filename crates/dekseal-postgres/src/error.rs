@@ -1,0 +1,163 @@
+//! What an error of PostgreSQL or of a connection says of a change.
+
+use std::{error::Error, fmt, io};
+
+use dekseal::store::{StoreError, StoreErrorKind};
+use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_rustls::rustls;
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// There was no connection, so nothing was sent.
+    Connect(tokio_postgres::Error),
+    /// The request was sent.
+    Query(tokio_postgres::Error),
+    /// The caller gave up before anything was sent.
+    Late,
+    /// The server keeps this setting at this value.
+    Setting(&'static str, String),
+    /// The table has a revision of this length.
+    Revision(usize),
+    /// The table has this text for a key ID.
+    KeyId(String),
+}
+
+impl Failure {
+    /// The error of a request that only reads.
+    pub(crate) fn of_read(self) -> StoreError {
+        StoreError::new(self.kind(), self)
+    }
+
+    /// The error of a request that may have changed something.
+    pub(crate) fn of_write(self) -> StoreError {
+        let kind = match (self.kind(), self.state()) {
+            // A serialization failure or a deadlock: another writer came first.
+            (_, Some(state)) if class(state) == "40" && *state != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN => {
+                StoreErrorKind::Conflict
+            }
+            (kind, _) => kind,
+        };
+        match self.changed_nothing() {
+            true => StoreError::new(kind, self),
+            false => StoreError::new(kind, self).with_outcome_unknown(),
+        }
+    }
+
+    /// Whether the connection can be used again.
+    pub(crate) fn keeps_the_session(&self) -> bool {
+        match self {
+            Self::Query(error) => error
+                .as_db_error()
+                .is_some_and(|error| is_statements_own(error) && *error.code() != SqlState::READ_ONLY_SQL_TRANSACTION),
+            Self::Connect(_) | Self::Setting(..) => false,
+            Self::Late | Self::Revision(_) | Self::KeyId(_) => true,
+        }
+    }
+
+    /// Whether the connection broke. One that was idle may have been broken all along, so a read is worth another connection.
+    pub(crate) fn is_disconnection(&self) -> bool {
+        match self {
+            Self::Query(error) => error.as_db_error().is_none_or(|error| !is_statements_own(error)),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn state(&self) -> Option<&SqlState> {
+        match self {
+            Self::Connect(error) | Self::Query(error) => error.code(),
+            _ => None,
+        }
+    }
+
+    /// An error of the statement itself rolls it back. One that ends the session can come after the commit; so can those of the operator
+    /// and of the system. A server that is a proxy says 40003 where it does not know.
+    fn changed_nothing(&self) -> bool {
+        match self {
+            Self::Query(error) => error.as_db_error().is_some_and(|error| {
+                is_statements_own(error) && *error.code() != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+            }),
+            Self::Connect(_) | Self::Late | Self::Setting(..) | Self::Revision(_) | Self::KeyId(_) => true,
+        }
+    }
+
+    fn kind(&self) -> StoreErrorKind {
+        let error = match self {
+            Self::Connect(error) | Self::Query(error) => error,
+            Self::Late => return StoreErrorKind::Deadline,
+            Self::Setting(..) | Self::Revision(_) | Self::KeyId(_) => return StoreErrorKind::Refused,
+        };
+        let Some(state) = error.code() else {
+            return match is_refused_here(error) {
+                true => StoreErrorKind::Refused,
+                false => StoreErrorKind::Unavailable,
+            };
+        };
+        match class(state) {
+            _ if *state == SqlState::QUERY_CANCELED => StoreErrorKind::Deadline,
+            _ if *state == SqlState::READ_ONLY_SQL_TRANSACTION => StoreErrorKind::Unavailable,
+            // Connection; transaction; resources, limits, state and operator; system and internal error.
+            "08" | "40" | "53" | "54" | "55" | "57" | "58" | "XX" => StoreErrorKind::Unavailable,
+            // Credentials, names, privileges, constraints, syntax.
+            _ => StoreErrorKind::Refused,
+        }
+    }
+}
+
+/// Whether the error rolled back the statement and no more.
+fn is_statements_own(error: &DbError) -> bool {
+    error.parsed_severity() == Some(Severity::Error) && !matches!(class(error.code()), "08" | "57" | "58" | "XX")
+}
+
+/// The first two characters.
+fn class(state: &SqlState) -> &str {
+    state.code().get(..2).unwrap_or_default()
+}
+
+/// Whether the client itself turned the server down, or cannot even ask it.
+fn is_refused_here(error: &tokio_postgres::Error) -> bool {
+    let text = error.to_string();
+    // The last is a column of another type than ours.
+    let refused = [
+        "invalid configuration",
+        "authentication error",
+        "error deserializing column",
+    ];
+    if refused.iter().any(|refused| text.starts_with(refused)) {
+        return true;
+    }
+    if !text.starts_with("error performing TLS handshake") {
+        return false;
+    }
+    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        // The connection broke, or TLS failed.
+        Some(io) => io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        // The server does not speak TLS, or its host has no name to verify.
+        None => true,
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) | Self::Query(error) => match error.as_db_error() {
+                // With its code, which the error alone does not show.
+                Some(error) => write!(f, "{error} ({})", error.code().code()),
+                None => error.fmt(f),
+            },
+            Self::Late => f.write_str("the deadline passed before the request was sent"),
+            Self::Setting(name, value) => write!(f, "the server does not set {name}, which is {value:?}"),
+            Self::Revision(length) => write!(f, "the table has a revision of {length} bytes"),
+            Self::KeyId(text) => write!(f, "the table has a malformed key ID: {text:?}"),
+        }
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Connect(error) | Self::Query(error) => error.source(),
+            _ => None,
+        }
+    }
+}

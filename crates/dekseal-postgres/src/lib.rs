@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(missing_docs)]
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::dbg_macro,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_errors_doc,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+mod error;
+mod listen;
+mod options;
+mod session;
+mod sql;
+mod store;
+mod tls;
+mod worker;
+
+pub use tokio_postgres;
+pub use tokio_rustls::rustls;
+
+pub use crate::{options::Options, store::PostgresStore};

@@ -1,0 +1,351 @@
+//! The store.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Once,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use dekseal::{
+    KeyId,
+    store::{Call, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument, Watcher},
+};
+use tokio_postgres::{
+    Row,
+    error::SqlState,
+    types::{ToSql, Type},
+};
+
+use crate::{
+    error::Failure,
+    listen::{Watchers, listen},
+    options::{Checked, Options},
+    session::{Pool, Query},
+    sql::Writes,
+    worker::{Sending, Worker},
+};
+
+/// A [`KeyStore`] in PostgreSQL.
+///
+/// It connects when it is first needed, and again when a connection breaks. Make one for each process and share it between threads.
+///
+/// A call blocks its thread until the answer or the deadline. It may be made on a thread of an async runtime: it does not panic there, but
+/// keeps the thread from other tasks, so a host moves it to a thread for blocking calls.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use dekseal::store::{Call, KeyStore};
+/// use dekseal_postgres::{Options, PostgresStore};
+///
+/// let store = PostgresStore::new(Options::new("host=db.example dbname=keys user=service")?)?;
+/// let call = Call::within(Duration::from_secs(5));
+/// println!("{} keys", store.list(None, 1000, &call)?.len());
+/// # Ok::<(), dekseal::store::StoreError>(())
+/// ```
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+    watchers: Arc<Watchers>,
+    listening: Once,
+    worker: Worker,
+}
+
+struct Shared {
+    checked: Arc<Checked>,
+    /// In milliseconds.
+    statement_timeout: String,
+    notify: bool,
+    /// The server turned out to have no notifications.
+    cannot_notify: AtomicBool,
+    calls: Pool,
+    refresher: Pool,
+}
+
+impl PostgresStore {
+    /// A store with these options. It does not connect yet, so the database may be away.
+    ///
+    /// # Errors
+    ///
+    /// - [`Refused`](StoreErrorKind::Refused): a name of the table or its schema, or the system's root certificates.
+    /// - [`Unavailable`](StoreErrorKind::Unavailable): the system has no thread for the connections.
+    pub fn new(options: Options) -> Result<Self, StoreError> {
+        let checked = options.check()?;
+        let worker = Worker::start().map_err(|error| StoreError::new(StoreErrorKind::Unavailable, error))?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                checked: Arc::new(checked),
+                statement_timeout: options.statement_timeout.as_millis().max(1).to_string(),
+                notify: options.notify,
+                cannot_notify: AtomicBool::new(false),
+                calls: Pool::new(options.connections),
+                refresher: Pool::new(1),
+            }),
+            watchers: Arc::default(),
+            listening: Once::new(),
+            worker,
+        })
+    }
+
+    /// The SQL that [`create_schema`](Self::create_schema) runs, for an administrator to read: that of the crate's `schema.sql`, with
+    /// the table's name.
+    #[must_use]
+    pub fn schema_sql(&self) -> String {
+        self.shared.checked.sql.create_table()
+    }
+
+    /// Makes the table, and its schema if the options name one, where they are missing.
+    ///
+    /// # Errors
+    ///
+    /// As the methods of [`KeyStore`], without `Conflict`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use dekseal::store::Call;
+    /// use dekseal_postgres::{Options, PostgresStore};
+    ///
+    /// let options = Options::new("host=db.example dbname=keys user=owner")?.schema("payments");
+    /// let store = PostgresStore::new(options)?;
+    /// println!("{}", store.schema_sql());
+    /// store.create_schema(&Call::within(Duration::from_secs(5)))?;
+    /// # Ok::<(), dekseal::store::StoreError>(())
+    /// ```
+    pub fn create_schema(&self, call: &Call) -> Result<(), StoreError> {
+        let shared = self.shared.clone();
+        let sending = Sending::default();
+        let create = async move {
+            let sql = &shared.checked.sql;
+            if let Some(schema) = &sql.schema {
+                // `IF NOT EXISTS` alone calls for the privilege to make a schema, also where there is one.
+                let find = Query {
+                    sql: "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = $1".into(),
+                    parameters: vec![text(schema)],
+                };
+                if shared.read(&shared.calls, &find, &Sending::default()).await?.is_empty() {
+                    shared
+                        .batch(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""))
+                        .await?;
+                }
+            }
+            shared.batch(&sql.create_table()).await
+        };
+        self.worker.wait(call, &sending, create)?.map_err(Failure::of_read)
+    }
+
+    fn read(&self, call: &Call, query: Query) -> Result<Vec<Row>, StoreError> {
+        let shared = self.shared.clone();
+        let sending = Sending::default();
+        let refresh = call.is_refresh();
+        let request = async move {
+            let pool = if refresh { &shared.refresher } else { &shared.calls };
+            shared.read(pool, &query, &Sending::default()).await
+        };
+        self.worker.wait(call, &sending, request)?.map_err(Failure::of_read)
+    }
+
+    /// Runs one of the statements that change a row if the revision fits.
+    fn write(
+        &self,
+        call: &Call,
+        statement: fn(&Writes) -> &Arc<str>,
+        parameters: impl Fn() -> Vec<Parameter>,
+    ) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let notify = shared.notify && !shared.cannot_notify.load(Ordering::Relaxed);
+        let sql = &shared.checked.sql;
+        let written = match notify {
+            true => self.write_once(call, statement(&sql.notifying), parameters()),
+            false => self.write_once(call, statement(&sql.quiet), parameters()),
+        }?;
+        let written = match written {
+            // It did nothing.
+            Err(failure) if notify && failure.state() == Some(&SqlState::UNDEFINED_FUNCTION) => {
+                shared.cannot_notify.store(true, Ordering::Relaxed);
+                self.write_once(call, statement(&sql.quiet), parameters())?
+            }
+            written => written,
+        };
+        match written.map_err(Failure::of_write)?.is_empty() {
+            true => Err(StoreErrorKind::Conflict.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn write_once(
+        &self,
+        call: &Call,
+        sql: &Arc<str>,
+        parameters: Vec<Parameter>,
+    ) -> Result<Result<Vec<Row>, Failure>, StoreError> {
+        let shared = self.shared.clone();
+        let sending = Sending::default();
+        let query = Query {
+            sql: sql.clone(),
+            parameters,
+        };
+        let request = {
+            let sending = sending.clone();
+            async move {
+                let pool = &shared.calls;
+                let (checked, timeout) = (&shared.checked, &shared.statement_timeout);
+                pool.query(checked, timeout, &query, &sending, false).await
+            }
+        };
+        self.worker.wait(call, &sending, request)
+    }
+}
+
+impl Shared {
+    async fn read(&self, pool: &Pool, query: &Query, sending: &Sending) -> Result<Vec<Row>, Failure> {
+        pool.query(&self.checked, &self.statement_timeout, query, sending, true)
+            .await
+    }
+
+    async fn batch(&self, sql: &str) -> Result<(), Failure> {
+        // Two that make the same thing at the same time: the second finds it there the next time.
+        let again = [
+            SqlState::DUPLICATE_TABLE,
+            SqlState::DUPLICATE_SCHEMA,
+            SqlState::UNIQUE_VIOLATION,
+        ];
+        for _ in 0..3 {
+            match self.calls.batch(&self.checked, &self.statement_timeout, sql).await {
+                Err(failure) if failure.state().is_some_and(|state| again.contains(state)) => {}
+                outcome => return outcome,
+            }
+        }
+        self.calls.batch(&self.checked, &self.statement_timeout, sql).await
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sql = &self.shared.checked.sql;
+        let mut shown = f.debug_struct("PostgresStore");
+        shown.field("schema", &sql.schema).field("table", &sql.table);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl KeyStore for PostgresStore {
+    fn get(&self, key_id: &KeyId, call: &Call) -> Result<Option<StoredDocument>, StoreError> {
+        let query = Query {
+            sql: self.shared.checked.sql.get.clone(),
+            parameters: vec![text(key_id)],
+        };
+        let rows = self.read(call, query)?;
+        let stored = rows.first().map(|row| stored(row, 0)).transpose();
+        Ok(stored.map_err(Failure::of_read)?.flatten())
+    }
+
+    fn put(
+        &self,
+        key_id: &KeyId,
+        expected: Option<&Revision>,
+        new: &StoredDocument,
+        call: &Call,
+    ) -> Result<Revision, StoreError> {
+        let (revision, document) = (|| bytes(new.revision.as_bytes()), || bytes(&new.document));
+        match expected {
+            None => self.write(
+                call,
+                |writes| &writes.insert,
+                || vec![text(key_id), revision(), document()],
+            ),
+            Some(expected) => self.write(
+                call,
+                |writes| &writes.update,
+                || vec![text(key_id), bytes(expected.as_bytes()), revision(), document()],
+            ),
+        }?;
+        Ok(new.revision)
+    }
+
+    fn remove(&self, key_id: &KeyId, expected: &Revision, call: &Call) -> Result<(), StoreError> {
+        self.write(
+            call,
+            |writes| &writes.delete,
+            || vec![text(key_id), bytes(expected.as_bytes())],
+        )
+    }
+
+    fn changed(
+        &self,
+        known: &[(KeyId, Option<Revision>)],
+        call: &Call,
+    ) -> Result<Vec<(KeyId, Option<StoredDocument>)>, StoreError> {
+        let key_ids: Vec<_> = known.iter().map(|(key_id, _)| key_id.to_string()).collect();
+        let revisions = known
+            .iter()
+            .map(|(_, revision)| Some(revision.as_ref()?.as_bytes().to_vec()));
+        let revisions: Vec<_> = revisions.collect();
+        let query = Query {
+            sql: self.shared.checked.sql.changed.clone(),
+            parameters: vec![
+                (Box::new(key_ids), Type::TEXT_ARRAY),
+                (Box::new(revisions), Type::BYTEA_ARRAY),
+            ],
+        };
+        let rows = self.read(call, query)?;
+        let changed = rows.iter().map(|row| Ok((key_id(row)?, stored(row, 1)?)));
+        changed.collect::<Result<_, _>>().map_err(Failure::of_read)
+    }
+
+    fn list(&self, after: Option<&KeyId>, limit: usize, call: &Call) -> Result<Vec<KeyId>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let query = Query {
+            sql: self.shared.checked.sql.list.clone(),
+            parameters: vec![text(after.map_or("", KeyId::as_str)), (Box::new(limit), Type::INT8)],
+        };
+        let rows = self.read(call, query)?;
+        let page = rows.iter().map(key_id);
+        page.collect::<Result<_, _>>().map_err(Failure::of_read)
+    }
+
+    /// Connects once more, to listen. Where the server has no notifications, the watcher is never called.
+    fn watch(&self, watcher: Watcher) -> bool {
+        if self.shared.notify {
+            self.watchers.add(watcher);
+            self.listening.call_once(|| {
+                let (checked, watchers) = (self.shared.checked.clone(), self.watchers.clone());
+                self.worker.spawn(listen(checked, watchers));
+            });
+        }
+        self.shared.notify
+    }
+}
+
+type Parameter = (Box<dyn ToSql + Send + Sync>, Type);
+
+fn text(text: impl ToString) -> Parameter {
+    (Box::new(text.to_string()), Type::TEXT)
+}
+
+fn bytes(bytes: &[u8]) -> Parameter {
+    (Box::new(bytes.to_vec()), Type::BYTEA)
+}
+
+/// Reads the column `key_id`, the first.
+fn key_id(row: &Row) -> Result<KeyId, Failure> {
+    let text: &str = row.try_get(0).map_err(Failure::Query)?;
+    text.parse().map_err(|_| Failure::KeyId(text.to_owned()))
+}
+
+/// Reads the columns `revision` and `document`, which begin at `at`; null where there is no row.
+fn stored(row: &Row, at: usize) -> Result<Option<StoredDocument>, Failure> {
+    let revision: Option<&[u8]> = row.try_get(at).map_err(Failure::Query)?;
+    let Some(revision) = revision else {
+        return Ok(None);
+    };
+    Ok(Some(StoredDocument {
+        revision: Revision::new(revision).ok_or(Failure::Revision(revision.len()))?,
+        document: row.try_get(at.saturating_add(1)).map_err(Failure::Query)?,
+    }))
+}

@@ -1,0 +1,109 @@
+//! The thread on which the connections live, and calls that wait for it.
+//!
+//! The runtime is the store's own. So a call blocks no task of it, and may come from a thread of any other runtime: to that it is only
+//! a function that takes long.
+
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use dekseal::store::{Call, StoreError, StoreErrorKind};
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+
+use crate::error::Failure;
+
+/// The thread ends when this is dropped, without being waited for.
+pub(crate) struct Worker {
+    runtime: Handle,
+    _stop: oneshot::Sender<()>,
+}
+
+/// Whether a request was sent, or its caller gave up first. Both can be tried at the same time, and one of them comes first.
+#[derive(Clone, Default)]
+pub(crate) struct Sending(Arc<AtomicU8>);
+
+const WAITING: u8 = 0;
+const SENT: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+impl Sending {
+    /// Comes before the request is sent.
+    pub(crate) fn begin(&self) -> Result<(), Failure> {
+        match self
+            .0
+            .compare_exchange(WAITING, SENT, Ordering::AcqRel, Ordering::Acquire)
+        {
+            Err(GIVEN_UP) => Err(Failure::Late),
+            // A read may be sent a second time.
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives up. The answer is whether the request may have been sent.
+    fn give_up(&self) -> bool {
+        let before = self
+            .0
+            .compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
+        before == Err(SENT)
+    }
+}
+
+impl Worker {
+    pub(crate) fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::Builder::new().name("dekseal-postgres".into());
+        thread.spawn(move || {
+            // An error: the sender was dropped, which is how it stops.
+            let _ = runtime.block_on(stopped);
+        })?;
+        Ok(Self {
+            runtime: handle,
+            _stop: stop,
+        })
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    /// Runs `request` on the worker's thread, and waits for it until the deadline; then the request is dropped, with its connection.
+    /// The error says whether `sending` had begun.
+    pub(crate) fn wait<T: Send + 'static>(
+        &self,
+        call: &Call,
+        sending: &Sending,
+        request: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<Result<T, Failure>, StoreError> {
+        let remaining = call.remaining();
+        if remaining.is_zero() {
+            return Err(StoreErrorKind::Deadline.into());
+        }
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let task = self.runtime.spawn(async move {
+            // The caller may have given up.
+            let _ = sender.send(request.await);
+        });
+        receiver.recv_timeout(remaining).or_else(|_| {
+            let sent = sending.give_up();
+            task.abort();
+            // It may have come in the meantime.
+            match receiver.try_recv() {
+                Ok(outcome) => Ok(outcome),
+                Err(_) if sent => Err(StoreError::from(StoreErrorKind::Deadline).with_outcome_unknown()),
+                Err(_) => Err(StoreErrorKind::Deadline.into()),
+            }
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! The store over a real PostgreSQL server.
+
+#[path = "../../../../tests/store/conformance.rs"]
+mod conformance;
+mod examples;
+mod privileges;
+mod runtimes;
+mod server;
+mod statements;
+mod tls;
+mod trouble;
+
+use crate::conformance::conformance_tests;
+
+mod with_notifications {
+    use super::*;
+    conformance_tests!(|| Some(Box::new(server::create(server::options()?))));
+}
+
+mod without_notifications {
+    use super::*;
+    conformance_tests!(|| Some(Box::new(server::create(server::options()?.notify(false)))));
+}

@@ -1,0 +1,354 @@
+//! A PostgreSQL server of the tests' own, in a temporary directory.
+
+use std::{
+    fs,
+    io::Write,
+    net::TcpListener,
+    os::unix::{
+        fs::{MetadataExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use dekseal_postgres::{Options, PostgresStore};
+use tempfile::TempDir;
+
+use crate::conformance::call;
+
+/// The superuser's password, which a connection over TCP must give.
+const PASSWORD: &str = "correct horse";
+
+/// Running, until it is dropped or this process ends, however it ends.
+pub(crate) struct Server {
+    bin: PathBuf,
+    directory: TempDir,
+    pub(crate) port: u16,
+    settings: Vec<String>,
+    postgres: Option<Child>,
+    /// Stops the server when its input ends.
+    guard: Child,
+}
+
+/// A server for all tests that do not stop it; `None` where PostgreSQL is not installed.
+pub(crate) fn shared() -> Option<&'static Server> {
+    static SHARED: LazyLock<Option<Server>> = LazyLock::new(|| Server::start(&[]));
+    SHARED.as_ref()
+}
+
+/// A schema of its own in the shared server.
+pub(crate) fn options() -> Option<Options> {
+    static SCHEMAS: AtomicU32 = AtomicU32::new(0);
+    let schema = format!("schema_{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
+    Some(shared()?.options().schema(&schema))
+}
+
+pub(crate) fn create(options: Options) -> PostgresStore {
+    let store = PostgresStore::new(options).unwrap();
+    store.create_schema(&call()).unwrap();
+    store
+}
+
+/// The directory with PostgreSQL's programs.
+fn programs() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut candidates: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+    candidates.sort();
+    candidates.reverse();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    candidates.extend(std::env::split_paths(&path));
+    candidates
+        .into_iter()
+        .find(|directory| directory.join("initdb").exists() && directory.join("postgres").exists())
+}
+
+/// Whether a tool is missing, after saying so; where tools are required, that fails the test.
+pub(crate) fn is_missing(tool: &str, found: bool) -> bool {
+    if !found {
+        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{tool} is missing");
+        let _ = writeln!(std::io::stderr(), "skipped: {tool} is missing");
+    }
+    !found
+}
+
+/// The user and the group of the server, which refuses to run as root: `postgres`, or `nobody`.
+fn user() -> Option<(u32, u32)> {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let id = |name: &str| {
+        let line = users.lines().find_map(|line| line.strip_prefix(name))?;
+        let mut fields = line.split(':').skip(1).take(2).map(|field| field.parse().unwrap());
+        Some((fields.next()?, fields.next()?))
+    };
+    Some(id("postgres:").unwrap_or((65534, 65534)))
+}
+
+impl Server {
+    /// Starts a server with these settings, `name=value` each.
+    pub(crate) fn start(settings: &[&str]) -> Option<Self> {
+        let bin = programs();
+        if is_missing("PostgreSQL's server", bin.is_some()) {
+            return None;
+        }
+        let server = Self::prepare(bin?, settings);
+        let password = server.path("password");
+        fs::write(&password, PASSWORD).unwrap();
+        // A language's order, which is not that of bytes.
+        server.run(
+            server
+                .program("initdb")
+                .args(["--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256"])
+                .args([
+                    "--encoding=UTF8",
+                    "--locale=C.UTF-8",
+                    "--locale-provider=icu",
+                    "--icu-locale=en-US",
+                ])
+                .args(["--no-sync", "--no-instructions"])
+                .arg(format!("--pwfile={}", password.display()))
+                .arg("--pgdata")
+                .arg(server.path("data")),
+        );
+        let mut server = server;
+        server.launch();
+        Some(server)
+    }
+
+    /// A standby of this server, which follows it.
+    pub(crate) fn standby(&self) -> Self {
+        let mut standby = Self::prepare(self.bin.clone(), &[]);
+        standby.run(
+            standby
+                .program("pg_basebackup")
+                .args([
+                    "--username=postgres",
+                    "--checkpoint=fast",
+                    "--write-recovery-conf",
+                    "--no-sync",
+                ])
+                .arg("--host")
+                .arg(self.directory.path())
+                .arg(format!("--port={}", self.port))
+                .arg("--pgdata")
+                .arg(standby.path("data")),
+        );
+        standby.launch();
+        standby
+    }
+
+    fn prepare(bin: PathBuf, settings: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        if let Some((user, group)) = user() {
+            chown(directory.path(), Some(user), Some(group)).unwrap();
+        }
+        let guard = Command::new("sh")
+            .args(["-c", GUARD, "sh"])
+            .arg(directory.path())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self {
+            bin,
+            port: free.local_addr().unwrap().port(),
+            directory,
+            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            postgres: None,
+            guard,
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A program of PostgreSQL, as the server's user.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.bin.join(name));
+        if let Some((user, group)) = user() {
+            command.uid(user).gid(group);
+        }
+        command.current_dir(self.directory.path()).env("LC_ALL", "C.UTF-8");
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, command: &mut Command) -> String {
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success(),
+            "{command:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Starts the server again, on the same port, and waits until it serves.
+    pub(crate) fn launch(&mut self) {
+        assert!(self.postgres.is_none());
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.path("log"))
+            .unwrap();
+        let mut command = self.program("postgres");
+        command
+            .arg("-D")
+            .arg(self.path("data"))
+            .arg("-k")
+            .arg(self.directory.path());
+        command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
+        let postgres = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        self.postgres = Some(postgres);
+        let begun = Instant::now();
+        while !self.serves() {
+            let ended = self.postgres.as_mut().unwrap().try_wait().unwrap();
+            assert!(
+                ended.is_none() && begun.elapsed() < Duration::from_secs(60),
+                "{ended:?}: {}",
+                fs::read_to_string(self.path("log")).unwrap()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn serves(&self) -> bool {
+        let mut ready = self.program("pg_isready");
+        ready
+            .arg("--host")
+            .arg(self.directory.path())
+            .arg(format!("--port={}", self.port));
+        ready.output().unwrap().status.success()
+    }
+
+    /// The answer of the server's superuser to a statement, one line for each row.
+    #[track_caller]
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        self.run(self.psql().args(["-c", sql]))
+    }
+
+    /// A client of the superuser that reads statements from its input.
+    pub(crate) fn psql(&self) -> Command {
+        let mut psql = self.program("psql");
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres"])
+            .arg("-h")
+            .arg(self.directory.path())
+            .arg("-p")
+            .arg(self.port.to_string());
+        psql
+    }
+
+    /// Connects as the superuser, over the socket.
+    pub(crate) fn options(&self) -> Options {
+        self.options_as("postgres")
+    }
+
+    pub(crate) fn options_as(&self, user: &str) -> Options {
+        let host = self.directory.path().display();
+        let connection = format!("host={host} port={} dbname=postgres user={user}", self.port);
+        Options::new(&connection).unwrap()
+    }
+
+    /// The settings of a connection over TCP, with a password.
+    pub(crate) fn tcp(&self, host: &str) -> String {
+        format!(
+            "host={host} port={} dbname=postgres user=postgres password='{PASSWORD}'",
+            self.port
+        )
+    }
+
+    /// Sends a signal to the server and all its processes, at once.
+    pub(crate) fn signal(&self, signal: &str) {
+        let postmaster = self.postgres.as_ref().unwrap().id();
+        let mut processes = vec![postmaster.to_string()];
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+                continue;
+            };
+            // PID (name) state parent …
+            let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap();
+            if parent == processes[0] {
+                processes.push(entry.file_name().into_string().unwrap());
+            }
+        }
+        // Some may have ended by now.
+        Command::new("kill")
+            .arg(format!("-{signal}"))
+            .args(processes)
+            .output()
+            .unwrap();
+    }
+
+    /// A crash: nothing is written, nobody is told.
+    pub(crate) fn kill(&mut self) {
+        self.signal("KILL");
+        self.postgres.take().unwrap().wait().unwrap();
+    }
+
+    /// An orderly end, which tells the clients.
+    pub(crate) fn stop(&mut self) {
+        let postmaster = self.postgres.as_ref().unwrap().id().to_string();
+        Command::new("kill").args(["-INT", &postmaster]).status().unwrap();
+        self.postgres.take().unwrap().wait().unwrap();
+    }
+}
+
+/// Stops the server in the directory and removes it, once the input ends: when the test says so, and also when it is killed.
+const GUARD: &str = r#"
+trap '' INT TERM
+read -r _
+postmaster=$(head -n 1 "$1/data/postmaster.pid")
+if [ -n "$postmaster" ]; then
+    kill -CONT "$postmaster"
+    kill -QUIT "$postmaster"
+    # It removes the file at its end.
+    tries=0
+    while [ -e "$1/data/postmaster.pid" ] && [ $tries -lt 200 ]; do
+        sleep 0.05
+        tries=$((tries + 1))
+    done
+fi
+rm -rf "$1"
+"#;
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.postgres.is_some() {
+            self.signal("CONT");
+            self.stop();
+        }
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+/// Runs a command that must succeed.
+#[track_caller]
+pub(crate) fn must(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Hands a file to the server's user, who alone may read it.
+pub(crate) fn give_to_server(path: &Path) {
+    if let Some((user, group)) = user() {
+        chown(path, Some(user), Some(group)).unwrap();
+    }
+}

@@ -1,0 +1,183 @@
+//! TLS, with certificates made for the test.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use dekseal::store::{KeyStore, StoreErrorKind};
+use dekseal_postgres::{Options, PostgresStore};
+
+use crate::{
+    conformance::{call, key_id, stored},
+    server::{Server, create, give_to_server, is_missing, must},
+};
+
+/// A root certificate, and with it a certificate for the server under these names.
+fn certificates(directory: &Path, names: &str) -> (PathBuf, PathBuf, PathBuf) {
+    let path = |name: &str| directory.join(name);
+    let openssl = || Command::new("openssl");
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    must(
+        openssl()
+            .args(["req", "-x509", "-days", "2", "-subj", "/CN=root"])
+            .args([
+                "-addext",
+                "basicConstraints=critical,CA:TRUE",
+                "-addext",
+                "keyUsage=critical,keyCertSign",
+            ])
+            .args(key)
+            .arg("-keyout")
+            .arg(path("root.key"))
+            .arg("-out")
+            .arg(path("root.pem")),
+    );
+    must(
+        openssl()
+            .args(["req", "-subj", "/CN=server"])
+            .args(key)
+            .arg("-keyout")
+            .arg(path("server.key"))
+            .arg("-out")
+            .arg(path("server.csr")),
+    );
+    fs::write(path("extensions"), format!("subjectAltName={names}\n")).unwrap();
+    must(
+        openssl()
+            .args(["x509", "-req", "-days", "2"])
+            .arg("-in")
+            .arg(path("server.csr"))
+            .arg("-CA")
+            .arg(path("root.pem"))
+            .arg("-CAkey")
+            .arg(path("root.key"))
+            .arg("-extfile")
+            .arg(path("extensions"))
+            .arg("-out")
+            .arg(path("server.pem")),
+    );
+    give_to_server(&path("server.key"));
+    give_to_server(&path("server.pem"));
+    (path("root.pem"), path("server.pem"), path("server.key"))
+}
+
+/// A server for the name `localhost` and no other, and its root certificate.
+fn server() -> Option<(Server, Vec<u8>, tempfile::TempDir)> {
+    let openssl = Command::new("openssl").arg("version").output().is_ok();
+    if is_missing("openssl", openssl) {
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (root, certificate, key) = certificates(directory.path(), "DNS:localhost");
+    let server = Server::start(&[
+        "ssl=on",
+        &format!("ssl_cert_file={}", certificate.display()),
+        &format!("ssl_key_file={}", key.display()),
+    ])?;
+    let root = fs::read(root).unwrap();
+    Some((server, root, directory))
+}
+
+#[test]
+fn the_servers_certificate_and_name_are_verified() {
+    let Some((server, root, _directory)) = server() else {
+        return;
+    };
+    let localhost = server.tcp("localhost");
+    for connection in [
+        localhost.clone(),
+        format!("{localhost} sslmode=prefer"),
+        format!("{localhost} sslmode=require"),
+        format!("{localhost} sslmode=verify-full"),
+        format!(
+            "postgresql://postgres:correct%20horse@localhost:{}/postgres?sslmode=verify-full",
+            server.port
+        ),
+    ] {
+        let options = Options::new(&connection).unwrap().root_certificates(&root).unwrap();
+        let schema = "over_tls";
+        let store = create(options.schema(schema));
+        let _ = store.put(&key_id(1), None, &stored(b"first"), &call());
+        assert_eq!(store.get(&key_id(1), &call()).unwrap(), Some(stored(b"first")));
+        let encrypted = server.sql(
+            "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'dekseal'",
+        );
+        assert_eq!(encrypted, "t\n", "{connection}");
+    }
+
+    let other = tempfile::tempdir().unwrap();
+    let (other_root, ..) = certificates(other.path(), "DNS:localhost");
+    let other_root = fs::read(other_root).unwrap();
+    let wrong = [
+        // Another authority of the same name; another name.
+        (
+            Options::new(&localhost)
+                .unwrap()
+                .root_certificates(&other_root)
+                .unwrap(),
+            "invalid peer certificate",
+        ),
+        (
+            Options::new(&server.tcp("127.0.0.1"))
+                .unwrap()
+                .root_certificates(&root)
+                .unwrap(),
+            "not valid for name",
+        ),
+    ];
+    for (options, why) in wrong {
+        let store = PostgresStore::new(options).unwrap();
+        for error in [
+            store.get(&key_id(1), &call()).unwrap_err(),
+            store.put(&key_id(2), None, &stored(b""), &call()).unwrap_err(),
+        ] {
+            assert_eq!(
+                (error.kind(), error.is_outcome_unknown()),
+                (StoreErrorKind::Refused, false)
+            );
+            let text = chain(&error);
+            assert!(text.contains(why), "{text}");
+        }
+    }
+}
+
+/// An error and all its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let source = error.source().map(chain).unwrap_or_default();
+    format!("{error}: {source}")
+}
+
+/// A server, or somebody in between, that says that it knows no TLS.
+#[test]
+fn a_server_without_tls_is_refused_unless_that_is_asked_for() {
+    let Some((_server, root, _directory)) = server() else {
+        return;
+    };
+    let Some(plain) = Server::start(&[]) else { return };
+    for mode in ["", " sslmode=prefer", " sslmode=require", " sslmode=verify-full"] {
+        let connection = plain.tcp("localhost") + mode;
+        let options = Options::new(&connection).unwrap().root_certificates(&root).unwrap();
+        let store = PostgresStore::new(options).unwrap();
+        let error = store.get(&key_id(1), &call()).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
+        assert!(chain(&error).contains("does not support TLS"), "{error:?}");
+    }
+    let options = Options::new(&(plain.tcp("localhost") + " sslmode=disable")).unwrap();
+    create(options).get(&key_id(1), &call()).unwrap();
+}
+
+#[test]
+fn root_certificates_are_pem_with_a_certificate() {
+    let options = || Options::new("host=localhost user=postgres").unwrap();
+    for pem in [
+        &b""[..],
+        b"no certificate",
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
+        let error = options().root_certificates(pem).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Refused);
+    }
+}

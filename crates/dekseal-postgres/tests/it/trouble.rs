@@ -1,0 +1,303 @@
+//! The server is killed, stopped, restarted, busy.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::Stdio,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use dekseal::store::{Call, Change, KeyStore, StoreErrorKind};
+use dekseal_postgres::PostgresStore;
+
+use crate::{
+    conformance::{call, key_id, stored},
+    server::{Server, create, options, shared},
+};
+
+fn number(document: &[u8]) -> u64 {
+    u64::from_le_bytes(document.try_into().unwrap())
+}
+
+#[test]
+fn a_server_killed_amid_writes_leaves_each_outcome_known_or_unknown_and_never_wrong() {
+    const WRITERS: u64 = 4;
+    let Some(mut server) = Server::start(&[]) else { return };
+    let store = create(server.options());
+    let mut unknown = 0;
+    for round in 0..6 {
+        // Each counts up its own key until the first error. The answer: what was reported as done last, and what was tried then.
+        let outcomes = thread::scope(|scope| {
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|writer| {
+                    let store = &store;
+                    let present = store.get(&key_id(writer), &call()).unwrap();
+                    let mut done = present.map(|present| number(&present.document));
+                    scope.spawn(move || {
+                        loop {
+                            let expected = done.map(|done| stored(&done.to_le_bytes()).revision);
+                            let next = done.map_or(0, |done| done + 1);
+                            let new = stored(&next.to_le_bytes());
+                            match store.put(&key_id(writer), expected.as_ref(), &new, &call()) {
+                                Ok(_) => done = Some(next),
+                                Err(error) => return (writer, done, next, error),
+                            }
+                        }
+                    })
+                })
+                .collect();
+            thread::sleep(Duration::from_millis(100 + 37 * round));
+            server.kill();
+            let outcomes = writers.into_iter().map(|writer| writer.join().unwrap());
+            outcomes.collect::<Vec<_>>()
+        });
+        server.launch();
+        for (writer, done, tried, error) in outcomes {
+            assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+            // Reading settles it.
+            let present = store.get(&key_id(writer), &call()).unwrap();
+            let present = present.map(|present| number(&present.document));
+            match error.is_outcome_unknown() {
+                true => assert!(present == done || present == Some(tried), "{present:?} {done:?}"),
+                false => assert_eq!(present, done, "it was said to have failed: {error:?}"),
+            }
+            unknown += u32::from(error.is_outcome_unknown());
+        }
+    }
+    assert!(unknown > 0, "no write was under way");
+}
+
+#[test]
+fn a_stopped_server_holds_no_call_beyond_its_deadline() {
+    let Some(server) = Server::start(&[]) else { return };
+    let store = create(server.options());
+    let first = stored(b"first");
+    store.put(&key_id(1), None, &first, &call()).unwrap();
+    server.signal("STOP");
+    let short = || Call::within(Duration::from_millis(300));
+    for refresh in [false, true] {
+        let begun = Instant::now();
+        let call = if refresh { short().for_refresh() } else { short() };
+        let error = store.get(&key_id(1), &call).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.is_outcome_unknown()),
+            (StoreErrorKind::Deadline, false)
+        );
+        let elapsed = begun.elapsed();
+        assert!(
+            elapsed >= Duration::from_millis(300) && elapsed < Duration::from_secs(2),
+            "{elapsed:?}"
+        );
+    }
+    server.signal("CONT");
+    store.get(&key_id(1), &call()).unwrap().unwrap();
+    server.signal("STOP");
+    let begun = Instant::now();
+    let second = stored(b"second");
+    let error = store
+        .put(&key_id(1), Some(&first.revision), &second, &short())
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.is_outcome_unknown()),
+        (StoreErrorKind::Deadline, true)
+    );
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // Without a connection nothing was sent, and that is known.
+    let error = store.put(&key_id(2), None, &second, &short()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.is_outcome_unknown()),
+        (StoreErrorKind::Deadline, false)
+    );
+
+    server.signal("CONT");
+    let begun = Instant::now();
+    let present = store.get(&key_id(1), &call()).unwrap().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!([first, second].contains(&present));
+    assert_eq!(store.get(&key_id(2), &call()).unwrap(), None);
+}
+
+#[test]
+fn connections_come_back_after_a_restart() {
+    let Some(mut server) = Server::start(&[]) else { return };
+    let store = create(server.options());
+    let first = stored(b"first");
+    store.put(&key_id(1), None, &first, &call()).unwrap();
+    let (sender, heard) = mpsc::channel();
+    assert!(store.watch(Box::new(move |change| sender.send((change, Instant::now())).is_ok())));
+    assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap().0, Change::Unknown);
+    for orderly in [true, false] {
+        // Every connection is in use once.
+        store.get(&key_id(1), &call().for_refresh()).unwrap();
+        if orderly {
+            server.stop();
+        } else {
+            server.kill();
+        }
+        let begun = Instant::now();
+        for error in [
+            store.get(&key_id(1), &call()).unwrap_err(),
+            store.put(&key_id(2), None, &first, &call()).unwrap_err(),
+            store.remove(&key_id(1), &first.revision, &call()).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+            assert!(!error.is_outcome_unknown(), "there is nobody to send to: {error:?}");
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "it waits for a server that is not there"
+        );
+        server.launch();
+        let back = Instant::now();
+        for call in [call(), call().for_refresh()] {
+            assert_eq!(store.get(&key_id(1), &call).unwrap(), Some(first.clone()));
+        }
+        store.put(&key_id(3), None, &first, &call()).unwrap();
+        store.remove(&key_id(3), &first.revision, &call()).unwrap();
+        // The listener says that it may have missed something, and hears again.
+        let (change, at) = heard.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!(change, Change::Unknown);
+        assert!(at < back + Duration::from_secs(1), "{:?}", at - back);
+        store.put(&key_id(4), None, &first, &call()).unwrap();
+        while heard.recv_timeout(Duration::from_secs(5)).unwrap().0 != Change::Key(key_id(4)) {}
+        store.remove(&key_id(4), &first.revision, &call()).unwrap();
+        assert_eq!(
+            heard.recv_timeout(Duration::from_secs(5)).unwrap().0,
+            Change::Key(key_id(4))
+        );
+    }
+}
+
+#[test]
+fn a_store_is_made_while_the_server_is_away() {
+    let Some(mut server) = Server::start(&[]) else { return };
+    server.stop();
+    let store = PostgresStore::new(server.options()).unwrap();
+    let error = store.get(&key_id(1), &call()).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    server.launch();
+    store.create_schema(&call()).unwrap();
+    assert_eq!(store.get(&key_id(1), &call()).unwrap(), None);
+}
+
+#[test]
+fn a_session_that_the_server_ends_is_replaced() {
+    let Some(server) = shared() else { return };
+    let store = create(options().unwrap());
+    store.put(&key_id(1), None, &stored(b"first"), &call()).unwrap();
+    for _ in 0..3 {
+        // Whatever other tests do, they have other stores; theirs are left alone by the name of the schema in the last query.
+        let schema = format!("{store:?}");
+        let schema = schema.split('"').nth(1).unwrap();
+        let ended = server.sql(&format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE application_name = 'dekseal' AND query LIKE '%\"{schema}\".%'"
+        ));
+        assert_ne!(ended.trim(), "0");
+        assert!(store.get(&key_id(1), &call()).unwrap().is_some());
+    }
+}
+
+/// Another client holds the lock of a row.
+#[test]
+fn a_locked_row_holds_up_neither_other_rows_nor_the_refresher() {
+    let Some(server) = shared() else { return };
+    let options = options()
+        .unwrap()
+        .statement_timeout(Duration::from_secs(2))
+        .connections(2);
+    let store = create(options);
+    let (first, second) = (stored(b"first"), stored(b"second"));
+    for number in [1, 2] {
+        store.put(&key_id(number), None, &first, &call()).unwrap();
+    }
+    let sql = store.schema_sql();
+    let table = sql
+        .lines()
+        .find_map(|line| line.strip_prefix("CREATE TABLE IF NOT EXISTS "))
+        .unwrap();
+    let table = table.trim_end_matches(" (");
+    let mut other = server
+        .psql()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = other.stdin.take().unwrap();
+    writeln!(
+        input,
+        "BEGIN; UPDATE {table} SET document = document WHERE key_id = '{}';",
+        key_id(1)
+    )
+    .unwrap();
+    writeln!(input, "SELECT 'locked';").unwrap();
+    let mut line = String::new();
+    BufReader::new(other.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "locked\n");
+
+    thread::scope(|scope| {
+        let put = |call: Call| store.put(&key_id(1), Some(&first.revision), &second, &call);
+        // Its deadline comes first.
+        let short = scope.spawn(move || put(Call::within(Duration::from_millis(500))));
+        thread::sleep(Duration::from_millis(100));
+        // The other connection serves.
+        store.put(&key_id(2), Some(&first.revision), &second, &call()).unwrap();
+        let error = short.join().unwrap().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.is_outcome_unknown()),
+            (StoreErrorKind::Deadline, true)
+        );
+
+        // The server's timeout comes first. All connections are in use; the refresher has its own.
+        let long = [(); 2].map(|()| scope.spawn(move || put(call())));
+        thread::sleep(Duration::from_millis(100));
+        let begun = Instant::now();
+        let known = [(key_id(1), Some(first.revision)), (key_id(2), Some(first.revision))];
+        let changed = store.changed(&known, &call().for_refresh()).unwrap();
+        assert_eq!(changed, [(key_id(2), Some(second.clone()))]);
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        // A call that gets no connection knows that it did nothing.
+        let error = store.put(&key_id(3), None, &first, &Call::within(Duration::from_millis(100)));
+        let error = error.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.is_outcome_unknown()),
+            (StoreErrorKind::Deadline, false)
+        );
+        for put in long {
+            let error = put.join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Deadline, "{error:?}");
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        }
+    });
+    drop(input);
+    other.wait().unwrap();
+    // The statements that were given up are gone, with the locks that they waited for.
+    assert_eq!(store.get(&key_id(1), &call()).unwrap(), Some(first.clone()));
+    assert_eq!(store.get(&key_id(3), &call()).unwrap(), None);
+    store.put(&key_id(1), Some(&first.revision), &second, &call()).unwrap();
+}
+
+#[test]
+fn a_standby_is_passed_over() {
+    let Some(server) = Server::start(&[]) else { return };
+    let store = create(server.options());
+    store.put(&key_id(1), None, &stored(b"first"), &call()).unwrap();
+    let standby = server.standby();
+    let both = format!(
+        "host={0},{1} port={2},{3} dbname=postgres user=postgres",
+        standby.path("").display(),
+        server.path("").display(),
+        standby.port,
+        server.port
+    );
+    let store = PostgresStore::new(dekseal_postgres::Options::new(&both).unwrap()).unwrap();
+    store.put(&key_id(2), None, &stored(b"second"), &call()).unwrap();
+    assert_eq!(store.get(&key_id(2), &call()).unwrap(), Some(stored(b"second")));
+    // The standby alone would answer, and might lag.
+    let store = PostgresStore::new(standby.options()).unwrap();
+    let error = store.get(&key_id(1), &call()).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+}
