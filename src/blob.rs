@@ -2,11 +2,10 @@
 
 use core::fmt;
 
-use sha2::{Digest, Sha256};
-
 use crate::{
     error::{BlobRule, Error, ErrorKind},
     key_id::KeyId,
+    sha256::sha256,
 };
 
 // A1. Each offset is computed from the one before.
@@ -178,12 +177,7 @@ pub(crate) fn trailer(key_id: &KeyId, key_version: u32) -> [u8; TRAILER_LEN] {
 
 /// A1: SHA-256 of bytes 0..156.
 fn checksum(bytes: &[u8; LEN]) -> [u8; 32] {
-    let mut checksum = [0; 32];
-    let mut sha256 = Sha256::new();
-    sha256.update(&bytes[..CHECKSUM]);
-    // `finalize` takes the hasher, which moves it; this does not.
-    Digest::finalize_into_reset(&mut sha256, (&mut checksum).into());
-    checksum
+    sha256(&bytes[..CHECKSUM])
 }
 
 /// The `N` bytes from `AT` on.

@@ -4,29 +4,27 @@ use core::fmt;
 
 use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U12, aes::Aes256Enc};
 use arrayvec::ArrayVec;
-use hkdf::Hkdf;
-use hmac::{Hmac, Mac, digest::FixedOutput};
-use sha2::Sha256;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::ZeroizeOnDrop;
 
 use crate::{
     blob::{self, CIPHERTEXT_LEN, HEADER, HEADER_LEN, SALT_LEN, SealedDek, TAG_LEN, TRAILER_LEN},
-    context::{EncryptionContext, MAX_CANONICAL},
+    context::EncryptionContext,
     dek::Dek,
     error::{Error, ErrorKind},
     key_id::KeyId,
     labels,
     secret::{Secret, ct_eq},
+    sha256::HmacKey,
 };
 
-type HmacSha256 = Hmac<Sha256>;
-type HkdfSha256 = Hkdf<Sha256>;
 /// AES-256-GCM with a 96-bit nonce and a 128-bit tag. GCM decrypts with the forward cipher too, so the key schedule for
 /// decryption is never made.
 pub(crate) type Aes256Gcm = AesGcm<Aes256Enc, U12>;
 
 const KEY_LEN: usize = 32;
 const NONCE_LEN: usize = 12;
+/// AAD up to this length is joined on the stack: contexts of up to 980 bytes.
+const STACK_AAD: usize = HEADER_LEN + TRAILER_LEN + 980;
 
 /// One version of one customer master key: seals DEKs and opens them.
 ///
@@ -69,10 +67,8 @@ pub struct CmkVersion {
     trailer: [u8; TRAILER_LEN],
     key_id: KeyId,
     key_version: u32,
-    /// HMAC keyed with `salt_key`; cloned for each DEK instead of keyed again.
-    salt_mac: HmacSha256,
-    /// HKDF keyed with `wrap_key`; likewise.
-    wrap: HkdfSha256,
+    salt_key: HmacKey,
+    wrap_key: HmacKey,
 }
 
 impl CmkVersion {
@@ -105,15 +101,16 @@ impl CmkVersion {
     /// ```
     pub fn new(key_id: KeyId, key_version: u32, material: &[u8]) -> Result<Self, Error> {
         let prk = extract(material)?;
+        let prk = HmacKey::new(&prk);
         let trailer = blob::trailer(&key_id, key_version);
-        let salt_key = derive(&prk, &[labels::SALT_KEY, &trailer])?;
-        let wrap_key = derive(&prk, &[labels::WRAP_KEY, &trailer])?;
+        let salt_key = HmacKey::new(&expand(&prk, labels::SALT_KEY, &trailer));
+        let wrap_key = HmacKey::new(&expand(&prk, labels::WRAP_KEY, &trailer));
         Ok(Self {
             trailer,
             key_id,
             key_version,
-            salt_mac: keyed(&salt_key)?,
-            wrap: from_prk(&wrap_key)?,
+            salt_key,
+            wrap_key,
         })
     }
 
@@ -131,8 +128,8 @@ impl CmkVersion {
 
     /// Seals `dek` (FORMAT.md A4).
     ///
-    /// Deterministic: the same DEK under the same CMK version and context gives the same blob. Allocates nothing; with a
-    /// context of more than 980 bytes it takes 66 KiB of stack.
+    /// Deterministic: the same DEK under the same CMK version and context gives the same blob. Allocates
+    /// nothing, unless the canonical context has more than 980 bytes.
     ///
     /// # Panics
     ///
@@ -233,25 +230,21 @@ impl CmkVersion {
 
     /// A key for a purpose of its own: `HKDF-Expand(wrap_key, info = label, L = 32)`.
     #[cfg(feature = "file-keyring")]
-    pub(crate) fn derive(&self, label: &[u8], key: &mut [u8; KEY_LEN]) {
-        #[expect(clippy::expect_used, reason = "HKDF-Expand gives 32 bytes for any label")]
-        expand(&self.wrap, &[label], key).expect("within the limits of HKDF-SHA-256");
+    pub(crate) fn derive<const N: usize>(&self, label: &[u8; N], key: &mut [u8; KEY_LEN]) {
+        const { assert!(N + 1 + 9 <= 64) };
+        self.wrap_key.mac::<64>(&[label, &[1]], key);
     }
 
     /// `salt = HMAC-SHA-256(salt_key, SHA-256(context) ‖ dek)`
     fn salt(&self, context: &EncryptionContext, dek: &[u8; CIPHERTEXT_LEN]) -> [u8; SALT_LEN] {
-        let mut mac = self.salt_mac.clone();
-        mac.update(context.sha256());
-        mac.update(dek);
         let mut salt = [0; SALT_LEN];
-        // Where it belongs, and not by way of `CtOutput`.
-        mac.finalize_into((&mut salt).into());
+        self.salt_key.mac::<128>(&[context.sha256(), dek], &mut salt);
         salt
     }
 
     /// `key = HKDF-Expand(wrap_key, info = "dekseal/v2 key" ‖ salt, L = 32)`
-    fn blob_key(&self, salt: &[u8; SALT_LEN], key: &mut [u8; KEY_LEN]) -> Option<()> {
-        expand(&self.wrap, &[labels::BLOB_KEY, salt], key)
+    fn blob_key(&self, salt: &[u8; SALT_LEN], key: &mut [u8; KEY_LEN]) {
+        self.wrap_key.mac::<64>(&[labels::BLOB_KEY, salt, &[1]], key);
     }
 
     /// Calls `f` with AES-256-GCM under the blob's key, the blob's nonce and its AAD. `None` where a primitive refused: a tag
@@ -263,11 +256,11 @@ impl CmkVersion {
         f: impl FnOnce(&Aes256Gcm, &[u8; NONCE_LEN], &[u8]) -> Result<T, aes_gcm::Error>,
     ) -> Option<T> {
         let mut key = Secret::zeroed();
-        self.blob_key(salt, &mut key)?;
+        self.blob_key(salt, &mut key);
         let gcm = Aes256Gcm::new((&*key).into());
         // nonce = salt[0..12]
         let nonce = salt.first_chunk()?;
-        with_aad(&self.trailer, context, |aad| f(&gcm, nonce, aad).ok())?
+        with_aad(&self.trailer, context, |aad| f(&gcm, nonce, aad).ok())
     }
 }
 
@@ -276,59 +269,29 @@ fn extract(material: &[u8]) -> Result<Secret<KEY_LEN>, Error> {
     if !(32..=64).contains(&material.len()) {
         return Err(ErrorKind::InvalidMaterial.into());
     }
-    let (mut output, _) = HkdfSha256::extract(Some(labels::EXTRACT), material);
-    let prk = Secret::copy_of(output.as_ref());
-    output.as_mut_slice().zeroize();
+    let mut prk = Secret::zeroed();
+    labels::EXTRACT.mac::<128>(&[material], &mut prk);
     Ok(prk)
 }
 
-/// `HKDF-Expand(PRK, info, L = 32)`
-fn derive(prk: &[u8; KEY_LEN], info: &[&[u8]]) -> Result<Secret<KEY_LEN>, Error> {
+/// `HKDF-Expand(PRK, info = label ‖ trailer, L = 32)`
+fn expand(prk: &HmacKey, label: &[u8; 15], trailer: &[u8; TRAILER_LEN]) -> Secret<KEY_LEN> {
     let mut key = Secret::zeroed();
-    expand(&from_prk(prk)?, info, &mut key).ok_or(ErrorKind::InvalidMaterial)?;
-    Ok(key)
+    prk.mac::<128>(&[label, trailer, &[1]], &mut key);
+    key
 }
 
-/// In place, so that no key is left behind where it passed through. HKDF gives 32 bytes of any `info`, so this cannot fail.
-fn expand(hkdf: &HkdfSha256, info: &[&[u8]], key: &mut [u8; KEY_LEN]) -> Option<()> {
-    hkdf.expand_multi_info(info, key).ok()
-}
-
-/// HMAC takes a key of any length, so this cannot fail.
-fn keyed(key: &[u8; KEY_LEN]) -> Result<HmacSha256, Error> {
-    <HmacSha256 as KeyInit>::new_from_slice(key).map_err(|_| ErrorKind::InvalidMaterial.into())
-}
-
-/// HKDF takes any key of at least 32 bytes, so this cannot fail.
-fn from_prk(key: &[u8; KEY_LEN]) -> Result<HkdfSha256, Error> {
-    HkdfSha256::from_prk(key).map_err(|_| ErrorKind::InvalidMaterial.into())
-}
-
-/// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`, joined on the stack.
-fn with_aad<T>(trailer: &[u8; TRAILER_LEN], context: &EncryptionContext, f: impl FnOnce(&[u8]) -> T) -> Option<T> {
-    const FIXED: usize = HEADER_LEN + TRAILER_LEN;
-    const USUAL: usize = 1024;
-    /// Takes 64 KiB of stack, and is not inlined, so that only those pay for it who need it.
-    #[inline(never)]
-    fn with_longest<T>(parts: [&[u8]; 3], f: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        with_joined::<{ FIXED + MAX_CANONICAL }, T>(parts, f)
-    }
+/// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`: joined on the stack, or on the heap for a long context. The
+/// cipher takes the AAD as one slice.
+fn with_aad<T>(trailer: &[u8; TRAILER_LEN], context: &EncryptionContext, f: impl FnOnce(&[u8]) -> T) -> T {
     let parts = [&HEADER, trailer.as_slice(), context.canonical()];
-    if context.canonical().len() <= USUAL - FIXED {
-        with_joined::<USUAL, T>(parts, f)
-    } else {
-        with_longest(parts, f)
-    }
-}
-
-/// Calls `f` with the parts joined, or gives `None` where they are longer than `N` bytes.
-#[inline(always)] // a call here costs a few per cent of a seal
-fn with_joined<const N: usize, T>(parts: [&[u8]; 3], f: impl FnOnce(&[u8]) -> T) -> Option<T> {
-    let mut joined = ArrayVec::<u8, N>::new();
+    let mut joined = ArrayVec::<u8, STACK_AAD>::new();
     for part in parts {
-        joined.try_extend_from_slice(part).ok()?;
+        if joined.try_extend_from_slice(part).is_err() {
+            return f(&parts.concat());
+        }
     }
-    Some(f(&joined))
+    f(&joined)
 }
 
 impl fmt::Debug for CmkVersion {
@@ -337,12 +300,11 @@ impl fmt::Debug for CmkVersion {
     }
 }
 
-// The derived keys live in two HMAC states (`Hkdf` is one under another name). Each is two states of SHA-256 and a buffer; an
-// `Hmac` has no marker of its own, its parts wipe themselves.
+// Its secret fields are: each `HmacKey` wipes its states.
 impl ZeroizeOnDrop for CmkVersion {}
 const _: () = {
     const fn wiped_on_drop<T: ZeroizeOnDrop>() {}
-    wiped_on_drop::<Sha256>();
+    wiped_on_drop::<HmacKey>();
     wiped_on_drop::<Aes256Gcm>();
 };
 

@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use sha2::{Digest, Sha256};
-
-use crate::error::{ContextRule, Error, ErrorKind};
+use crate::{
+    error::{ContextRule, Error, ErrorKind},
+    sha256::sha256,
+};
 
 /// The most characters that all keys and values together may have.
 const MAX_CHARACTERS: usize = 8192;
@@ -14,7 +15,7 @@ const MAX_CHARACTERS: usize = 8192;
 const LENGTHS: usize = 4;
 
 /// The longest canonical form, in bytes: every character is a key of its own and takes four bytes, every value is empty.
-pub(crate) const MAX_CANONICAL: usize = 2 + MAX_CHARACTERS * (LENGTHS + 4);
+const MAX_CANONICAL: usize = 2 + MAX_CHARACTERS * (LENGTHS + 4);
 const _: () = assert!(MAX_CANONICAL == 65_538);
 
 /// SHA-256 of nothing, which is what the canonical form of no context is.
@@ -117,7 +118,7 @@ impl EncryptionContext {
                 canonical.extend_from_slice(text.as_bytes());
             }
         }
-        let sha256 = Sha256::digest(&canonical).into();
+        let sha256 = sha256(&canonical);
         Ok(Self { canonical, sha256 })
     }
 

@@ -135,6 +135,7 @@ mod keyring;
 mod labels;
 pub mod payload;
 mod secret;
+mod sha256;
 mod trace;
 
 pub use rand_core;

@@ -3,8 +3,6 @@
 use alloc::{string::String, vec::Vec};
 use core::fmt;
 
-use sha2::{Digest, Sha256};
-
 use super::{
     Operation,
     json::{Object, Value},
@@ -18,6 +16,7 @@ use crate::{
     error::{Error, ErrorKind},
     key_id::KeyId,
     secret::{Secret, ct_eq},
+    sha256::sha256,
 };
 
 /// The fields of a request. All are such that the operation has, and the mandatory ones are there.
@@ -159,7 +158,7 @@ impl<'a> Fields<'a> {
 /// The DEK, where the digest after it is its own.
 fn checked_dek(plain: &[u8; Dek::LEN + 32]) -> Option<Dek> {
     let (dek, digest) = plain.split_first_chunk::<{ Dek::LEN }>()?;
-    ct_eq(&Sha256::digest(dek).into(), digest.try_into().ok()?).then(|| Dek::from_bytes(dek))
+    ct_eq(&sha256(dek), digest.try_into().ok()?).then(|| Dek::from_bytes(dek))
 }
 
 /// Fills `bytes` from as many hex digits in either case as it takes, in constant time.

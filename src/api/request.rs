@@ -4,7 +4,6 @@ use alloc::{borrow::ToOwned, string::String};
 use core::fmt;
 
 use rand_core::TryCryptoRng;
-use sha2::{Digest, Sha256};
 
 use super::{
     MAX_BODY, Operation,
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     blob::SealedDek, context::EncryptionContext, dek::Dek, engine::Engine, error::Error, key_id::KeyId,
-    keyring::Keyring, secret::Secret,
+    keyring::Keyring, secret::Secret, sha256::sha256,
 };
 
 /// A request that keeps every rule that can be checked without a key.
@@ -198,7 +197,7 @@ impl Request {
             }
             Payload::DecryptDatakey(sealed) => {
                 let dek = engine.decrypt_dek(key_id, context, sealed)?;
-                let digest: [u8; 32] = Sha256::digest(dek.expose_secret()).into();
+                let digest = sha256(dek.expose_secret());
                 Response::ok(&[
                     ("data_key", hex(dek.expose_secret(), &mut plain)),
                     ("datakey_length", "64"),

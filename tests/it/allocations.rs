@@ -32,42 +32,57 @@ fn nothing_between_a_dek_and_its_blob_allocates() {
         dek(&"5a".repeat(64)),
     );
     let random: Vec<u8> = (0..200 * 64_u32).map(|at| (at * at / 7) as u8).collect();
-    // None, a short one, and the longest, which takes the large buffer.
+    // Each with how often its AAD takes the heap: above 980 bytes it does. A pair takes 6 bytes and what is in it.
+    let edge = "v".repeat(980 - 2 - 4 - 1);
     let long = "\u{1f511}".repeat(4000);
     let contexts = [
-        EncryptionContext::none(),
-        EncryptionContext::from_pairs([("tenant", "42")]).unwrap(),
-        EncryptionContext::from_pairs([("a", &long), ("b", &long)]).unwrap(),
+        (EncryptionContext::none(), 0),
+        (EncryptionContext::from_pairs([("tenant", "42")]).unwrap(), 0),
+        (EncryptionContext::from_pairs([("a", &edge)]).unwrap(), 0),
+        (EncryptionContext::from_pairs([("ab", &edge)]).unwrap(), 1),
+        (EncryptionContext::from_pairs([("a", &long), ("b", &long)]).unwrap(), 1),
     ];
-    for context in &contexts {
+    for (context, aad) in &contexts {
+        let aad = *aad;
         let sealed = cmk.seal(context, &dek);
         let mut slots: Vec<_> = (0..100).map(|_| None).collect();
         // What a thread does once it does before it is counted.
         let opened = engine.decrypt_dek(&id, context, &sealed).unwrap();
         assert!(opened == dek);
 
-        assert_eq!(allocations(|| cmk.seal(context, &dek)), 0);
-        assert_eq!(allocations(|| cmk.open(context, &sealed)), 0);
+        assert_eq!(allocations(|| cmk.seal(context, &dek)), aad);
+        assert_eq!(allocations(|| cmk.open(context, &sealed)), aad);
         assert_eq!(allocations(|| cmk.open(&EncryptionContext::none(), &sealed)), 0);
         assert_eq!(allocations(|| SealedDek::from_bytes(sealed.as_bytes())), 0);
         assert_eq!(
             allocations(|| engine.create_dek_with_rng(&id, context, &mut Fixed(&random))),
-            0
+            aad
         );
         assert_eq!(
             allocations(|| engine.create_dek_without_plaintext_with_rng(&id, context, &mut Fixed(&random))),
-            0
+            aad
         );
         assert_eq!(
             allocations(|| engine.create_deks_with_rng(&id, context, &mut slots, &mut Fixed(&random))),
-            0
+            100 * aad
         );
-        assert_eq!(allocations(|| engine.encrypt_dek(&id, context, &dek)), 0);
-        assert_eq!(allocations(|| engine.decrypt_dek(&id, context, &sealed)), 0);
-        assert_eq!(allocations(|| engine.decrypt_dek_under_any_key(context, &sealed)), 0);
+        assert_eq!(allocations(|| engine.encrypt_dek(&id, context, &dek)), aad);
+        assert_eq!(allocations(|| engine.decrypt_dek(&id, context, &sealed)), aad);
+        assert_eq!(allocations(|| engine.decrypt_dek_under_any_key(context, &sealed)), aad);
         #[cfg(feature = "std")]
-        assert_eq!(allocations(|| engine.create_dek(&id, context)), 0);
+        assert_eq!(allocations(|| engine.create_dek(&id, context)), aad);
     }
+}
+
+/// A thread of 48 KiB has no room for the AAD of the longest context.
+#[test]
+fn the_longest_context_takes_no_stack() {
+    let key = "\u{1f511}";
+    let long = key.repeat(8000);
+    let context = EncryptionContext::from_pairs([(key, long.as_str())]).unwrap();
+    let thread = std::thread::Builder::new().stack_size(48 * 1024);
+    let sealed = thread.spawn(move || cmk(KEY_ID, 0, &[7; 32]).seal(&context, &dek(&"5a".repeat(64))));
+    assert_eq!(sealed.unwrap().join().unwrap().key_version(), 0);
 }
 
 /// The pairs that come in, the same put in order, and the canonical form.

@@ -10,9 +10,7 @@ use std::{
     vec::Vec,
 };
 
-use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
 use super::super::{
     key::{Key, KeyState, Version},
@@ -27,6 +25,7 @@ use crate::{
     key_id::KeyId,
     labels,
     secret::{Secret, ct_eq},
+    sha256::HmacKey,
 };
 
 /// What the field `format` says.
@@ -199,10 +198,9 @@ fn check(root: &CmkVersion) -> [u8; 32] {
 fn mac(root: &CmkVersion, message: &[u8]) -> [u8; 32] {
     let mut key = Secret::<32>::zeroed();
     root.derive(labels::KEYRING_MAC, &mut key);
-    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_slice()).expect("a key of 32 bytes");
-    mac.update(message);
-    mac.finalize().into_bytes().into()
+    let mut mac = [0; 32];
+    HmacKey::new(&key).mac_of(message, &mut mac);
+    mac
 }
 
 fn parse(text: &[u8]) -> Result<Document, Error> {
