@@ -805,9 +805,14 @@ fn two_processes_that_rotate_lose_no_version() {
     }
 }
 
-/// Kills a process that rotates, creates and disables, at moments that differ, 200 times over.
+/// Kills a process that rotates, creates and disables, 200 times over: after some of its reports and a moment that differs.
+/// `keyring_kills` kills at each system call.
 #[test]
 fn whatever_a_killed_process_had_reported_is_there() {
+    fn report(line: &str) -> Option<(&str, &str)> {
+        let mut reports = ["rotated ", "created ", "disabled "].iter();
+        reports.find_map(|what| line.split_once(what).map(|(_, subject)| (what.trim(), subject)))
+    }
     let (directory, path) = directory();
     let fresh = || {
         let _ = fs::remove_file(&path);
@@ -817,7 +822,6 @@ fn whatever_a_killed_process_had_reported_is_there() {
             .unwrap();
     };
     fresh();
-    let mut reports = 0;
     for round in 0_u64..200 {
         // So that the file, and with it the time of a round, stays small.
         if round % 20 == 0 {
@@ -827,23 +831,24 @@ fn whatever_a_killed_process_had_reported_is_there() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let output = killed.stdout.take().unwrap();
-        let reader = thread::spawn(move || BufReader::new(output).lines().map_while(Result::ok).collect::<Vec<_>>());
-        // Between nothing done and some changes done, and in the middle of each.
-        thread::sleep(Duration::from_micros(4_000 + round * 7919 % 16_000));
+        let output = BufReader::new(killed.stdout.take().unwrap()).lines();
+        let mut output = output.map_while(Result::ok).filter(|line| report(line).is_some());
+        // Between no change and some of them, and in the middle of each.
+        let mut lines: Vec<_> = output.by_ref().take(round as usize % 6).collect();
+        assert_eq!(
+            lines.len(),
+            round as usize % 6,
+            "round {round}: the process ended by itself"
+        );
+        thread::sleep(Duration::from_micros(round * 397 % 2_000));
         killed.kill().unwrap();
         killed.wait().unwrap();
-        let lines = reader.join().unwrap();
+        lines.extend(output);
 
         let keyring = open(&path).unwrap_or_else(|kind| panic!("round {round}: {kind:?}"));
         let keys = keyring.keys();
         for line in &lines {
-            let Some((what, subject)) = ["rotated ", "created ", "disabled "]
-                .iter()
-                .find_map(|what| line.split_once(what).map(|(_, subject)| (what.trim(), subject)))
-            else {
-                continue;
-            };
+            let (what, subject) = report(line).unwrap();
             match what {
                 "rotated" => {
                     let version: u32 = subject.parse().unwrap();
@@ -863,13 +868,8 @@ fn whatever_a_killed_process_had_reported_is_there() {
                     "round {round}: {line}"
                 ),
             }
-            reports += 1;
         }
     }
-    assert!(
-        reports > 200,
-        "only {reports} reports: the processes were killed too early"
-    );
 }
 
 #[test]

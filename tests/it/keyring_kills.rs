@@ -302,13 +302,24 @@ impl Stopped {
     }
 }
 
-/// Calls of a rotation between which it can be stopped: all of them with `DEKSEAL_EVERY_CALL=1`, else those that change something.
+/// The calls of a rotation after which it is stopped: those that change something, and the last check. All of them with
+/// `DEKSEAL_EVERY_CALL=1`.
 fn stops() -> Vec<Call> {
     let all = std::env::var("DEKSEAL_EVERY_CALL").as_deref() == Ok("1");
-    let changes = ["openat", "flock", "fchmod", "write", "fsync", "rename"];
     let mut calls = calls("rotate");
-    calls.retain(|call| !call.text.contains("rotated") && (all || changes.contains(&&*call.name)));
+    let last_check = before_rename(&calls).clone();
+    let changes = ["flock", "fchmod", "write", "fsync", "rename"];
+    let opens = |call: &Call| call.is("openat", "O_WRONLY") || call.is("openat", "/keyring.json\"");
+    calls.retain(|call| {
+        let stop = all || changes.contains(&&*call.name) || opens(call) || call.text == last_check.text;
+        stop && !call.text.contains("rotated")
+    });
     calls
+}
+
+fn before_rename(calls: &[Call]) -> &Call {
+    let at = calls.iter().position(|call| call.name == "rename").unwrap();
+    &calls[at - 1]
 }
 
 /// Writer A has written its temporary file. Its lock file is removed, writer B starts and is killed, and A goes on.
@@ -358,4 +369,103 @@ fn two_writers_without_a_common_lock_lose_no_rotation() {
         );
     }
     assert!(conflicts >= 3, "only {conflicts} conflicts");
+}
+
+/// What another program, which holds no lock, makes of a file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Made {
+    Nothing,
+    Copy,
+    Link,
+    Directory,
+}
+
+impl Made {
+    fn of(self, path: &Path, copy: &Path) {
+        fs::copy(path, copy).unwrap();
+        fs::remove_file(path).unwrap();
+        match self {
+            Self::Nothing => {}
+            Self::Copy => drop(fs::copy(copy, path).unwrap()),
+            Self::Link => std::os::unix::fs::symlink(copy, path).unwrap(),
+            Self::Directory => fs::create_dir(path).unwrap(),
+        }
+    }
+}
+
+/// Wherever a writer stands when another program removes or replaces a file: what it reports is true, and the next writer works.
+#[test]
+fn a_file_that_is_removed_or_replaced_between_any_two_calls_makes_no_report_false() {
+    if !strace_works() {
+        return;
+    }
+    let mut conflicts = 0;
+    for call in stops() {
+        for made in [Made::Nothing, Made::Copy, Made::Link, Made::Directory] {
+            for which in ["lock", "temporary", "keyring"] {
+                let (_directory, path) = ready_for("rotate");
+                let copies = tempfile::tempdir().unwrap();
+                let stopped = Stopped::after(&call, "rotate", &path);
+                let was_renamed = version(&FileKeyring::open(&path, root()).unwrap()) == 1;
+                let file = beside(&path, which);
+                if let Some(file) = &file {
+                    made.of(file, &copies.path().join("copy"));
+                }
+                let reported = stopped.resume();
+                let what = format!("{which} made {made:?} after {}: {reported}", call.text);
+                let rotated = reported.contains("rotated 1");
+                let refused = ["Conflict", "Io"].map(|kind| reported.contains(&format!("failed: File({kind})")));
+                assert!(rotated || refused.contains(&true), "{what}");
+                conflicts += u32::from(refused[0]);
+                match FileKeyring::open(&path, root()) {
+                    Ok(keyring) => assert_eq!(version(&keyring) == 1, rotated, "{what}"),
+                    Err(_) => assert!(which == "keyring" && (was_renamed || !rotated), "{what}"),
+                }
+                // That program puts everything in order again.
+                for file in file.into_iter().filter(|file| made == Made::Directory && file.is_dir()) {
+                    fs::remove_dir(file).unwrap();
+                }
+                if which == "lock" && made == Made::Link {
+                    let _ = fs::remove_file(path.with_file_name(".keyring.json.lock"));
+                }
+                if !path.exists() {
+                    fs::copy(copies.path().join("copy"), &path).unwrap();
+                }
+                is_done("rotate", &path, &what);
+            }
+        }
+    }
+    assert!(conflicts > 50, "only {conflicts} conflicts");
+}
+
+/// A file of the keyring, if it is there.
+fn beside(path: &Path, which: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut paths = entries.map(|entry| entry.unwrap().path());
+    match which {
+        "keyring" => Some(path.to_owned()),
+        "lock" => paths.find(|path| path.ends_with(".keyring.json.lock")),
+        _ => paths.find(|path| path.to_str().unwrap().contains(".tmp-")),
+    }
+}
+
+/// Another program makes the file while `create` has its own file ready.
+#[test]
+fn create_replaces_nothing() {
+    if !strace_works() {
+        return;
+    }
+    for call in calls("create").iter().filter(|call| call.name == "fsync").take(1) {
+        let (directory, path) = ready_for("create");
+        let stopped = Stopped::after(call, "create", &path);
+        fs::write(&path, "precious").unwrap();
+        let reported = stopped.resume();
+        assert!(reported.contains("failed: File(Exists)"), "{reported}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            2,
+            "the file and its lock"
+        );
+    }
 }
