@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Stdio},
+    process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
 use dekseal::FileKeyring;
@@ -31,7 +31,7 @@ fn strace_works() -> bool {
 }
 
 /// A child that does `job` under strace, with these options.
-fn traced(options: &[&str], job: &str, path: &Path) -> Command {
+fn traced(options: &[String], job: &str, path: &Path) -> Command {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq"]).args(options);
     let child = child(job, path);
@@ -46,6 +46,11 @@ fn traced(options: &[&str], job: &str, path: &Path) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Does `job` under strace to its end, or until it is killed.
+fn run(options: &[String], job: &str, path: &Path) -> Output {
+    traced(options, job, path).output().unwrap()
 }
 
 /// A system call of a job.
@@ -74,8 +79,8 @@ impl Call {
 /// What a job does to files, from its start to its report.
 fn calls(job: &str) -> Vec<Call> {
     let (directory, path) = ready_for(job);
-    let log = directory.path().join("log");
-    let output = traced(&["-o", log.to_str().unwrap()], job, &path).output().unwrap();
+    let log = directory.path().join("log").to_str().unwrap().to_owned();
+    let output = traced(&["-o".to_owned(), log.clone()], job, &path).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let log = fs::read_to_string(log).unwrap();
     let start = log.lines().position(|line| line.contains(START)).unwrap();
@@ -181,10 +186,7 @@ fn a_writer_that_is_killed_at_any_call_leaves_the_old_state_or_the_new_one() {
     for (job, report) in JOBS {
         for call in calls(job) {
             let (_directory, path) = ready_for(job);
-            let options = call.inject("signal=SIGKILL");
-            let output = traced(&options.each_ref().map(String::as_str), job, &path)
-                .output()
-                .unwrap();
+            let output = run(&call.inject("signal=SIGKILL"), job, &path);
             let what = format!("{job}, killed before {}", call.text);
             assert!(!output.status.success(), "{what}: it was not killed");
             let reported = String::from_utf8_lossy(&output.stdout).contains(report);
@@ -204,10 +206,7 @@ fn a_writer_that_fails_at_any_call_says_so_and_leaves_the_old_state() {
         // std panics if a directory cannot be closed, which no system does.
         for call in calls(job).iter().filter(|call| call.name != "close") {
             let (_directory, path) = ready_for(job);
-            let options = call.inject("error=EIO");
-            let output = traced(&options.each_ref().map(String::as_str), job, &path)
-                .output()
-                .unwrap();
+            let output = run(&call.inject("error=EIO"), job, &path);
             let what = format!("{job}, with an error of {}", call.text);
             let output = String::from_utf8(output.stdout).unwrap();
             let done = is_done(job, &path, &what);
@@ -275,9 +274,7 @@ struct Stopped {
 impl Stopped {
     fn after(call: &Call, job: &str, path: &Path) -> Self {
         let options = call.inject("signal=SIGSTOP");
-        let mut strace = traced(&options.each_ref().map(String::as_str), job, path)
-            .spawn()
-            .unwrap();
+        let mut strace = traced(&options, job, path).spawn().unwrap();
         let mut lines = BufReader::new(strace.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("--- stopped by SIGSTOP ---") {
@@ -322,25 +319,25 @@ fn before_rename(calls: &[Call]) -> &Call {
     &calls[at - 1]
 }
 
-/// Writer A has written its temporary file. Its lock file is removed, writer B starts and is killed, and A goes on.
+/// Writer A has written its temporary file, or has even checked everything. Its lock file is removed, writer B starts and is killed,
+/// and A goes on.
 #[test]
 fn two_writers_without_a_common_lock_leave_a_whole_file() {
     if !strace_works() {
         return;
     }
-    let (_directory, path) = ready_for("rotate");
     let calls = calls("rotate");
     let call = |name: &str| calls.iter().find(|call| call.name == name).unwrap();
-    let a = Stopped::after(call("fsync"), "rotate", &path);
-    fs::remove_file(path.with_file_name(".keyring.json.lock")).unwrap();
-    let options = call("write").inject("signal=SIGKILL");
-    let b = traced(&options.each_ref().map(String::as_str), "rotate", &path)
-        .output()
-        .unwrap();
-    assert!(!b.status.success());
-    let reported = a.resume();
-    let done = is_done("rotate", &path, "");
-    assert_eq!(done, reported.contains("rotated 1"), "{reported}");
+    for stop in [call("fsync"), before_rename(&calls)] {
+        let (_directory, path) = ready_for("rotate");
+        let a = Stopped::after(stop, "rotate", &path);
+        fs::remove_file(path.with_file_name(".keyring.json.lock")).unwrap();
+        let b = run(&call("write").inject("signal=SIGKILL"), "rotate", &path);
+        assert!(!b.status.success());
+        let reported = a.resume();
+        let done = is_done("rotate", &path, &stop.text);
+        assert_eq!(done, reported.contains("rotated 1"), "{}: {reported}", stop.text);
+    }
 }
 
 /// Wherever writer A stands when its lock file is removed and writer B rotates: what both report is there.
@@ -449,23 +446,31 @@ fn beside(path: &Path, which: &str) -> Option<PathBuf> {
     }
 }
 
-/// Another program makes the file while `create` has its own file ready.
+/// Other programs make the keyring, or remove the lock file, while `create` has its own file ready.
 #[test]
-fn create_replaces_nothing() {
+fn create_replaces_nothing_and_keeps_its_lock() {
     if !strace_works() {
         return;
     }
-    for call in calls("create").iter().filter(|call| call.name == "fsync").take(1) {
-        let (directory, path) = ready_for("create");
-        let stopped = Stopped::after(call, "create", &path);
-        fs::write(&path, "precious").unwrap();
-        let reported = stopped.resume();
-        assert!(reported.contains("failed: File(Exists)"), "{reported}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-        assert_eq!(
-            fs::read_dir(directory.path()).unwrap().count(),
-            2,
-            "the file and its lock"
-        );
-    }
+    let calls = calls("create");
+    let written = calls.iter().find(|call| call.name == "fsync").unwrap();
+
+    let (directory, path) = ready_for("create");
+    let stopped = Stopped::after(written, "create", &path);
+    fs::write(&path, "precious").unwrap();
+    let reported = stopped.resume();
+    assert!(reported.contains("failed: File(Exists)"), "{reported}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    assert_eq!(
+        fs::read_dir(directory.path()).unwrap().count(),
+        2,
+        "the file and its lock"
+    );
+
+    let (directory, path) = ready_for("create");
+    let stopped = Stopped::after(written, "create", &path);
+    fs::remove_file(path.with_file_name(".keyring.json.lock")).unwrap();
+    let reported = stopped.resume();
+    assert!(reported.contains("failed: File(Conflict)"), "{reported}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -154,6 +154,23 @@ fn a_change_in_the_middle_of_an_update_is_a_conflict() {
     }
 }
 
+/// It would hold a lock that no other writer asks for.
+#[test]
+fn a_lock_file_that_is_removed_while_a_writer_waits_is_made_again() {
+    let (_directory, path) = directory();
+    let keyring = with_key(&path);
+    let lock = File::open(path.with_file_name(LOCK)).unwrap();
+    lock.lock().unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| keyring.update(|keys| keys.rotate(&key_id(KEY_ID))));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        fs::remove_file(path.with_file_name(LOCK)).unwrap();
+        lock.unlock().unwrap();
+        assert_eq!(writer.join().unwrap().unwrap(), 1);
+    });
+    assert!(path.with_file_name(LOCK).exists());
+}
+
 #[test]
 fn a_writer_removes_what_killed_writers_left_and_nothing_else() {
     let (directory, path) = directory();
