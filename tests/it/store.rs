@@ -259,3 +259,22 @@ fn an_error_says_what_failed_and_whether_the_outcome_is_known() {
         r#"StoreError { kind: Deadline, outcome_unknown: true, source: "no answer in 5 s" }"#
     );
 }
+
+/// Stores that need more are crates of their own, in another workspace.
+#[test]
+fn nothing_of_a_database_or_a_network_is_in_the_lock_file() {
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+    let packages: Vec<_> = lock.lines().filter_map(|line| line.strip_prefix("name = ")).collect();
+    assert!(packages.contains(&"\"aes-gcm\""), "the search is broken");
+    for package in [
+        "rusqlite",
+        "libsqlite3-sys",
+        "tokio",
+        "tokio-postgres",
+        "rustls",
+        "mio",
+        "socket2",
+    ] {
+        assert!(!packages.contains(&format!("{package:?}").as_str()), "{package}");
+    }
+}

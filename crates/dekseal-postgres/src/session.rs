@@ -37,6 +37,14 @@ impl Session {
         }
     }
 
+    async fn query(&self, query: &Query) -> Result<Vec<Row>, Failure> {
+        let parameters = query.parameters.iter();
+        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            parameters.map(|(value, kind)| (&**value as _, kind.clone())).collect();
+        let rows = self.client.query_typed(&query.sql, &parameters).await;
+        rows.map_err(Failure::Query)
+    }
+
     /// Ends when the connection does.
     pub(crate) async fn ended(&mut self) {
         // An error is a panic of the task, which has ended as well.
@@ -103,22 +111,19 @@ impl Pool {
                 None => Session::open(checked, statement_timeout).await?,
             };
             sending.begin()?;
-            let parameters = query.parameters.iter();
-            let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
-                parameters.map(|(value, kind)| (&**value as _, kind.clone())).collect();
-            let outcome = session.client.query_typed(&query.sql, &parameters).await;
-            match outcome.map_err(Failure::Query) {
-                Ok(rows) => {
-                    self.lock().push(session);
-                    return Ok(rows);
-                }
+            let mut doubt = Doubt {
+                pool: self,
+                dispelled: false,
+            };
+            let outcome = session.query(query).await;
+            if outcome.as_ref().err().is_none_or(Failure::keeps_the_session) {
+                doubt.dispelled = true;
+                self.lock().push(session);
+            }
+            drop(doubt);
+            match outcome {
                 Err(failure) if is_read && reused && failure.is_disconnection() => {}
-                Err(failure) => {
-                    if failure.keeps_the_session() {
-                        self.lock().push(session);
-                    }
-                    return Err(failure);
-                }
+                outcome => return outcome,
             }
         }
     }
@@ -132,5 +137,20 @@ impl Pool {
     /// Only whole sessions are in it.
     fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While a session is in use. If the server does not answer, ends the session or takes no writes, the idle sessions are closed too: they
+/// are likely to be no better, and each would cost a call its deadline. A call that reaches its deadline drops this as it is.
+struct Doubt<'a> {
+    pool: &'a Pool,
+    dispelled: bool,
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if !self.dispelled {
+            self.pool.lock().clear();
+        }
     }
 }

@@ -1,9 +1,14 @@
 //! The server is killed, stopped, restarted, busy.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
     process::Stdio,
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -300,4 +305,69 @@ fn a_standby_is_passed_over() {
     let store = PostgresStore::new(standby.options()).unwrap();
     let error = store.get(&key_id(1), &call()).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+}
+
+/// Forwards connections to a server, and can forget those that it has: they stay open, and nothing goes through any more.
+fn proxy(to: u16) -> (u16, Arc<AtomicU32>) {
+    fn forward(mut from: TcpStream, mut to: TcpStream, generation: u32, forgotten: &AtomicU32) {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            if generation < forgotten.load(Ordering::Relaxed) {
+                continue;
+            }
+            if to.write_all(&buffer[..length]).is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let forgotten = Arc::new(AtomicU32::new(0));
+    let shared = forgotten.clone();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let client = client.unwrap();
+            let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
+                return;
+            };
+            let generation = shared.load(Ordering::Relaxed);
+            for (from, to) in [(&client, &server), (&server, &client)] {
+                let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                let forgotten = shared.clone();
+                thread::spawn(move || forward(from, to, generation, &forgotten));
+            }
+        }
+    });
+    (port, forgotten)
+}
+
+#[test]
+fn a_network_that_forgets_connections_costs_one_call() {
+    let Some(server) = shared() else { return };
+    let (port, forgotten) = proxy(server.port);
+    let connection = server
+        .tcp("127.0.0.1")
+        .replace(&server.port.to_string(), &port.to_string());
+    let options = dekseal_postgres::Options::new(&(connection + " sslmode=disable")).unwrap();
+    let store = create(options.schema("forgotten"));
+    // Four connections that are idle then.
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    store.get(&key_id(number), &call()).unwrap();
+                }
+            });
+        }
+    });
+    forgotten.fetch_add(1, Ordering::Relaxed);
+    let error = store
+        .get(&key_id(1), &Call::within(Duration::from_millis(500)))
+        .unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Deadline);
+    for _ in 0..4 {
+        store.get(&key_id(1), &Call::within(Duration::from_secs(5))).unwrap();
+    }
 }
