@@ -211,6 +211,7 @@ impl Shared {
     async fn batch(&self, sql: &str) -> Result<(), Failure> {
         // Two that make the same thing at the same time: the second finds it there the next time.
         let again = [
+            SqlState::DUPLICATE_OBJECT,
             SqlState::DUPLICATE_TABLE,
             SqlState::DUPLICATE_SCHEMA,
             SqlState::UNIQUE_VIOLATION,

@@ -31,7 +31,7 @@ fn a_server_killed_amid_writes_leaves_each_outcome_known_or_unknown_and_never_wr
     let Some(mut server) = Server::start(&[]) else { return };
     let store = create(server.options());
     let mut unknown = 0;
-    for round in 0..6 {
+    for round in 0..4 {
         // Each counts up its own key until the first error. The answer: what was reported as done last, and what was tried then.
         let outcomes = thread::scope(|scope| {
             let writers: Vec<_> = (0..WRITERS)
