@@ -14,8 +14,8 @@ use tokio_postgres::{AsyncMessage, error::SqlState};
 use crate::{error::Failure, options::Checked, session::Session};
 
 /// How long a connection may be silent before it is asked for an answer, and how long that may take.
-const SILENCE: Duration = Duration::from_secs(10);
-const ANSWER: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(3);
 /// A server that has been restarted is found again within a second.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -54,7 +54,9 @@ pub(crate) async fn listen(checked: Arc<Checked>, watchers: Arc<Watchers>) {
 
 /// Listens until the connection breaks.
 async fn listen_once(checked: &Checked, watchers: &Arc<Watchers>) -> Result<(), Failure> {
-    let connected = checked.config.connect(checked.tls.clone()).await;
+    let Ok(connected) = timeout(ANSWER, checked.config.connect(checked.tls.clone())).await else {
+        return Ok(());
+    };
     let (client, mut connection) = connected.map_err(Failure::Connect)?;
     let told = watchers.clone();
     let mut session = Session::new(client, async move {

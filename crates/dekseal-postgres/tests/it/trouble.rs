@@ -351,6 +351,9 @@ fn a_network_that_forgets_connections_costs_one_call() {
         .replace(&server.port.to_string(), &port.to_string());
     let options = dekseal_postgres::Options::new(&(connection + " sslmode=disable")).unwrap();
     let store = create(options.schema("forgotten"));
+    let (sender, heard) = mpsc::channel();
+    assert!(store.watch(Box::new(move |change| sender.send(change).is_ok())));
+    assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap(), Change::Unknown);
     // Four connections that are idle then.
     thread::scope(|scope| {
         for number in 0..4 {
@@ -370,4 +373,8 @@ fn a_network_that_forgets_connections_costs_one_call() {
     for _ in 0..4 {
         store.get(&key_id(1), &Call::within(Duration::from_secs(5))).unwrap();
     }
+    // The listener asks after a silence, and listens anew. Other tests use the same channel.
+    let begun = Instant::now();
+    while heard.recv_timeout(Duration::from_secs(20)).unwrap() != Change::Unknown {}
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
