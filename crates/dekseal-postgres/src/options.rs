@@ -113,7 +113,8 @@ impl Options {
         self
     }
 
-    /// The table's name, which is `dekseal_key` otherwise. It is the name of the channel of notifications, too.
+    /// The table's name, which is `dekseal_key` otherwise. It is the name of the channel of notifications too, so tables of one name in
+    /// several schemas hear of each other's keys, which they ignore.
     #[must_use]
     pub fn table(mut self, table: &str) -> Self {
         table.clone_into(&mut self.table);
