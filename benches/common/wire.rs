@@ -19,6 +19,13 @@ pub(crate) fn decrypt_body() -> String {
     format!(r#"{{"key_id": "{KEY_ID}", "cipher_text": "{cipher_text}", "datakey_cipher_length": "64"}}"#)
 }
 
+/// 256 KiB of arrays in a field that no operation has, so many in one another.
+pub(crate) fn nested_body(depth: usize) -> String {
+    let item = "[".repeat(depth) + &"]".repeat(depth);
+    let count = (dekseal::api::MAX_BODY - 10) / (item.len() + 1);
+    format!(r#"{{"x":[{}]}}"#, vec![item; count].join(","))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body<'a> {

@@ -124,6 +124,19 @@ fn wire_api(lines: &mut Lines) {
             || wire::floor(&engine, operation, black_box(body.as_bytes())),
         );
     }
+    let (path, deep, flat) = (
+        wire::path("create-datakey"),
+        wire::nested_body(126),
+        wire::nested_body(1),
+    );
+    let parse = |body: &str| api::Request::parse("POST", black_box(&path), black_box(body.as_bytes())).is_err();
+    lines.compare(
+        Bound::TimesAsLong(2.0),
+        "refuse 256 KiB nested 126 deep",
+        || parse(&deep),
+        "nested 1 deep",
+        || parse(&flat),
+    );
 }
 
 fn keyrings(lines: &mut Lines) {

@@ -5,8 +5,7 @@ use core::fmt;
 
 use super::{
     Operation,
-    json::{Object, Value},
-    request::Payload,
+    json::{CONTEXT_FIELD, Pairs, Value},
     response::{self, Refusal, Response},
 };
 use crate::{
@@ -19,15 +18,23 @@ use crate::{
     sha256::sha256,
 };
 
-/// The fields of a request. All are such that the operation has, and the mandatory ones are there.
-pub(super) struct Fields<'a>(&'a Object<'a>);
+/// What each operation needs besides key ID and context.
+pub(super) enum Payload {
+    CreateDatakey,
+    CreateDatakeyWithoutPlaintext,
+    EncryptDatakey(Dek),
+    DecryptDatakey(SealedDek),
+}
+
+/// The fields of a request. The operation has each of them, and no mandatory one is missing.
+pub(super) struct Fields<'a>(&'a Pairs<'a, Value<'a>>);
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(operation: Operation, object: &'a Object<'a>) -> Result<Self, Response> {
+    pub(super) fn of(operation: Operation, object: &'a Pairs<'a, Value<'a>>) -> Result<Self, Response> {
         let mandatory = || core::iter::once("key_id").chain(operation.mandatory().iter().copied());
         let known = |name: &str| {
             mandatory()
-                .chain(["encryption_context", "sequence"])
+                .chain([CONTEXT_FIELD, "sequence"])
                 .any(|known| known == name)
         };
         for (name, _) in object {
@@ -87,14 +94,14 @@ impl<'a> Fields<'a> {
     /// FORMAT.md A3. No context and an empty one are the same.
     pub(super) fn context(&self) -> Result<EncryptionContext, Response> {
         let refused = |why: &str| response::CONTEXT.response_with(format_args!(": {why}"));
-        let pairs = match self.get("encryption_context") {
+        let pairs = match self.get(CONTEXT_FIELD) {
             None => return Ok(EncryptionContext::none()),
-            Some(Value::Object(pairs)) => pairs,
+            Some(Value::Context(pairs)) => pairs,
             Some(_) => return Err(refused("not an object")),
         };
         let mut texts = Vec::with_capacity(pairs.len());
         for (key, value) in pairs {
-            let Value::Text(value) = value else {
+            let Some(value) = value else {
                 return Err(refused("a value is not a string"));
             };
             let (Some(key), Some(value)) = (key.as_str(), value.as_str()) else {

@@ -1,5 +1,5 @@
-//! A request's body as JSON. Text is kept as bytes, since a lone surrogate in an escape makes it no UTF-8: which field that
-//! breaks decides how it is refused.
+//! A request's body as JSON. Text stays bytes: an escape may hold a lone surrogate, which is not UTF-8, and the field that it is in
+//! decides how it is refused.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,33 +8,39 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-/// How deep values may stand in one another: as deep as serde_json goes by itself, and no stack gives out.
-const MAX_DEPTH: usize = 128;
+/// The deepest level that a value may stand at. The body is at level 1, its fields are at level 2.
+const MAX_LEVEL: usize = 128;
+const FIELD_LEVEL: usize = 2;
+const CONTEXT_LEVEL: usize = FIELD_LEVEL + 1;
 
-/// What is left of that inside an encryption context, the deepest object that any rule looks into.
-const CONTEXT_DEPTH: usize = MAX_DEPTH - 2;
+/// Up to so many names are compared with one another. More are sorted.
+const FEW: usize = 8;
 
-/// As much of a JSON value as the rules of the API look at.
+/// The one field whose value may be an object.
+pub(super) const CONTEXT_FIELD: &str = "encryption_context";
+
+/// The value of a field, as far as the rules of the API look at it.
 pub(super) enum Value<'a> {
     Text(Text<'a>),
     /// A number as it was written.
     Number(&'a str),
-    Object(Object<'a>),
-    /// An array, `true`, `false` or `null`, none of which any field may be; and an object that stands deeper than a context.
+    /// The object in `encryption_context`. A value that is not a string is `None`.
+    Context(Pairs<'a, Option<Text<'a>>>),
+    /// A value of a type that the field cannot have.
     Other,
 }
 
-/// Pairs in the order of the text. No name occurs twice.
-pub(super) type Object<'a> = Vec<(Text<'a>, Value<'a>)>;
+/// The names and values of an object, in the order of the text. No name occurs twice.
+pub(super) type Pairs<'a, V> = Vec<(Text<'a>, V)>;
 
 /// A string after unescaping.
 pub(super) enum Text<'a> {
     Borrowed(&'a [u8]),
-    /// It had escapes. It may be the hex of a DEK, so it is wiped here; serde_json's own buffer, which it came through, is not.
+    /// The string had escapes. It may be the hex of a DEK, so this copy is wiped. serde_json's own buffer is not.
     Unescaped(Zeroizing<Vec<u8>>),
 }
 
-impl Text<'_> {
+impl<'a> Text<'a> {
     pub(super) fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Borrowed(bytes) => bytes,
@@ -42,54 +48,148 @@ impl Text<'_> {
         }
     }
 
-    /// `None` where it holds a lone surrogate.
+    /// `None` if it holds a lone surrogate.
     pub(super) fn as_str(&self) -> Option<&str> {
         core::str::from_utf8(self.as_bytes()).ok()
     }
-}
 
-/// The body, where it is one JSON object of UTF-8 text and no name occurs twice in any of its objects.
-pub(super) fn read(body: &[u8]) -> Option<Object<'_>> {
-    let text = core::str::from_utf8(body).ok()?;
-    read_object(text, MAX_DEPTH - 1)
-}
-
-fn read_object(text: &str, depth: usize) -> Option<Object<'_>> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let object = deserializer.deserialize_map(ObjectVisitor { depth }).ok()?;
-    deserializer.end().ok()?;
-    Some(object)
-}
-
-/// Reads a value whose grammar is known to be right.
-fn read_value(text: &str, depth: usize) -> Option<Value<'_>> {
-    let inner = depth.checked_sub(1)?;
-    Some(match text.as_bytes().first()? {
-        b'"' => Value::Text(read_text(text)?),
-        b'{' => match read_object(text, inner)? {
-            object if inner >= CONTEXT_DEPTH => Value::Object(object),
-            // Many small ones, kept until the last is read, would take much more memory than the body has bytes.
-            _ => Value::Other,
-        },
-        b'[' => {
-            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-            for item in items {
-                read_value(item.get(), inner)?;
-            }
-            Value::Other
+    /// Reads a string whose grammar is known to be right, quotes included.
+    fn read(quoted: &'a [u8]) -> Option<Self> {
+        // Without an early exit, so that it compiles to a few wide comparisons.
+        let escapes = quoted.iter().fold(false, |found, byte| found | (*byte == b'\\'));
+        match quoted {
+            [b'"', within @ .., b'"'] if !escapes => Some(Self::Borrowed(within)),
+            _ => serde_json::from_slice(quoted).ok(),
         }
-        b'-' | b'0'..=b'9' => Value::Number(text),
-        _ => Value::Other,
+    }
+}
+
+/// The fields of the body, if it is one JSON object of UTF-8 text and no name occurs twice in any of its objects.
+///
+/// Time is linear in the length of the body, however deep its values are nested. The stack does not grow with the depth.
+pub(super) fn read(body: &[u8]) -> Option<Pairs<'_, Value<'_>>> {
+    let text = core::str::from_utf8(body).ok()?;
+    let mut skipped = Skipped::default();
+    read_pairs(text, |name, value| {
+        Some(match value.as_bytes() {
+            quoted @ [b'"', ..] => Value::Text(Text::read(quoted)?),
+            [b'-' | b'0'..=b'9', ..] => Value::Number(value),
+            [b'{', ..] if name.as_bytes() == CONTEXT_FIELD.as_bytes() => {
+                Value::Context(read_context(value, &mut skipped)?)
+            }
+            other => {
+                skipped.check(other, FIELD_LEVEL)?;
+                Value::Other
+            }
+        })
     })
 }
 
-/// Reads a string whose grammar is known to be right.
-fn read_text(text: &str) -> Option<Text<'_>> {
-    let within = text.get(1..text.len().saturating_sub(1));
-    match within.filter(|within| !within.contains('\\')) {
-        Some(plain) => Some(Text::Borrowed(plain.as_bytes())),
-        None => serde_json::from_str(text).ok(),
+fn read_context<'a>(object: &'a str, skipped: &mut Skipped<'a>) -> Option<Pairs<'a, Option<Text<'a>>>> {
+    read_pairs(object, |_, value| match value.as_bytes() {
+        quoted @ [b'"', ..] => Text::read(quoted).map(Some),
+        other => skipped.check(other, CONTEXT_LEVEL).map(|()| None),
+    })
+}
+
+/// Reads an object. `read_value` gets each name, and the text of its value, whose grammar is right.
+fn read_pairs<'a, V>(object: &'a str, read_value: impl FnMut(&Text<'a>, &'a str) -> Option<V>) -> Option<Pairs<'a, V>> {
+    let mut deserializer = serde_json::Deserializer::from_str(object);
+    let pairs = deserializer.deserialize_map(PairsVisitor(read_value)).ok()?;
+    deserializer.end().ok()?;
+    Some(pairs)
+}
+
+struct PairsVisitor<F>(F);
+
+impl<'a, V, F: FnMut(&Text<'a>, &'a str) -> Option<V>> Visitor<'a> for PairsVisitor<F> {
+    type Value = Pairs<'a, V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object in which no name occurs twice")
     }
+
+    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        // The API answers every fault of the body with the same message, so this text is never shown.
+        let refused = || A::Error::invalid_value(Unexpected::Map, &"another object");
+        let mut pairs = Vec::new();
+        // `RawValue` first: it validates the grammar strictly. Reading a string as bytes does not.
+        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            let name = Text::read(name.get().as_bytes()).ok_or_else(refused)?;
+            let value = (self.0)(&name, value.get()).ok_or_else(refused)?;
+            pairs.push((name, value));
+        }
+        let distinct = match pairs.as_slice() {
+            few if few.len() <= FEW => few.iter().enumerate().all(|(at, (name, _))| {
+                few.iter()
+                    .take(at)
+                    .all(|(other, _)| other.as_bytes() != name.as_bytes())
+            }),
+            many => {
+                let mut names: Vec<&[u8]> = many.iter().map(|(name, _)| name.as_bytes()).collect();
+                names.sort_unstable();
+                names.is_sorted_by(|a, b| a < b)
+            }
+        };
+        distinct.then_some(pairs).ok_or_else(refused)
+    }
+}
+
+/// Checks values that no rule looks into: how deep they stand, and that no name occurs twice in an object.
+#[derive(Default)]
+struct Skipped<'a> {
+    /// The names of all open objects, from the outermost to the innermost.
+    names: Vec<Text<'a>>,
+    /// For each open object or array, how many names stood before it.
+    open: Vec<usize>,
+}
+
+impl<'a> Skipped<'a> {
+    /// Checks a value at `level` whose grammar is known to be right: one pass, without recursion.
+    fn check(&mut self, value: &'a [u8], level: usize) -> Option<()> {
+        let mut rest = value;
+        while let Some((first, after)) = rest.split_first() {
+            let start = core::mem::replace(&mut rest, after);
+            match first {
+                b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' => {}
+                b'}' | b']' => self.close()?,
+                // Everything else is part of a value, or of a name, which stands beside its value.
+                _ if level.saturating_add(self.open.len()) > MAX_LEVEL => return None,
+                b'{' | b'[' => self.open.push(self.names.len()),
+                b'"' => {
+                    let quoted;
+                    (quoted, rest) = split_string(start)?;
+                    // A colon follows names and nothing else.
+                    if rest.trim_ascii_start().starts_with(b":") {
+                        self.names.push(Text::read(quoted)?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(())
+    }
+
+    /// Closes the innermost object or array. An array has no names.
+    fn close(&mut self) -> Option<()> {
+        let before = self.open.pop()?;
+        let names = self.names.get_mut(before..)?;
+        names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+        let distinct = names.is_sorted_by(|a, b| a.as_bytes() < b.as_bytes());
+        self.names.truncate(before);
+        distinct.then_some(())
+    }
+}
+
+/// The string that `text` begins with, quotes included, and what follows it.
+fn split_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut escaped = false;
+    let last = text.iter().skip(1).position(|byte| {
+        let ends = !escaped && *byte == b'"';
+        escaped = !escaped && *byte == b'\\';
+        ends
+    })?;
+    text.split_at_checked(last.checked_add(2)?)
 }
 
 impl<'a> Deserialize<'a> for Text<'a> {
@@ -110,37 +210,7 @@ impl<'a> Deserialize<'a> for Text<'a> {
                 Ok(Text::Unescaped(Zeroizing::new(bytes.to_vec())))
             }
         }
-        // serde_json gives a lone surrogate to whoever asks for bytes, as three bytes that are no UTF-8.
+        // For bytes, serde_json passes a lone surrogate on as three bytes that are not UTF-8. For text, it refuses it.
         deserializer.deserialize_bytes(TextVisitor)
-    }
-}
-
-struct ObjectVisitor {
-    depth: usize,
-}
-
-impl<'a> Visitor<'a> for ObjectVisitor {
-    type Value = Object<'a>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object in which no name occurs twice")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Object<'a>, A::Error> {
-        let refused = || A::Error::invalid_value(Unexpected::Map, &self);
-        let mut object = Object::new();
-        // As it stands first, since that takes the grammar of the JSON text to the letter; to ask for bytes does not.
-        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            let name = read_text(name.get()).ok_or_else(refused)?;
-            let value = read_value(value.get(), self.depth).ok_or_else(refused)?;
-            object.push((name, value));
-        }
-        let mut names: Vec<&[u8]> = object.iter().map(|(name, _)| name.as_bytes()).collect();
-        names.sort_unstable();
-        if names.is_sorted_by(|a, b| a < b) {
-            Ok(object)
-        } else {
-            Err(refused())
-        }
     }
 }

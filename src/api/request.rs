@@ -7,7 +7,7 @@ use rand_core::TryCryptoRng;
 
 use super::{
     MAX_BODY, Operation,
-    fields::Fields,
+    fields::{Fields, Payload},
     json,
     response::{self, Response, hex, refusal},
 };
@@ -48,14 +48,6 @@ pub struct Request {
     key_id: KeyId,
     sequence: Option<String>,
     context: EncryptionContext,
-}
-
-/// What each operation needs besides key ID and context.
-pub(super) enum Payload {
-    CreateDatakey,
-    CreateDatakeyWithoutPlaintext,
-    EncryptDatakey(Dek),
-    DecryptDatakey(SealedDek),
 }
 
 impl Request {
@@ -216,7 +208,8 @@ impl fmt::Debug for Request {
 
 /// `/v1.0/{project_id}/kms/OPERATION`
 fn parse_path(path: &str) -> Option<(&str, Operation)> {
-    let (project_id, name) = path.strip_prefix("/v1.0/")?.split_once("/kms/")?;
+    let (project_id, rest) = path.strip_prefix("/v1.0/")?.split_once('/')?;
+    let name = rest.strip_prefix("kms/")?;
     let operation = Operation::ALL
         .into_iter()
         .find(|operation| operation.as_str() == name)?;

@@ -232,3 +232,56 @@ fn a_request_takes_32_times_the_longest_body_at_most() {
         assert!(taken.bytes_total < 1024, "{} bytes", taken.bytes_total);
     }
 }
+
+/// A reader that recursed, or read a value once for each level above it, would allocate for each level.
+#[cfg(feature = "api")]
+#[test]
+fn a_deeply_nested_body_allocates_no_more_than_a_flat_one() {
+    use dekseal::api::{MAX_BODY, Request};
+
+    let count = |body: &str| {
+        let mut code = None;
+        let count = allocations(|| {
+            let refusal = Request::parse("POST", "/v1.0/p/kms/create-datakey", body.as_bytes()).unwrap_err();
+            code = refusal.error_code();
+        });
+        assert_eq!(code, Some("KMS.0308"));
+        count
+    };
+    // An array of as many items as fit into `length` bytes.
+    let body = |item: &str, length: usize| {
+        let items = vec![item; (length - 10) / (item.len() + 1)].join(",");
+        format!(r#"{{"x":[{items}]}}"#)
+    };
+    let arrays = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    let objects = |depth: usize| r#"{"\u0061":"#.repeat(depth) + "0" + &"}".repeat(depth);
+    let objects_of_plain_names = |depth: usize| r#"{"a":"#.repeat(depth) + "0" + &"}".repeat(depth);
+    let string = |depth: usize| format!("{}\"{}\"{}", "[".repeat(depth), "x".repeat(1000), "]".repeat(depth));
+    for item in [
+        arrays(125),
+        arrays(1),
+        objects_of_plain_names(125),
+        objects_of_plain_names(1),
+        string(125),
+    ] {
+        for length in [MAX_BODY / 8, MAX_BODY] {
+            let count = count(&body(&item, length));
+            assert!(
+                count <= 32,
+                "{count} allocations for {length} bytes of {}",
+                &item[..item.len().min(20)]
+            );
+        }
+    }
+    // An unescaped name is one allocation, at any depth.
+    let (deep, flat) = (objects(125), objects(1));
+    let names = |item: &str| body(item, MAX_BODY).matches("u0061").count() as u64;
+    for item in [deep, flat] {
+        let count = count(&body(&item, MAX_BODY));
+        assert!(
+            count <= 2 * names(&item) + 32,
+            "{count} allocations for {} names",
+            names(&item)
+        );
+    }
+}

@@ -369,6 +369,80 @@ fn bodies_that_are_no_json_object() {
 }
 
 #[test]
+fn a_small_stack_is_enough_for_the_deepest_body() {
+    let deepest = [
+        ("[".repeat(127) + &"]".repeat(127), "KMS.0308"),
+        (r#"{"a":"#.repeat(126) + "0" + &"}".repeat(126), "KMS.0308"),
+        (r#"[{"a":"#.repeat(63) + "0" + &"}]".repeat(63), "KMS.0308"),
+        (
+            "[".repeat(api::MAX_BODY / 2 - 20) + &"]".repeat(api::MAX_BODY / 2 - 20),
+            "KMS.0202",
+        ),
+        (r#"{"a":"#.repeat(40_000) + "0" + &"}".repeat(40_000), "KMS.0202"),
+    ];
+    let thread = std::thread::Builder::new().stack_size(96 * 1024).spawn(move || {
+        for (nested, expected) in deepest {
+            for field in ["x", "sequence"] {
+                let body = format!(r#"{{"{field}":{nested}}}"#);
+                let refusal = api::Request::parse("POST", "/v1.0/p/kms/create-datakey", body.as_bytes()).unwrap_err();
+                // With a known field, the next row of the table answers.
+                let expected = if (field, expected) == ("sequence", "KMS.0308") {
+                    "KMS.0204"
+                } else {
+                    expected
+                };
+                assert_eq!(refusal.error_code(), Some(expected));
+            }
+        }
+    });
+    thread.unwrap().join().unwrap();
+}
+
+#[test]
+fn levels_are_counted_alike_wherever_a_value_stands() {
+    let common = format!(r#""key_id":"{KEY_ID}","datakey_length":512"#);
+    // What is at level 128, and one level deeper.
+    for (innermost, levels) in [
+        ("0", 1),
+        ("\"s\"", 1),
+        ("null", 1),
+        ("[]", 1),
+        ("{}", 1),
+        ("[0]", 2),
+        (r#"{"a":"b"}"#, 2),
+    ] {
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            let nested = |above: usize| {
+                let around = 128 - above - levels;
+                [around, around + 1].map(|around| open.repeat(around) + innermost + &close.repeat(around))
+            };
+            // The body is above a field; the body and the context are above a value of the context.
+            for (name, [fits, too_deep]) in [("x", nested(1)), ("sequence", nested(1))] {
+                let code = |nested: &str| {
+                    code_of_bytes(
+                        "create-datakey",
+                        format!(r#"{{{common},"{name}":{nested}}}"#).as_bytes(),
+                    )
+                    .0
+                };
+                assert_eq!(code(&fits), if name == "x" { "KMS.0308" } else { "KMS.0206" }, "{fits}");
+                assert_eq!(code(&too_deep), "KMS.0202", "{too_deep}");
+            }
+            let [fits, too_deep] = nested(2);
+            let code = |nested: &str| {
+                code_of_bytes(
+                    "create-datakey",
+                    format!(r#"{{{common},"encryption_context":{{"k":{nested}}}}}"#).as_bytes(),
+                )
+                .0
+            };
+            assert_eq!(code(&fits), "KMS.0208", "{fits}");
+            assert_eq!(code(&too_deep), "KMS.0202", "{too_deep}");
+        }
+    }
+}
+
+#[test]
 fn bodies_at_the_limit_and_one_byte_over() {
     let fields: String = (0..20_000).map(|number| format!(r#""{number:05}":0,"#)).collect();
     let fields = format!(r#"{{{fields}"x":…}}"#);
@@ -438,10 +512,23 @@ fn a_name_that_occurs_twice_in_any_object() {
         r#"{{},"datakey_length":512,"encryption_context":{"a":{"b":1,"b":2}}}"#,
         r#"{{},"datakey_length":512,"sequence":[[{"b":1,"b":2}]]}"#,
         r#"{{},"datakey_length":512,"encryption_context":{"\ud800":"1","\ud800":"2"}}"#,
+        r#"{{},"datakey_length":512,"x":[{"b":1,"c":{"b":1},"b":2}]}"#,
+        r#"{{},"datakey_length":512,"x":{"b":1 , "\u0062" : 2}}"#,
+        r#"{{},"datakey_length":512,"x":{"\ud83d\udd11":{},"🔑":[]}}"#,
+        r#"{{},"datakey_length":512,"x":{"\ud800":{},"\uD800":[]}}"#,
+        r#"{{},"datakey_length":512,"x":{"\\\"":"}","y":"{\"","\u005c\u0022":0}}"#,
+        r#"{{},"datakey_length":512,"x":{"":[{"":1},{"":1}],"":0}}"#,
     ] {
         assert_eq!(code("create-datakey", body), "KMS.0202", "{body}");
     }
-    // The same name in two objects is no such case, nor is it where it is a value.
+    for body in [
+        r#"{{},"datakey_length":512,"x":[{"b":1},{"b":{"b":["b","b"]}}]}"#,
+        r#"{{},"datakey_length":512,"x":{"a":"b","b":"b","c":["c:",":"]}}"#,
+        r#"{{},"datakey_length":512,"x":{"a\"":1,"a":2,"a\\":3,"\ud800":4,"\ud801":5}}"#,
+    ] {
+        assert_eq!(code("create-datakey", body), "KMS.0308", "{body}");
+    }
+    // The same name in two objects is allowed, and so is a name that is also a value.
     assert_eq!(
         code(
             "create-datakey",
