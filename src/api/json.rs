@@ -52,16 +52,6 @@ impl<'a> Text<'a> {
     pub(super) fn as_str(&self) -> Option<&str> {
         core::str::from_utf8(self.as_bytes()).ok()
     }
-
-    /// Reads a string whose grammar is known to be right, quotes included.
-    fn read(quoted: &'a [u8]) -> Option<Self> {
-        // Without an early exit, so that it compiles to a few wide comparisons.
-        let escapes = quoted.iter().fold(false, |found, byte| found | (*byte == b'\\'));
-        match quoted {
-            [b'"', within @ .., b'"'] if !escapes => Some(Self::Borrowed(within)),
-            _ => serde_json::from_slice(quoted).ok(),
-        }
-    }
 }
 
 /// The fields of the body, if it is one JSON object of UTF-8 text and no name occurs twice in any of its objects.
@@ -69,40 +59,41 @@ impl<'a> Text<'a> {
 /// Time is linear in the length of the body, however deep its values are nested. The stack does not grow with the depth.
 pub(super) fn read(body: &[u8]) -> Option<Pairs<'_, Value<'_>>> {
     let text = core::str::from_utf8(body).ok()?;
-    let mut skipped = Skipped::default();
+    let mut reader = Reader {
+        // Without an early exit, so that it compiles to a few wide comparisons.
+        has_escapes: body.iter().fold(false, |found, byte| found | (*byte == b'\\')),
+        names: Vec::new(),
+        open: Vec::new(),
+    };
     read_pairs(text, |name, value| {
-        Some(match value.as_bytes() {
-            quoted @ [b'"', ..] => Value::Text(Text::read(quoted)?),
+        let name = reader.text(name.as_bytes())?;
+        let value = match value.as_bytes() {
+            quoted @ [b'"', ..] => Value::Text(reader.text(quoted)?),
             [b'-' | b'0'..=b'9', ..] => Value::Number(value),
-            [b'{', ..] if name.as_bytes() == CONTEXT_FIELD.as_bytes() => {
-                Value::Context(read_context(value, &mut skipped)?)
-            }
+            [b'{', ..] if name.as_bytes() == CONTEXT_FIELD.as_bytes() => Value::Context(reader.context(value)?),
             other => {
-                skipped.check(other, FIELD_LEVEL)?;
+                reader.check(other, FIELD_LEVEL)?;
                 Value::Other
             }
-        })
+        };
+        Some((name, value))
     })
 }
 
-fn read_context<'a>(object: &'a str, skipped: &mut Skipped<'a>) -> Option<Pairs<'a, Option<Text<'a>>>> {
-    read_pairs(object, |_, value| match value.as_bytes() {
-        quoted @ [b'"', ..] => Text::read(quoted).map(Some),
-        other => skipped.check(other, CONTEXT_LEVEL).map(|()| None),
-    })
-}
-
-/// Reads an object. `read_value` gets each name, and the text of its value, whose grammar is right.
-fn read_pairs<'a, V>(object: &'a str, read_value: impl FnMut(&Text<'a>, &'a str) -> Option<V>) -> Option<Pairs<'a, V>> {
+/// Reads an object, each of its pairs through `read_pair`, whose arguments are texts of the right grammar.
+fn read_pairs<'a, V>(
+    object: &'a str,
+    read_pair: impl FnMut(&'a str, &'a str) -> Option<(Text<'a>, V)>,
+) -> Option<Pairs<'a, V>> {
     let mut deserializer = serde_json::Deserializer::from_str(object);
-    let pairs = deserializer.deserialize_map(PairsVisitor(read_value)).ok()?;
+    let pairs = deserializer.deserialize_map(PairsVisitor(read_pair)).ok()?;
     deserializer.end().ok()?;
     Some(pairs)
 }
 
 struct PairsVisitor<F>(F);
 
-impl<'a, V, F: FnMut(&Text<'a>, &'a str) -> Option<V>> Visitor<'a> for PairsVisitor<F> {
+impl<'a, V, F: FnMut(&'a str, &'a str) -> Option<(Text<'a>, V)>> Visitor<'a> for PairsVisitor<F> {
     type Value = Pairs<'a, V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,9 +106,7 @@ impl<'a, V, F: FnMut(&Text<'a>, &'a str) -> Option<V>> Visitor<'a> for PairsVisi
         let mut pairs = Vec::new();
         // `RawValue` first: it validates the grammar strictly. Reading a string as bytes does not.
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            let name = Text::read(name.get().as_bytes()).ok_or_else(refused)?;
-            let value = (self.0)(&name, value.get()).ok_or_else(refused)?;
-            pairs.push((name, value));
+            pairs.push((self.0)(name.get(), value.get()).ok_or_else(refused)?);
         }
         let distinct = match pairs.as_slice() {
             few if few.len() <= FEW => few.iter().enumerate().all(|(at, (name, _))| {
@@ -135,17 +124,42 @@ impl<'a, V, F: FnMut(&Text<'a>, &'a str) -> Option<V>> Visitor<'a> for PairsVisi
     }
 }
 
-/// Checks values that no rule looks into: how deep they stand, and that no name occurs twice in an object.
-#[derive(Default)]
-struct Skipped<'a> {
-    /// The names of all open objects, from the outermost to the innermost.
+/// Reads the parts of one body.
+struct Reader<'a> {
+    /// Whether there is an escape anywhere in the body.
+    has_escapes: bool,
+    /// The names of all open objects among the values that no rule looks into, from the outermost to the innermost.
     names: Vec<Text<'a>>,
-    /// For each open object or array, how many names stood before it.
+    /// For each open object or array among them, how many names stood before it.
     open: Vec<usize>,
 }
 
-impl<'a> Skipped<'a> {
-    /// Checks a value at `level` whose grammar is known to be right: one pass, without recursion.
+impl<'a> Reader<'a> {
+    /// Reads a string, quotes included.
+    fn text(&self, quoted: &'a [u8]) -> Option<Text<'a>> {
+        match quoted {
+            [b'"', within @ .., b'"'] if !self.has_escapes || !within.contains(&b'\\') => Some(Text::Borrowed(within)),
+            _ => serde_json::from_slice(quoted).ok(),
+        }
+    }
+
+    /// Reads the object in `encryption_context`.
+    fn context(&mut self, object: &'a str) -> Option<Pairs<'a, Option<Text<'a>>>> {
+        read_pairs(object, |name, value| {
+            let value = match value.as_bytes() {
+                quoted @ [b'"', ..] => Some(self.text(quoted)?),
+                other => {
+                    self.check(other, CONTEXT_LEVEL)?;
+                    None
+                }
+            };
+            Some((self.text(name.as_bytes())?, value))
+        })
+    }
+
+    /// Checks a value at `level` that no rule looks into: how deep its parts stand, and that no name occurs twice in an object.
+    ///
+    /// One pass, without recursion. The grammar is known to be right.
     fn check(&mut self, value: &'a [u8], level: usize) -> Option<()> {
         let mut rest = value;
         while let Some((first, after)) = rest.split_first() {
@@ -161,7 +175,7 @@ impl<'a> Skipped<'a> {
                     (quoted, rest) = split_string(start)?;
                     // A colon follows names and nothing else.
                     if rest.trim_ascii_start().starts_with(b":") {
-                        self.names.push(Text::read(quoted)?);
+                        self.names.push(self.text(quoted)?);
                     }
                 }
                 _ => {}
