@@ -223,10 +223,11 @@ impl<K: Keyring> Engine<K> {
         let made = self.keyring.with_current(key_id, |cmk| {
             let mut pool = Secret::<{ POOL * Dek::LEN }>::zeroed();
             for slots in slots.chunks_mut(POOL) {
-                let (randomness, _) = pool.as_chunks_mut::<{ Dek::LEN }>();
-                let randomness = randomness.get_mut(..slots.len()).unwrap_or_default();
-                draw(rng, randomness.as_flattened_mut())?;
-                for (slot, bytes) in slots.iter_mut().zip(randomness) {
+                let length = slots.len().saturating_mul(Dek::LEN).min(pool.len());
+                let (randomness, _) = pool.split_at_mut(length);
+                draw(rng, randomness)?;
+                let (deks, _) = randomness.as_chunks_mut::<{ Dek::LEN }>();
+                for (slot, bytes) in slots.iter_mut().zip(deks) {
                     let (dek, sealed) = slot.get_or_insert_with(|| (Dek::zeroed(), SealedDek::zeroed()));
                     dek.expose_mut().copy_from_slice(bytes);
                     bytes.as_mut_slice().zeroize();

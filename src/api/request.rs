@@ -9,11 +9,11 @@ use super::{
     MAX_BODY, Operation,
     fields::{Fields, Payload},
     json,
-    response::{self, Response, hex, refusal},
+    response::{self, Refusal, Response, hex, refusal},
 };
 use crate::{
-    blob::SealedDek, context::EncryptionContext, dek::Dek, engine::Engine, error::Error, key_id::KeyId,
-    keyring::Keyring, secret::Secret, sha256::sha256,
+    blob::SealedDek, context::EncryptionContext, dek::Dek, engine::Engine, key_id::KeyId, keyring::Keyring,
+    secret::Secret, sha256::sha256,
 };
 
 /// A request that keeps every rule that can be checked without a key.
@@ -151,49 +151,50 @@ impl Request {
     /// `execute` with a caller's random generator.
     #[must_use]
     pub fn execute_with_rng<K: Keyring, R: TryCryptoRng + ?Sized>(&self, engine: &Engine<K>, rng: &mut R) -> Response {
-        self.try_execute(engine, rng)
-            .unwrap_or_else(|error| refusal(&error).response())
+        self.try_execute(engine, rng).unwrap_or_else(Refusal::response)
     }
 
     fn try_execute<K: Keyring, R: TryCryptoRng + ?Sized>(
         &self,
         engine: &Engine<K>,
         rng: &mut R,
-    ) -> Result<Response, Error> {
+    ) -> Result<Response, &'static Refusal> {
         let Self { key_id, context, .. } = self;
         let mut plain = Secret::<{ 2 * Dek::LEN }>::zeroed();
         let mut cipher = [0; 2 * SealedDek::LEN];
         Ok(match &self.payload {
             Payload::CreateDatakey => {
-                let (dek, sealed) = engine.create_dek_with_rng(key_id, context, rng)?;
+                let (dek, sealed) = engine.create_dek_with_rng(key_id, context, rng).map_err(refusal)?;
                 Response::ok(&[
                     ("key_id", key_id.as_str()),
-                    ("plain_text", hex(dek.expose_secret(), &mut plain)),
-                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)),
+                    ("plain_text", hex(dek.expose_secret(), &mut plain)?),
+                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)?),
                 ])
             }
             Payload::CreateDatakeyWithoutPlaintext => {
-                let sealed = engine.create_dek_without_plaintext_with_rng(key_id, context, rng)?;
+                let sealed = engine
+                    .create_dek_without_plaintext_with_rng(key_id, context, rng)
+                    .map_err(refusal)?;
                 Response::ok(&[
                     ("key_id", key_id.as_str()),
-                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)),
+                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)?),
                 ])
             }
             Payload::EncryptDatakey(dek) => {
-                let sealed = engine.encrypt_dek(key_id, context, dek)?;
+                let sealed = engine.encrypt_dek(key_id, context, dek).map_err(refusal)?;
                 Response::ok(&[
                     ("key_id", key_id.as_str()),
-                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)),
+                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)?),
                     ("datakey_length", "64"),
                 ])
             }
             Payload::DecryptDatakey(sealed) => {
-                let dek = engine.decrypt_dek(key_id, context, sealed)?;
+                let dek = engine.decrypt_dek(key_id, context, sealed).map_err(refusal)?;
                 let digest = sha256(dek.expose_secret());
                 Response::ok(&[
-                    ("data_key", hex(dek.expose_secret(), &mut plain)),
+                    ("data_key", hex(dek.expose_secret(), &mut plain)?),
                     ("datakey_length", "64"),
-                    ("datakey_dgst", hex(&digest, &mut [0; 64])),
+                    ("datakey_dgst", hex(&digest, &mut [0; 64])?),
                 ])
             }
         })

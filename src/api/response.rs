@@ -106,9 +106,12 @@ impl Refusal {
     /// The refusal, its message followed by `detail`.
     pub(super) fn response_with(&self, detail: fmt::Arguments<'_>) -> Response {
         let mut message = String::from(self.message);
-        // Writing to a string does not fail, nor does making JSON of one.
-        let _ = message.write_fmt(detail);
-        let message = serde_json::to_string(&message).unwrap_or_default();
+        let detailed = message.write_fmt(detail).map(|()| serde_json::to_string(&message));
+        // Neither fails, since both write to a string. If one did, the row alone would answer; JSON writes its message as it is.
+        let message = match detailed {
+            Ok(Ok(quoted)) => quoted,
+            _ => alloc::format!("\"{}\"", self.message),
+        };
         let code = self.code;
         let body = alloc::format!(r#"{{"error":{{"error_code":"{code}","error_msg":{message}}}}}"#);
         Response {
@@ -120,13 +123,13 @@ impl Refusal {
 
     /// The refusal, naming a field: no more of it than 64 characters.
     pub(super) fn naming(&self, field: &str) -> Response {
-        let end = field.char_indices().nth(64).map_or(field.len(), |(at, _)| at);
-        self.response_with(format_args!(": {}", field.get(..end).unwrap_or_default()))
+        let field: String = field.chars().take(64).collect();
+        self.response_with(format_args!(": {field}"))
     }
 }
 
 /// The row for what the engine answered.
-pub(super) fn refusal(error: &Error) -> &'static Refusal {
+pub(super) fn refusal(error: Error) -> &'static Refusal {
     match error.kind() {
         ErrorKind::UnknownKey => &NO_SUCH_KEY,
         ErrorKind::UnknownKeyVersion | ErrorKind::KeyVersionRetired => &NO_SUCH_VERSION,
@@ -168,8 +171,12 @@ const INTERNAL: Refusal = Refusal::new(500, "KMS.0101", "internal error");
 const FORBIDDEN: Refusal = Refusal::new(403, "KMS.0306", "the caller may not use this key");
 
 /// Bytes as upper-case hex, in constant time, written to `digits`.
-pub(super) fn hex<'a, const N: usize, const DIGITS: usize>(bytes: &[u8; N], digits: &'a mut [u8; DIGITS]) -> &'a str {
+///
+/// It fails only for too little room, which the assertion rules out. If it did, the answer would be an internal error.
+pub(super) fn hex<'a, const N: usize, const DIGITS: usize>(
+    bytes: &[u8; N],
+    digits: &'a mut [u8; DIGITS],
+) -> Result<&'a str, &'static Refusal> {
     const { assert!(DIGITS == 2 * N) };
-    // It fails on too little room alone, which that assertion rules out.
-    base16ct::upper::encode_str(bytes, digits).unwrap_or_default()
+    base16ct::upper::encode_str(bytes, digits).map_err(|_| &INTERNAL)
 }
