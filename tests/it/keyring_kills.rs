@@ -319,8 +319,8 @@ fn before_rename(calls: &[Call]) -> &Call {
     &calls[at - 1]
 }
 
-/// Writer A has written its temporary file, or has even checked everything. Its lock file is removed, writer B starts and is killed,
-/// and A goes on.
+/// Writer A has written its temporary file, or has even checked everything. Its lock file is removed or replaced, writer B starts and
+/// is killed, and A goes on.
 #[test]
 fn two_writers_without_a_common_lock_leave_a_whole_file() {
     if !strace_works() {
@@ -328,10 +328,18 @@ fn two_writers_without_a_common_lock_leave_a_whole_file() {
     }
     let calls = calls("rotate");
     let call = |name: &str| calls.iter().find(|call| call.name == name).unwrap();
-    for stop in [call("fsync"), before_rename(&calls)] {
+    for (stop, replaced) in [
+        (call("fsync"), false),
+        (before_rename(&calls), false),
+        (before_rename(&calls), true),
+    ] {
         let (_directory, path) = ready_for("rotate");
         let a = Stopped::after(stop, "rotate", &path);
-        fs::remove_file(path.with_file_name(".keyring.json.lock")).unwrap();
+        let lock = path.with_file_name(".keyring.json.lock");
+        fs::remove_file(&lock).unwrap();
+        if replaced {
+            fs::write(lock, "").unwrap();
+        }
         let b = run(&call("write").inject("signal=SIGKILL"), "rotate", &path);
         assert!(!b.status.success());
         let reported = a.resume();
@@ -413,6 +421,8 @@ fn a_file_that_is_removed_or_replaced_between_any_two_calls_makes_no_report_fals
                 let rotated = reported.contains("rotated 1");
                 let refused = ["Conflict", "Io"].map(|kind| reported.contains(&format!("failed: File({kind})")));
                 assert!(rotated || refused.contains(&true), "{what}");
+                let unlinked = which == "temporary" && made == Made::Nothing && file.is_some();
+                assert!(!unlinked || refused[0], "{what}");
                 conflicts += u32::from(refused[0]);
                 match FileKeyring::open(&path, root()) {
                     Ok(keyring) => assert_eq!(version(&keyring) == 1, rotated, "{what}"),
