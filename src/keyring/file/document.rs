@@ -332,19 +332,19 @@ impl Stored {
         version: u32,
         material: &[u8],
     ) -> Result<Self, Error> {
-        let mut padded = Secret::<{ Dek::LEN }>::zeroed();
-        let slot = padded.get_mut(..material.len()).ok_or(ErrorKind::InvalidMaterial)?;
-        slot.copy_from_slice(material);
+        let mut padded = Dek::zeroed();
+        let slot = padded.expose_mut().get_mut(..material.len());
+        slot.ok_or(ErrorKind::InvalidMaterial)?.copy_from_slice(material);
         let length = u8::try_from(material.len()).map_err(|_| ErrorKind::InvalidMaterial)?;
         Ok(Self {
             length,
-            sealed: root.seal(&context(key_id, version, length)?, &Dek::from_bytes(&padded)),
+            sealed: root.seal(&context(key_id, version, length)?, &padded),
         })
     }
 
     fn open(self, root: &CmkVersion, key_id: &KeyId, version: u32) -> Result<Version, Error> {
-        let padded = root
-            .open(&context(key_id, version, self.length)?, &self.sealed)
+        let mut padded = Dek::zeroed();
+        root.open_into(&context(key_id, version, self.length)?, &self.sealed, &mut padded)
             .map_err(|_| FileFault::Changed)?;
         let material = padded
             .expose_secret()
@@ -359,9 +359,11 @@ impl Stored {
     /// The same material, sealed under another root.
     fn reseal(&self, from: &CmkVersion, to: &CmkVersion, whose: &CmkVersion) -> Result<Self, Error> {
         let context = context(&whose.key_id(), whose.key_version(), self.length)?;
+        let mut padded = Dek::zeroed();
+        from.open_into(&context, &self.sealed, &mut padded)?;
         Ok(Self {
             length: self.length,
-            sealed: to.seal(&context, &from.open(&context, &self.sealed)?),
+            sealed: to.seal(&context, &padded),
         })
     }
 }

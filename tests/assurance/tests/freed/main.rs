@@ -75,6 +75,32 @@ impl Outcome {
         }
     }
 
+    /// What `f` leaves on the stack: of the secrets whose names begin with one of `wiped`, at most so many windows.
+    fn left(&mut self, name: &str, wiped: &[(&str, usize)], f: impl FnOnce() + Send) {
+        let left = left_on_stack(f);
+        let as_expected = wiped.iter().all(|(wiped, most)| {
+            // The states of HMAC are the primitives' own.
+            let found = left
+                .iter()
+                .filter(|(secret, _)| secret.starts_with(wiped) && !secret.contains("state of HMAC"));
+            found.map(|(_, windows)| windows).sum::<usize>() <= *most
+        });
+        self.failed |= !as_expected;
+        let found: Vec<_> = left
+            .iter()
+            .map(|(secret, windows)| format!("{secret} {windows}"))
+            .collect();
+        println!(
+            "    {name:<36} {}{}",
+            if found.is_empty() {
+                "nothing".to_owned()
+            } else {
+                found.join(", ")
+            },
+            if as_expected { "" } else { " (NOT WIPED)" }
+        );
+    }
+
     fn nothing(&mut self, name: &str, f: impl FnOnce()) {
         self.row(name, Expected::Nothing, f);
     }
@@ -105,7 +131,7 @@ fn main() -> ExitCode {
     streams(&mut outcome, &mut secrets);
     let (count, windows) = registered();
     println!("searched for {count} secrets, {windows} windows of 8 bytes");
-    stack(&mut secrets);
+    stack(&mut outcome, &mut secrets);
     if outcome.failed {
         ExitCode::FAILURE
     } else {
@@ -620,23 +646,10 @@ fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
 }
 
-/// What is left on the stack, for the record: Rust cannot wipe what a move leaves behind, and dekseal does not
-/// promise that it does.
-fn stack(secrets: &mut Secrets) {
-    fn row(name: &str, f: impl FnOnce() + Send) {
-        let left = left_on_stack(f);
-        let left: Vec<_> = left
-            .iter()
-            .map(|(secret, windows)| format!("{secret} {windows}"))
-            .collect();
-        let left = if left.is_empty() {
-            "nothing".to_owned()
-        } else {
-            left.join(", ")
-        };
-        println!("    {name:<30} {left}");
-    }
-    println!("\nleft on the stack, in windows of 8 bytes (not held to anything):");
+/// What is left on the stack. Rust cannot wipe what a move leaves behind, and dekseal does not promise that it does; so most
+/// of this is for the record. What dekseal does wipe, however, must not be found: each row names it.
+fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
+    println!("\nleft on the stack, in windows of 8 bytes (for the record; what is wiped must not be there):");
     let (key_id, context) = (key_id(), context());
     let dek = secrets.dek(7);
     let cmk = secrets.cmk(0, material(1));
@@ -645,26 +658,62 @@ fn stack(secrets: &mut Secrets) {
     let forged = apart(|| Derived::new(&key_id, 0, material(1)).forge(dek, &random(4)));
     let payload = engine.encrypt_with_rng(&key_id, &context, plaintext(1000), &mut secrets.rng());
     let payload = payload.expect("made");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("keyring.json");
+    let root = || CmkVersion::new(ROOT_ID.parse().expect("a key ID"), 0, material(5)).expect("64 bytes");
     let mut rng = secrets.rng();
-    row("CmkVersion::new", || drop(CmkVersion::new(key_id, 0, material(1))));
-    row("CmkVersion::seal", || {
+
+    let prk = ("PRK", 0);
+    // AES-GCM leaves 56 bytes of what it decrypts. A copy of 64 bytes has 57 windows.
+    let material_of_a_file = ("material", 56);
+    outcome.left("CmkVersion::new", &[prk], || {
+        drop(CmkVersion::new(key_id, 0, material(1)));
+    });
+    outcome.left("CmkVersion::seal", &[], || {
         std::hint::black_box(cmk.seal(&context, &Dek::from_bytes(dek)));
     });
-    row("CmkVersion::open", || drop(cmk.open(&context, &sealed)));
-    row("CmkVersion::open in another context", || {
+    outcome.left("CmkVersion::open", &[], || drop(cmk.open(&context, &sealed)));
+    outcome.left("CmkVersion::open in another context", &[], || {
         drop(cmk.open(&EncryptionContext::none(), &sealed));
     });
-    row("CmkVersion::open of a forged salt", || {
-        drop(cmk.open(&context, &forged))
+    outcome.left("CmkVersion::open of a forged salt", &[], || {
+        drop(cmk.open(&context, &forged));
     });
-    row("Engine::create_dek", || {
+    outcome.left("Engine::create_dek", &[], || {
         drop(engine.create_dek_with_rng(&key_id, &context, &mut rng));
     });
-    row("Engine::decrypt_dek", || {
+    // The pool of DEKs that are drawn at once.
+    let mut slots = Vec::from_iter((0..100).map(|_| None));
+    outcome.left("Engine::create_deks of 100", &[("a DEK", 0)], || {
+        drop(engine.create_deks_with_rng(&key_id, &context, &mut slots, &mut rng));
+    });
+    // What was drawn in vain is in the pool when the generator fails.
+    slots.fill_with(|| None);
+    let mut failing = FailsAfter(&mut rng, 64 * 64);
+    outcome.left("Engine::create_deks, it fails", &[("a DEK", 57)], || {
+        drop(engine.create_deks_with_rng(&key_id, &context, &mut slots, &mut failing));
+    });
+    outcome.left("PayloadCipher::new", &[("payload PRK", 0)], || {
+        drop(PayloadCipher::new(&Dek::from_bytes(dek), sealed));
+    });
+    outcome.left("Engine::decrypt_dek", &[], || {
         drop(engine.decrypt_dek(&key_id, &context, &sealed));
     });
-    row("Engine::decrypt", || drop(engine.decrypt(&key_id, &context, &payload)));
-    row("Keyset::import_key", || {
-        drop(Keyset::new().import_key(key_id, material(1)))
+    outcome.left("Engine::encrypt", &[("payload PRK", 0)], || {
+        drop(engine.encrypt_with_rng(&key_id, &context, plaintext(1000), &mut rng));
+    });
+    outcome.left("Engine::decrypt", &[("payload PRK", 0)], || {
+        drop(engine.decrypt(&key_id, &context, &payload));
+    });
+    outcome.left("Keyset::import_key", &[prk], || {
+        drop(Keyset::new().import_key(key_id, material(1)));
+    });
+    outcome.left("FileKeyring: create and import", &[prk, material_of_a_file], || {
+        let keyring = FileKeyring::create(&path, root()).expect("made");
+        let imported = keyring.update(|keys| keys.import_key(key_id, material(1)));
+        imported.expect("imported");
+    });
+    outcome.left("FileKeyring::open", &[prk, material_of_a_file], || {
+        drop(FileKeyring::open(&path, root()).expect("opened"));
     });
 }
