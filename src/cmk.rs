@@ -100,17 +100,19 @@ impl CmkVersion {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn new(key_id: KeyId, key_version: u32, material: &[u8]) -> Result<Self, Error> {
-        let prk = extract(material)?;
+        // Each key is filled in place: one that moves leaves its bytes behind on the stack.
+        let [mut prk, mut salt_key, mut wrap_key] = [const { Secret::zeroed() }; 3];
+        extract(material, &mut prk)?;
         let prk = HmacKey::new(&prk);
         let trailer = blob::trailer(&key_id, key_version);
-        let salt_key = HmacKey::new(&expand(&prk, labels::SALT_KEY, &trailer));
-        let wrap_key = HmacKey::new(&expand(&prk, labels::WRAP_KEY, &trailer));
+        expand(&prk, labels::SALT_KEY, &trailer, &mut salt_key);
+        expand(&prk, labels::WRAP_KEY, &trailer, &mut wrap_key);
         Ok(Self {
             trailer,
             key_id,
             key_version,
-            salt_key,
-            wrap_key,
+            salt_key: HmacKey::new(&salt_key),
+            wrap_key: HmacKey::new(&wrap_key),
         })
     }
 
@@ -265,20 +267,17 @@ impl CmkVersion {
 }
 
 /// `PRK = HKDF-Extract(salt = "dekseal/v2", IKM = material)`, where the material has a length that is allowed.
-fn extract(material: &[u8]) -> Result<Secret<KEY_LEN>, Error> {
+fn extract(material: &[u8], prk: &mut [u8; KEY_LEN]) -> Result<(), Error> {
     if !(32..=64).contains(&material.len()) {
         return Err(ErrorKind::InvalidMaterial.into());
     }
-    let mut prk = Secret::zeroed();
-    labels::EXTRACT.mac::<128>(&[material], &mut prk);
-    Ok(prk)
+    labels::EXTRACT.mac::<128>(&[material], prk);
+    Ok(())
 }
 
 /// `HKDF-Expand(PRK, info = label ‖ trailer, L = 32)`
-fn expand(prk: &HmacKey, label: &[u8; 15], trailer: &[u8; TRAILER_LEN]) -> Secret<KEY_LEN> {
-    let mut key = Secret::zeroed();
-    prk.mac::<128>(&[label, trailer, &[1]], &mut key);
-    key
+fn expand(prk: &HmacKey, label: &[u8; 15], trailer: &[u8; TRAILER_LEN], key: &mut [u8; KEY_LEN]) {
+    prk.mac::<128>(&[label, trailer, &[1]], key);
 }
 
 /// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`: joined on the stack, or on the heap for a long context. The

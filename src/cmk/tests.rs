@@ -33,12 +33,13 @@ fn every_intermediate_value_is_the_known_one() {
         let key_id: KeyId = v.key_id.parse().unwrap();
         let material = hex::decode(&v.material).unwrap();
         let trailer = blob::trailer(&key_id, v.key_version);
-        let prk = extract(&material).unwrap();
+        let [mut prk, mut salt_key, mut wrap_key] = [const { Secret::zeroed() }; 3];
+        extract(&material, &mut prk).unwrap();
         assert_eq!(hex::encode(*prk), v.prk, "{}", v.name);
         let prk = HmacKey::new(&prk);
-        let salt_key = expand(&prk, labels::SALT_KEY, &trailer);
+        expand(&prk, labels::SALT_KEY, &trailer, &mut salt_key);
         assert_eq!(hex::encode(*salt_key), v.salt_key, "{}", v.name);
-        let wrap_key = expand(&prk, labels::WRAP_KEY, &trailer);
+        expand(&prk, labels::WRAP_KEY, &trailer, &mut wrap_key);
         assert_eq!(hex::encode(*wrap_key), v.wrap_key, "{}", v.name);
 
         let cmk = CmkVersion::new(key_id, v.key_version, &material).unwrap();

@@ -340,6 +340,7 @@ fn lines_end_at_120_columns() {
 }
 
 /// Each test that a document names, in backticks and with its module, as `cargo test` names it without `it::`.
+#[cfg(all(feature = "api", feature = "file-keyring"))]
 fn named_tests(text: &str) -> BTreeSet<&str> {
     let is_path = |span: &&str| {
         let mut segments = span.split("::");

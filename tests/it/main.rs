@@ -29,6 +29,7 @@ mod payload;
 mod primitives;
 mod properties;
 mod randomness;
+mod reference;
 mod secrets;
 #[cfg(feature = "store-keyring")]
 mod store;

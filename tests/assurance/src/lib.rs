@@ -1,110 +1,44 @@
-//! What the programs here share: the key schedules of FORMAT.md once more, from the primitives, and a generator whose
-//! bytes are known.
+//! What the programs here share: the formats from `dekseal_reference`, and a generator whose bytes are known.
 
 pub mod memcheck;
 
 use std::convert::Infallible;
 
-use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use dekseal::{
     KeyId, SealedDek,
     rand_core::{TryCryptoRng, TryRng},
 };
-use hkdf::Hkdf;
-use hmac::{Hmac, Mac};
+use dekseal_reference::{self as reference, Key};
 use sha2::{Digest, Sha256};
 
 pub const KEY_ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 pub const ROOT_ID: &str = "00000000-0000-0000-0000-00000000root";
 /// The encryption context of everything here, and its form by A3.
 pub const CONTEXT: [(&str, &str); 1] = [("tenant", "42")];
-const CANONICAL: &[u8] = b"\x00\x01\x00\x06tenant\x00\x0242";
-
-pub type Key = [u8; 32];
+pub const CANONICAL: &[u8] = b"\x00\x01\x00\x06tenant\x00\x0242";
 
 pub fn key_id() -> KeyId {
     KEY_ID.parse().expect("a key ID")
 }
 
-/// A4: what one version of a CMK derives from its material.
-pub struct Derived {
-    trailer: [u8; 40],
-    pub prk: Key,
-    pub salt_key: Key,
-    pub wrap_key: Key,
+/// What one version of a CMK derives from its material.
+pub fn derived(key_id: &KeyId, version: u32, material: &[u8]) -> Key {
+    Key::new(key_id.as_str(), version, material).expect("material of 32 to 64 bytes")
 }
 
-impl Derived {
-    pub fn new(key_id: &KeyId, key_version: u32, material: &[u8]) -> Self {
-        let mut trailer = [0; 40];
-        trailer[..36].copy_from_slice(key_id.as_bytes());
-        trailer[36..].copy_from_slice(&key_version.to_le_bytes());
-        let (prk, hkdf) = Hkdf::<Sha256>::extract(Some(b"dekseal/v2"), material);
-        Self {
-            trailer,
-            prk: prk.into(),
-            salt_key: expand(&hkdf, &[b"dekseal/v2 salt", &trailer]),
-            wrap_key: expand(&hkdf, &[b"dekseal/v2 wrap", &trailer]),
-        }
-    }
-
-    /// The salt of `dek` in `CONTEXT`.
-    pub fn salt(&self, dek: &[u8; 64]) -> Key {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.salt_key).expect("any length");
-        mac.update(&Sha256::digest(CANONICAL));
-        mac.update(dek);
-        mac.finalize().into_bytes().into()
-    }
-
-    /// The key of the blob that has this salt.
-    pub fn blob_key(&self, salt: &Key) -> Key {
-        expand(&from_prk(&self.wrap_key), &[b"dekseal/v2 key", salt])
-    }
-
-    /// C1: the key of a keyring file's MAC under this root.
-    pub fn keyring_mac_key(&self) -> Key {
-        expand(&from_prk(&self.wrap_key), &[b"dekseal/v2 keyring"])
-    }
-
-    /// A blob of `dek` in `CONTEXT` with a salt that the sealer chose. Its tag holds; where the salt is not the one
-    /// of A4, step 7 of A5 alone refuses it.
-    pub fn forge(&self, dek: &[u8; 64], salt: &Key) -> SealedDek {
-        let aad = [&[2, 0, 152, 0], &self.trailer[..], CANONICAL].concat();
-        let gcm = Aes256Gcm::new((&self.blob_key(salt)).into());
-        let nonce: &[u8; 12] = salt.first_chunk().expect("32 bytes");
-        let mut body = *dek;
-        let tag = gcm
-            .encrypt_inout_detached(nonce.into(), &aad, body.as_mut_slice().into())
-            .expect("64 bytes");
-        let mut blob = [&[2, 0, 152, 0], &salt[..], &body, &tag, &self.trailer].concat();
-        blob.extend(Sha256::digest(&blob));
-        SealedDek::from_bytes(&blob).expect("well-formed")
-    }
+/// A blob of `dek` in `CONTEXT` whose salt the sealer chose. Its tag is right. Unless the salt is that of A4, step 7 of A5 refuses
+/// it, and no other step does.
+pub fn forge(key: &Key, dek: &[u8; 64], salt: &[u8; 32]) -> SealedDek {
+    SealedDek::from_bytes(&key.seal_under_salt(CANONICAL, dek, salt)).expect("well-formed")
 }
 
-/// B2: the key of all payloads of a DEK.
-pub fn payload_prk(dek: &[u8; 64]) -> Key {
-    Hkdf::<Sha256>::extract(Some(b"dekseal/v2 payload"), dek).0.into()
-}
-
-/// B2: the key of the payload that has this salt.
-pub fn payload_key(prk: &Key, salt: &Key) -> Key {
-    expand(&from_prk(prk), &[b"dekseal\x01\0\0\x01\0", salt])
-}
-
-fn from_prk(key: &Key) -> Hkdf<Sha256> {
-    Hkdf::from_prk(key).expect("32 bytes")
-}
-
-/// The first 32 bytes of the output do not depend on its length.
-fn expand(hkdf: &Hkdf<Sha256>, info: &[&[u8]]) -> Key {
-    let mut key = [0; 32];
-    hkdf.expand_multi_info(info, &mut key).expect("32 bytes");
-    key
+/// B2: the key of the payload of `dek` that has this salt.
+pub fn payload_key(dek: &[u8; 64], salt: &[u8; 32]) -> [u8; 32] {
+    reference::payload_keys(dek, &[b"dekseal\x01\0\0\x01\0", salt.as_slice()].concat()).0
 }
 
 /// The two states of SHA-256 that an HMAC under this key starts from, as they lie in memory: who has them needs no key.
-pub fn hmac_states(key: &Key) -> [Key; 2] {
+pub fn hmac_states(key: &[u8; 32]) -> [[u8; 32]; 2] {
     const INITIAL: [u32; 8] = [
         0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
     ];

@@ -7,10 +7,13 @@
 //!
 //! `constant_time table` and `constant_time exit` do what must not be done, and show that it is reported.
 
-use std::process::ExitCode;
+use std::{
+    io::{Cursor, Read, Seek, SeekFrom, Write},
+    process::ExitCode,
+};
 
-use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, MemoryKeyring, SealedDek, api};
-use dekseal_assurance::{CONTEXT, Derived, Drawing, KEY_ID, hex, key_id, memcheck, random};
+use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, FileKeyring, MemoryKeyring, SealedDek, api};
+use dekseal_assurance::{CONTEXT, Drawing, KEY_ID, ROOT_ID, derived, forge, hex, key_id, memcheck, random};
 use sha2::{Digest, Sha256};
 
 /// Bytes that are secret.
@@ -81,8 +84,8 @@ fn seal_and_open() {
 
         // The tag does not hold; the tag holds and the salt is another.
         refused(cmk.open(&EncryptionContext::none(), &sealed));
-        let derived = Derived::new(&key_id(), 0, &random::<64>(1)[..material_len]);
-        refused(cmk.open(&context, &derived.forge(&random(2), &random(4))));
+        let key = derived(&key_id(), 0, &random::<64>(1)[..material_len]);
+        refused(cmk.open(&context, &forge(&key, &random(2), &random(4))));
     }
 }
 
@@ -157,6 +160,57 @@ fn payload() {
     refused(engine.decrypt(&key_id, &context, &payload));
 }
 
+/// Writer, reader, random access, and another header.
+fn streams() {
+    let (engine, key_id, context) = (engine(), key_id(), context());
+    let mut plaintext = vec![7; 70_000];
+    memcheck::secret(&mut plaintext);
+    let mut payload = Vec::new();
+    let writer = engine.encrypt_writer_with_rng(&key_id, &context, &mut payload, &mut drawing(9));
+    let mut writer = writer.expect("a key of the keyring");
+    for piece in plaintext.chunks(30_000) {
+        writer.write_all(piece).expect("a Vec takes all");
+    }
+    writer.finish().expect("a Vec takes all");
+    assert_secret(&payload);
+    memcheck::public(&payload[..]);
+
+    let mut opened = vec![0; plaintext.len()];
+    let mut reader = engine.decrypt_reader(&key_id, &context, &payload[..]).expect("its own");
+    reader.read_exact(&mut opened).expect("so long");
+    assert_secret(&opened);
+    let reader = engine.decrypt_seek_reader(&key_id, &context, Cursor::new(&payload[..]));
+    let mut reader = reader.expect("its own");
+    for at in [66_000, 10] {
+        reader.seek(SeekFrom::Start(at)).expect("before the end");
+        reader.read_exact(&mut opened[..100]).expect("before the end");
+        assert_secret(&opened[..100]);
+    }
+    engine
+        .rewrap(&key_id, &context, &key_id, &mut payload)
+        .expect("its own");
+    assert_secret(&payload[..264]);
+}
+
+/// A file's keys under a root whose material is secret. The file was written under the same root, with nothing marked: what is
+/// written to a file becomes public in the crate, where no mark reaches.
+fn file_keyring() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("keyring.json");
+    let root = |material: &[u8]| CmkVersion::new(ROOT_ID.parse().expect("a key ID"), 0, material).expect("64 bytes");
+    let written = FileKeyring::create(&path, root(&random::<64>(10))).expect("written");
+    let imported = written.update(|keys| keys.import_key(key_id(), &random::<64>(1)));
+    imported.expect("a new key");
+
+    let keyring = FileKeyring::open(&path, root(&secret::<64>(10))).expect("its own");
+    assert!(!keyring.refresh().expect("read"));
+    let engine = Engine::new(keyring);
+    let made = engine.create_dek_with_rng(&key_id(), &context(), &mut drawing(11));
+    let (dek, sealed) = made.expect("a key of the keyring");
+    assert_secret(dek.expose_secret());
+    published(sealed);
+}
+
 /// A table that is looked up at a place that a DEK says.
 fn leaky_table() {
     let table: Vec<u8> = (0..=255).rev().collect();
@@ -195,6 +249,8 @@ fn main() -> ExitCode {
                 ("create", create),
                 ("wire API", wire),
                 ("payload", payload),
+                ("payload streams and rewrap", streams),
+                ("keyring file", file_keyring),
             ] {
                 let before = memcheck::errors();
                 run();

@@ -4,7 +4,7 @@
 //! The control must be told apart: a right tag and a wrong one, which is public. The others must not be.
 
 use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, MemoryKeyring, SealedDek, api, rand_core::Rng};
-use dekseal_assurance::{CONTEXT, Derived, KEY_ID, hex, key_id, random};
+use dekseal_assurance::{CANONICAL, CONTEXT, KEY_ID, derived, forge, hex, key_id, random};
 use dudect_bencher::{BenchRng, Class, CtRunner, ctbench_main};
 use sha2::{Digest, Sha256};
 
@@ -82,12 +82,12 @@ fn tag_wrong_in_first_or_last_byte(runner: &mut CtRunner, rng: &mut BenchRng) {
 /// A tag that holds, and a salt that is wrong in its first byte, or in its last.
 fn salt_wrong_in_first_or_last_byte(runner: &mut CtRunner, rng: &mut BenchRng) {
     let (cmk, context) = (cmk(), context());
-    let derived = Derived::new(&key_id(), 0, &MATERIAL);
+    let key = derived(&key_id(), 0, &MATERIAL);
     let make = |rng: &mut BenchRng, first| {
         let dek = dek(rng);
-        let mut salt = derived.salt(&dek);
+        let mut salt = key.salt(CANONICAL, &dek);
         salt[if first { 0 } else { 31 }] ^= 1;
-        derived.forge(&dek, &salt)
+        forge(&key, &dek, &salt)
     };
     compare(runner, rng, make, |sealed| cmk.open(&context, sealed).is_ok());
 }

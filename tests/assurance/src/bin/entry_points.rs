@@ -1,13 +1,20 @@
 //! What `panics` looks at: each operation of the library in a function of its own, which is called so that it is
 //! linked.
 
-use std::{convert::Infallible, hint::black_box};
+use std::{
+    convert::Infallible,
+    error,
+    hint::black_box,
+    io::{self, Cursor, Read, Seek, SeekFrom, Write},
+    path::Path,
+};
 
 use dekseal::{
-    CmkVersion, Dek, EncryptionContext, Engine, Error, KeyId, Keyset, MemoryKeyring, Rewrapped, SealedDek,
+    CmkVersion, Dek, EncryptionContext, Engine, Error, FileKeyring, KeyId, Keyset, MemoryKeyring, Rewrapped, SealedDek,
     api::{self, Response},
     rand_core::{TryCryptoRng, TryRng},
 };
+use dekseal_assurance::ROOT_ID;
 
 /// A generator that cannot fail, and does not panic.
 struct Counting(u8);
@@ -111,6 +118,69 @@ entry_points! {
     ) -> Result<Bytes, Error> {
         engine.decrypt(key_id, context, payload)
     }
+    fn entry_payload_write(
+        engine: &Engine<MemoryKeyring>,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        plaintext: &[u8]
+    ) -> io::Result<Vec<u8>> {
+        let mut writer = engine.encrypt_writer_with_rng(key_id, context, Vec::new(), &mut Counting(0))?;
+        writer.write_all(plaintext)?;
+        writer.finish()
+    }
+    fn entry_payload_read(
+        engine: &Engine<MemoryKeyring>,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        payload: &[u8],
+        plaintext: &mut [u8]
+    ) -> io::Result<()> {
+        engine.decrypt_reader(key_id, context, payload)?.read_exact(plaintext)
+    }
+    fn entry_payload_seek(
+        engine: &Engine<MemoryKeyring>,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        payload: &[u8],
+        at: SeekFrom
+    ) -> io::Result<u8> {
+        let mut reader = engine.decrypt_seek_reader(key_id, context, Cursor::new(payload))?;
+        reader.seek(at)?;
+        let mut byte = [0];
+        reader.read_exact(&mut byte)?;
+        Ok(byte[0])
+    }
+    fn entry_payload_rewrap(
+        engine: &Engine<MemoryKeyring>,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        payload: &mut [u8]
+    ) -> Result<(), Error> {
+        engine.rewrap(key_id, context, key_id, payload)
+    }
+    fn entry_payload_rewrap_file(
+        engine: &Engine<MemoryKeyring>,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        path: &Path
+    ) -> io::Result<()> {
+        engine.rewrap_file(key_id, context, key_id, path).map(drop)
+    }
+    fn entry_file_create(path: &Path, root: CmkVersion) -> Result<FileKeyring, Error> {
+        FileKeyring::create(path, root)
+    }
+    fn entry_file_open(path: &Path, root: CmkVersion) -> Result<FileKeyring, Error> {
+        FileKeyring::open(path, root)
+    }
+    fn entry_file_update(keyring: &FileKeyring, key_id: KeyId, material: &[u8]) -> Result<(), Error> {
+        keyring.update(|keys| keys.import_key(key_id, material))
+    }
+    fn entry_file_refresh(keyring: &FileKeyring) -> Result<bool, Error> {
+        keyring.refresh()
+    }
+    fn entry_file_change_root(keyring: &FileKeyring, root: CmkVersion) -> Result<(), Error> {
+        keyring.change_root(root)
+    }
     fn entry_keys(keys: &mut Keyset, key_id: KeyId, material: &[u8], now: u64) -> Result<(), Error> {
         keys.import_key(key_id, material)?;
         keys.rotate_with_rng(&key_id, &mut Counting(0))?;
@@ -120,7 +190,7 @@ entry_points! {
     }
 }
 
-fn main() -> Result<(), Error> {
+fn main() -> Result<(), Box<dyn error::Error>> {
     entry_control(black_box(b"0"), black_box(0));
     let key_id = entry_key_id(black_box("0d0466b0-e727-4d9c-b35d-f84bb474a37f"))?;
     let context = entry_context(black_box(&[("tenant", "42")]))?;
@@ -141,5 +211,26 @@ fn main() -> Result<(), Error> {
         *entry_payload_decrypt(&engine, &key_id, &context, &payload)?,
         b"plaintext"
     );
-    entry_keys(&mut Keyset::new(), key_id, black_box(&[7; 32]), black_box(0))
+
+    let mut payload = entry_payload_write(&engine, &key_id, &context, black_box(b"plaintext"))?;
+    let mut plaintext = [0; 9];
+    entry_payload_read(&engine, &key_id, &context, &payload, black_box(&mut plaintext))?;
+    let byte = entry_payload_seek(&engine, &key_id, &context, &payload, black_box(SeekFrom::End(-1)))?;
+    assert_eq!((&plaintext, byte), (b"plaintext", b't'));
+    entry_payload_rewrap(&engine, &key_id, &context, &mut payload)?;
+
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("payload");
+    std::fs::write(&path, &payload)?;
+    entry_payload_rewrap_file(&engine, &key_id, &context, black_box(&path))?;
+    let path = directory.path().join("keyring.json");
+    let root = |version| CmkVersion::new(ROOT_ID.parse()?, version, black_box(&[8; 32]));
+    drop(entry_file_create(black_box(&path), root(0)?)?);
+    let keyring = entry_file_open(black_box(&path), root(0)?)?;
+    entry_file_update(&keyring, key_id, black_box(&[7; 32]))?;
+    assert!(!entry_file_refresh(&keyring)?);
+    entry_file_change_root(&keyring, root(1)?)?;
+
+    entry_keys(&mut Keyset::new(), key_id, black_box(&[7; 32]), black_box(0))?;
+    Ok(())
 }

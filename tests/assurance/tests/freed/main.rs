@@ -22,7 +22,7 @@ use dekseal::{
     payload::{PayloadCipher, SEALED_SEGMENT_LEN, SEGMENT_LEN},
     rand_core::{TryCryptoRng, TryRng},
 };
-use dekseal_assurance::{CONTEXT, Derived, KEY_ID, ROOT_ID, hex, key_id, random};
+use dekseal_assurance::{CONTEXT, KEY_ID, ROOT_ID, derived, forge, hex, key_id, random};
 
 use self::{
     allocator::{Examined, Found, apart, examined, left_on_stack, registered},
@@ -283,7 +283,7 @@ fn deks(outcome: &mut Outcome, secrets: &mut Secrets) {
             assert_refused(&opened);
         }
     });
-    let forged = apart(|| Derived::new(&key_id, 0, material(1)).forge(dek, &random(4)));
+    let forged = apart(|| forge(&derived(&key_id, 0, material(1)), dek, &random(4)));
     outcome.nothing("decrypt_dek of a forged salt", || {
         // `dek` is in its place when the salt is compared.
         let opened = Box::new(engine.decrypt_dek(&key_id, &context, &forged));
@@ -434,7 +434,7 @@ fn wire(outcome: &mut Outcome, secrets: &mut Secrets) {
     let tenant = r#""encryption_context":{"tenant":"42"}"#;
     let dek = secrets.dek(6);
     let sealed = secrets.cmk(0, material(1)).seal(&context(), &Dek::from_bytes(dek));
-    let forged = apart(|| Derived::new(&key_id(), 0, material(1)).forge(dek, &random(4)));
+    let forged = apart(|| forge(&derived(&key_id(), 0, material(1)), dek, &random(4)));
     let plain: &str = apart(|| (hex(dek) + &hex(&Sha256::digest(dek))).leak());
     let create = body(|| format!(r#"{{"key_id":"{KEY_ID}",{tenant},"datakey_length":"512"}}"#));
     let encrypt = |plain: &str| {
@@ -655,7 +655,7 @@ fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
     let cmk = secrets.cmk(0, material(1));
     let engine = Engine::new(MemoryKeyring::from_versions([secrets.cmk(0, material(1))]).expect("one"));
     let sealed = cmk.seal(&context, &Dek::from_bytes(dek));
-    let forged = apart(|| Derived::new(&key_id, 0, material(1)).forge(dek, &random(4)));
+    let forged = apart(|| forge(&derived(&key_id, 0, material(1)), dek, &random(4)));
     let payload = engine.encrypt_with_rng(&key_id, &context, plaintext(1000), &mut secrets.rng());
     let payload = payload.expect("made");
     let directory = tempfile::tempdir().expect("a directory");

@@ -6,14 +6,15 @@ use dekseal::{
     CmkVersion, KeyId,
     rand_core::{TryCryptoRng, TryRng},
 };
-use dekseal_assurance::{Derived, Key, hmac_states, key_id, payload_key, payload_prk, random, random_bytes};
+use dekseal_assurance::{CANONICAL, derived, hmac_states, key_id, payload_key, random, random_bytes};
+use dekseal_reference::{Key, payload_prk};
 
 use crate::allocator::{apart, register};
 
 /// The versions of `KEY_ID`, and the DEKs, that there were.
 #[derive(Default)]
 pub struct Secrets {
-    versions: Vec<Derived>,
+    versions: Vec<Key>,
     deks: Vec<&'static [u8; 64]>,
     drawn: u64,
 }
@@ -35,7 +36,7 @@ pub fn plaintext(length: usize) -> &'static [u8] {
     &all[..length]
 }
 
-fn register_key(name: &str, key: &Key) {
+fn register_key(name: &str, key: &[u8; 32]) {
     register(name, key);
     // A key of HMAC or HKDF is kept as the states that it leads to.
     for state in hmac_states(key) {
@@ -50,7 +51,7 @@ impl Secrets {
             let derived = self.other_version(key_id(), version, material);
             if self.versions.iter().all(|known| known.salt_key != derived.salt_key) {
                 for dek in &self.deks {
-                    register("key of a blob", &derived.blob_key(&derived.salt(dek)));
+                    register("key of a blob", &derived.blob_key(&derived.salt(CANONICAL, dek)));
                 }
                 self.versions.push(derived);
             }
@@ -58,10 +59,10 @@ impl Secrets {
     }
 
     /// A version of another key.
-    pub fn other_version(&self, key_id: KeyId, version: u32, material: &[u8]) -> Derived {
+    pub fn other_version(&self, key_id: KeyId, version: u32, material: &[u8]) -> Key {
         apart(|| {
             register(&format!("material {version} of {key_id}"), material);
-            let derived = Derived::new(&key_id, version, material);
+            let derived = derived(&key_id, version, material);
             register_key("PRK", &derived.prk);
             register_key("salt_key", &derived.salt_key);
             register_key("wrap_key", &derived.wrap_key);
@@ -91,7 +92,7 @@ impl Secrets {
             register("a DEK", dek);
             register_key("payload PRK", &payload_prk(dek));
             for version in &self.versions {
-                register("key of a blob", &version.blob_key(&version.salt(dek)));
+                register("key of a blob", &version.blob_key(&version.salt(CANONICAL, dek)));
             }
             dek
         })
@@ -106,7 +107,7 @@ impl Secrets {
             }
             // Every payload here is of the DEK that was made last.
             if let Some(salt) = rest.first_chunk() {
-                register("key of a payload", &payload_key(&payload_prk(secrets.last_dek()), salt));
+                register("key of a payload", &payload_key(secrets.last_dek(), salt));
             }
         })
     }

@@ -1,11 +1,13 @@
-//! docs/FORMAT.md once more: parts A and B, and what reading a file of part C takes. Written from the page and from RFC 5869, and of
-//! the crate it uses nothing, so that what both read out of the page is what the page says. It is there to be compared with: it wipes
-//! nothing and compares in whatever time it takes.
+//! The formats of docs/FORMAT.md, written a second time: parts A and B, and what a reader of part C does.
+//!
+//! Written from the page and from RFC 5869 over HMAC, SHA-256 and AES-256-GCM, without this crate. What the crate and this
+//! module agree on is what the page says. For comparison only: it wipes nothing and compares in variable time.
+//!
+//! `tests/reference` makes a crate of this file, for the fuzz targets and `tests/assurance`.
 
-use aes_gcm::{
-    Aes256Gcm,
-    aead::{Aead, Payload},
-};
+#![allow(dead_code, unreachable_pub, reason = "the tests in `tests/it` use part A only")]
+
+use aes_gcm::{AeadInOut, Aes256Gcm};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -61,8 +63,9 @@ pub struct Key {
     id: String,
     version: u32,
     trailer: Vec<u8>,
-    salt_key: [u8; 32],
-    wrap_key: [u8; 32],
+    pub prk: [u8; 32],
+    pub salt_key: [u8; 32],
+    pub wrap_key: [u8; 32],
 }
 
 impl Key {
@@ -78,6 +81,7 @@ impl Key {
             version,
             salt_key: expand_32(&prk, &[b"dekseal/v2 salt", &trailer]),
             wrap_key: expand_32(&prk, &[b"dekseal/v2 wrap", &trailer]),
+            prk,
             trailer,
         })
     }
@@ -126,12 +130,18 @@ impl Key {
         }
     }
 
-    fn salt(&self, context: &[u8], dek: &[u8; 64]) -> [u8; 32] {
+    /// A4: `salt`.
+    pub fn salt(&self, context: &[u8], dek: &[u8; 64]) -> [u8; 32] {
         mac(&self.salt_key, &[&sha256(context), dek])
     }
 
+    /// A4: the key of the blob that has this salt.
+    pub fn blob_key(&self, salt: &[u8; 32]) -> [u8; 32] {
+        expand_32(&self.wrap_key, &[b"dekseal/v2 key", salt])
+    }
+
     fn key_and_aad(&self, context: &[u8], salt: &[u8; 32]) -> ([u8; 32], Vec<u8>) {
-        let key = expand_32(&self.wrap_key, &[b"dekseal/v2 key", salt]);
+        let key = self.blob_key(salt);
         (key, [&[2, 0, 152, 0], &*self.trailer, context].concat())
     }
 
@@ -190,7 +200,12 @@ impl Key {
 
     /// C1 and C3.
     pub fn keyring_mac(&self, message: &[u8]) -> [u8; 32] {
-        mac(&expand_32(&self.wrap_key, &[b"dekseal/v2 keyring"]), &[message])
+        mac(&self.keyring_mac_key(), &[message])
+    }
+
+    /// C1: the key of `keyring_mac`.
+    pub fn keyring_mac_key(&self) -> [u8; 32] {
+        expand_32(&self.wrap_key, &[b"dekseal/v2 keyring"])
     }
 
     /// The keyring in these JSON values under this root; `None` where a rule, a check or the MAC does not hold. That a field stands twice
@@ -355,9 +370,14 @@ fn hex_of(value: &Value) -> Option<Vec<u8>> {
     hex::decode(value.as_str()?).ok()
 }
 
-/// B2.
-fn payload_keys(dek: &[u8; 64], header: &[u8]) -> ([u8; 32], [u8; 32]) {
-    let okm = expand(&extract(b"dekseal/v2 payload", dek), &[header], 64);
+/// B2: `PRK`.
+pub fn payload_prk(dek: &[u8; 64]) -> [u8; 32] {
+    extract(b"dekseal/v2 payload", dek)
+}
+
+/// B2: the key and the commitment of the payload with these first 44 bytes.
+pub fn payload_keys(dek: &[u8; 64], header: &[u8]) -> ([u8; 32], [u8; 32]) {
+    let okm = expand(&payload_prk(dek), &[header], 64);
     (okm[..32].try_into().unwrap(), okm[32..].try_into().unwrap())
 }
 
@@ -398,15 +418,22 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-fn encrypt(key: &[u8; 32], nonce: &[u8], aad: &[u8], msg: &[u8]) -> Vec<u8> {
+/// Ciphertext and tag.
+fn encrypt(key: &[u8; 32], nonce: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let nonce: &[u8; 12] = nonce.try_into().unwrap();
-    let cipher = Aes256Gcm::new(key.into());
-    cipher.encrypt(nonce.into(), Payload { msg, aad }).unwrap()
+    let mut sealed = plaintext.to_vec();
+    let tag = Aes256Gcm::new(key.into()).encrypt_inout_detached(nonce.into(), aad, sealed.as_mut_slice().into());
+    sealed.extend(tag.unwrap());
+    sealed
 }
 
-/// Ciphertext and tag; `None` where there is no room for a tag, or it does not hold.
-fn decrypt(key: &[u8; 32], nonce: &[u8], aad: &[u8], msg: &[u8]) -> Option<Vec<u8>> {
+/// The plaintext; `None` if there is no room for a tag, or the tag is wrong.
+fn decrypt(key: &[u8; 32], nonce: &[u8], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let nonce: &[u8; 12] = nonce.try_into().unwrap();
-    let cipher = Aes256Gcm::new(key.into());
-    cipher.decrypt(nonce.into(), Payload { msg, aad }).ok()
+    let (ciphertext, tag) = sealed.split_last_chunk::<16>()?;
+    let mut plaintext = ciphertext.to_vec();
+    let gcm = Aes256Gcm::new(key.into());
+    gcm.decrypt_inout_detached(nonce.into(), aad, plaintext.as_mut_slice().into(), tag.into())
+        .ok()?;
+    Some(plaintext)
 }
