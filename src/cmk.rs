@@ -157,7 +157,7 @@ impl CmkVersion {
 
     /// Seals `dek` into `sealed`.
     pub(crate) fn seal_into(&self, context: &EncryptionContext, dek: &Dek, sealed: &mut SealedDek) {
-        // "HMAC and GCM read one and the same owned copy of the DEK". It is encrypted in place.
+        // "HMAC and GCM must read the DEK from one copy that nothing else can write to". It is encrypted in place.
         let mut body = *dek.expose_secret();
         let salt = self.salt(context, &body);
         let tag = self.gcm(&salt, context, |gcm, nonce, aad| {

@@ -108,7 +108,7 @@ impl EncryptionContext {
         if pairs.is_empty() {
             return Ok(Self::none());
         }
-        // A3: count ‖ pair ‖ pair …
+        // A3: count ‖ pair ‖ pair ‖ …
         let mut canonical = Vec::with_capacity(canonical_length(&pairs));
         put_length(&mut canonical, pairs.len())?;
         for (key, value) in &pairs {

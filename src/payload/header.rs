@@ -142,7 +142,7 @@ impl fmt::Debug for PayloadHeader {
 pub(super) struct PayloadSalt([u8; SALT_LEN]);
 
 impl PayloadSalt {
-    /// "random, fresh for every payload, also when the DEK is used again". Two payloads of one DEK with one salt would
+    /// "random, new for each payload, even under a DEK that was used before". Two payloads of one DEK with one salt would
     /// share their nonces, so a generator that gives the same 16 bytes twice is refused; chance does that once in 2¹²⁸
     /// salts.
     pub(super) fn fresh<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, Error> {

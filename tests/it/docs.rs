@@ -391,3 +391,82 @@ fn each_test_that_a_document_names_exists() {
     assert!(unknown.is_empty(), "these are no tests: {unknown:#?}");
     assert!(seen > 40, "only {seen} tests are named: the search is broken");
 }
+
+/// The comments of a source text: each run of comment lines, joined, without the lines of examples.
+fn comments(text: &str) -> Vec<String> {
+    let (mut comments, mut fenced) = (vec![String::new()], false);
+    for line in text.lines().map(str::trim_start) {
+        let comment = ["///", "//!", "//"].iter().find_map(|start| line.strip_prefix(start));
+        match comment {
+            Some(comment) if comment.trim_start().starts_with("```") => fenced = !fenced,
+            Some(comment) if !fenced => {
+                let last = comments.last_mut().unwrap();
+                last.push(' ');
+                last.push_str(comment.trim());
+            }
+            Some(_) => {}
+            // An attribute opens the examples that some features leave out.
+            None if line.contains("doc = \"```") => fenced = true,
+            None => comments.push(String::new()),
+        }
+    }
+    comments
+}
+
+/// What a comment quotes of docs/FORMAT.md:
+///
+/// - a formula in backticks, `name = …`, in which bytes are joined or a primitive is called;
+/// - what follows the name of a section and a colon, if bytes are joined in it;
+/// - four words or more in quotation marks.
+fn quotations(comment: &str) -> Vec<&str> {
+    let formula = |text: &&str| text.contains('‖') || text.contains("HKDF-E") || text.contains("HMAC-SHA-256(");
+    let named = |text: &&str| {
+        let name = text.split(" = ").next().unwrap();
+        text.contains(" = ") && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let spans = comment.split('`').skip(1).step_by(2);
+    let mut quotations: Vec<_> = spans.filter(formula).filter(named).collect();
+    let section = comment.trim_start().split_once(": ").filter(|(section, _)| {
+        section.len() == 2 && section.starts_with(['A', 'B', 'C']) && section.ends_with(|c: char| c.is_ascii_digit())
+    });
+    quotations.extend(section.map(|(_, text)| text).filter(|text| text.contains('‖')));
+    // A comment that names an RFC quotes that.
+    if !comment.contains("RFC ") {
+        let marked = comment.split('"').skip(1).step_by(2);
+        quotations.extend(marked.filter(|text| text.split_whitespace().count() >= 4));
+    }
+    quotations
+}
+
+#[test]
+fn quotations_of_the_format_are_verbatim() {
+    let plain = |text: &str| {
+        text.replace(['`', '*'], "")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let format = plain(&read("docs/FORMAT.md"));
+    let (mut seen, mut changed) = (0, Vec::new());
+    for (path, text) in sources() {
+        for comment in comments(&text) {
+            for quotation in quotations(&comment) {
+                if !format.contains(&plain(quotation)) {
+                    changed.push(format!("{}: {quotation}", path.display()));
+                }
+                seen += 1;
+            }
+        }
+    }
+    assert!(changed.is_empty(), "docs/FORMAT.md does not say this: {changed:#?}");
+    assert!(seen >= 10, "only {seen} quotations found: the search is broken");
+}
+
+#[test]
+fn the_search_finds_quotations_in_every_form() {
+    let text = "/// `a = b ‖\n/// c` and `f(x = y)`, `HKDF-Expand(x = y)`.\nfn f() {\n    // A3: x ‖ y\n    g();\n    // B1: no bytes\n}\n\
+        // \"one two three\n// four\" and \"two words\"\nlet x;\n// RFC 1: \"one two three four\"\n#[doc = \"```\"]\n/// // `d = e ‖ f`\n/// ```\n/// `g = h ‖ i`";
+    let comments = comments(text);
+    let found: Vec<_> = comments.iter().flat_map(|comment| quotations(comment)).collect();
+    assert_eq!(found, ["a = b ‖ c", "x ‖ y", "one two three four", "g = h ‖ i"]);
+}

@@ -14,8 +14,6 @@ mod by_hand;
 mod dekseal_rows;
 mod envelopers_rows;
 mod esdk_rows;
-#[cfg(feature = "kms-aead-031")]
-mod kms_aead_031_rows;
 mod kms_aead_rows;
 mod measure;
 mod payload;
@@ -187,17 +185,6 @@ fn key_rows() -> Result<Vec<Row<Facts>>, String> {
         measured(envelopers_rows::Provider::new())?,
         measured(envelopers_rows::Envelope::new())?,
         measured(kms_aead_rows::Envelope::new())?,
-        #[cfg(feature = "kms-aead-031")]
-        measured(kms_aead_031_rows::Envelope::new())?,
-        #[cfg(not(feature = "kms-aead-031"))]
-        peer::absent(
-            Facts {
-                name: "kms-aead",
-                package: ("kms-aead", "0.31"),
-                ..Facts::default()
-            },
-            "it asks for Rust 1.99; the feature `kms-aead-031` has it",
-        ),
         measured(esdk_rows::Esdk::<esdk_rows::Unsigned>::new())?,
         measured(esdk_rows::Esdk::<esdk_rows::Signed>::new())?,
     ])

@@ -158,7 +158,7 @@ fn check<P: Peer>(peer: &P, context: &P::Context, made: &P::Made) -> Result<(), 
 }
 
 /// The row of a peer that is not in this build.
-#[cfg(not(all(feature = "dekseal", feature = "kms-aead-031")))]
+#[cfg(not(feature = "dekseal"))]
 pub fn absent<F>(facts: F, reason: &'static str) -> Row<F> {
     Row {
         facts,

@@ -26,8 +26,8 @@ pub fn derived(key_id: &KeyId, version: u32, material: &[u8]) -> Key {
     Key::new(key_id.as_str(), version, material).expect("material of 32 to 64 bytes")
 }
 
-/// A blob of `dek` in `CONTEXT` whose salt the sealer chose. Its tag is right. Unless the salt is that of A4, step 7 of A5 refuses
-/// it, and no other step does.
+/// A blob of `dek` in `CONTEXT` whose salt the sealer chose. Its tag is right. Unless the salt is that of A4, step 7
+/// of A5 refuses it, and no other step does.
 pub fn forge(key: &Key, dek: &[u8; 64], salt: &[u8; 32]) -> SealedDek {
     SealedDek::from_bytes(&key.seal_under_salt(CANONICAL, dek, salt)).expect("well-formed")
 }

@@ -192,8 +192,8 @@ fn streams() {
     assert_secret(&payload[..264]);
 }
 
-/// A file's keys under a root whose material is secret. The file was written under the same root, with nothing marked: what is
-/// written to a file becomes public in the crate, where no mark reaches.
+/// A file's keys under a root whose material is secret. The file was written under the same root, with nothing
+/// marked: what is written to a file becomes public in the crate, where no mark reaches.
 fn file_keyring() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keyring.json");

@@ -646,8 +646,8 @@ fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
 }
 
-/// What is left on the stack. Rust cannot wipe what a move leaves behind, and dekseal does not promise that it does; so most
-/// of this is for the record. What dekseal does wipe, however, must not be found: each row names it.
+/// Prints which secrets are left on the stack. Rust cannot wipe what a move leaves behind, and dekseal does not promise
+/// to. But each row names the secrets that dekseal wipes, and these must not be found.
 fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
     println!("\nleft on the stack, in windows of 8 bytes (for the record; what is wiped must not be there):");
     let (key_id, context) = (key_id(), context());
