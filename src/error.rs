@@ -5,13 +5,13 @@ use core::fmt;
 #[cfg(feature = "std")]
 use std::path::{Path, PathBuf};
 
-/// The length of a key ID. Errors stand below key IDs, so they keep the bytes of checked ones.
+/// The length of a key ID. This module is below `key_id`, so errors hold the bytes of checked IDs.
 const KEY_ID_LEN: usize = 36;
 
 /// Why an operation failed.
 ///
-/// Decide what to do by [`kind`](Error::kind); the text is for people. Both the text and the accessors name the thing that
-/// failed: key ID, key version, path. None of them holds a key, a DEK or a value of an encryption context.
+/// Decide what to do by [`kind`](Error::kind); the text is for people. Both the text and the accessors name the thing
+/// that failed: key ID, key version, path. None of them holds a key, a DEK or a value of an encryption context.
 ///
 /// # Examples
 ///
@@ -27,14 +27,14 @@ pub struct Error {
     details: Option<Box<Details>>,
 }
 
-/// What an error names besides its kind. Nothing here is secret.
+/// What an error names in addition to its kind. Nothing here is secret.
 #[derive(Default)]
 struct Details {
-    /// The key that was asked for, or expected. `key_id.rs` gives it out as a `KeyId`.
+    /// The key that was requested or expected. `key_id.rs` returns it as a `KeyId`.
     key_id: Option<[u8; KEY_ID_LEN]>,
     key_version: Option<u32>,
     newest_key_version: Option<u32>,
-    /// The key that stood there instead.
+    /// The key that was found instead.
     found_key_id: Option<[u8; KEY_ID_LEN]>,
     found_key_version: Option<u32>,
     #[cfg(feature = "std")]
@@ -49,11 +49,11 @@ impl Error {
         self.kind
     }
 
-    /// The key version that was asked for or expected, if the error is about one.
+    /// The key version that was requested or expected, if the error is about one.
     ///
     /// # Examples
     ///
-    /// What a keyring of a host's own returns where a version is missing:
+    /// The error that a host's own keyring returns if a version is missing:
     ///
     /// ```
     /// use dekseal::{Error, ErrorKind};
@@ -89,7 +89,7 @@ impl Error {
         self.details.as_ref()?.path.as_deref()
     }
 
-    /// A fault of the store behind a keyring, for an implementation of [`Keyring`](crate::Keyring): the kind is
+    /// An error of the store behind an implementation of [`Keyring`](crate::Keyring). Its kind is
     /// [`ErrorKind::Keyring`], and [`source`](core::error::Error::source) returns `source`.
     ///
     /// # Security
@@ -112,7 +112,7 @@ impl Error {
         Self::from(ErrorKind::Keyring).with_source(source)
     }
 
-    /// The same error, naming the key version that was asked for.
+    /// The same error, naming the key version that was requested.
     #[must_use]
     pub fn with_key_version(mut self, key_version: u32) -> Self {
         self.details().key_version = Some(key_version);
@@ -264,53 +264,54 @@ impl core::error::Error for Error {
 ///
 /// # Examples
 ///
-/// The crate's documentation says for each what to do.
+/// `docs/errors.md` in the repository (module `guide::errors`) says what to do about each.
 ///
 /// ```
 /// use dekseal::{BlobRule, ErrorKind, SealedDek};
 ///
 /// match SealedDek::from_bytes(b"something else").map_err(|error| error.kind()) {
 ///     Ok(sealed) => println!("sealed under {}", sealed.key_id()),
-///     Err(ErrorKind::DamagedBlob) => println!("to be restored from a copy"),
-///     Err(ErrorKind::NotABlob(BlobRule::Length)) => println!("read from the wrong place"),
+///     Err(ErrorKind::DamagedBlob) => println!("restore it from a backup"),
+///     Err(ErrorKind::NotABlob(BlobRule::Length)) => println!("not a blob: check where it was read from"),
 ///     Err(kind) => println!("refused: {kind}"),
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A key ID breaks FORMAT.md A2, alone or inside a blob.
+    /// A key ID breaks the rules of FORMAT.md A2, by itself or inside a blob.
     MalformedKeyId,
-    /// An encryption context breaks FORMAT.md A3.
+    /// An encryption context breaks a rule of FORMAT.md A3.
     Context(ContextRule),
-    /// The bytes are not a sealed DEK of FORMAT.md A1.
+    /// The bytes are not a sealed DEK (FORMAT.md A1).
     NotABlob(BlobRule),
-    /// The blob's checksum does not fit: it was damaged after it was made.
+    /// The checksum of the blob does not match: the blob was changed at rest or in transit.
     DamagedBlob,
-    /// The blob was sealed under another key ID than the caller expects.
+    /// The blob is sealed under another key ID than the caller expects.
     KeyMismatch,
-    /// The keyring does not know the key ID.
+    /// The keyring has no key with this ID.
     UnknownKey,
-    /// The keyring knows the key ID, and not that version of it.
+    /// The keyring has the key, but not this version of it.
     UnknownKeyVersion,
-    /// The version is below the lowest one of its key that still opens.
+    /// The version is below the minimum version of its key.
     KeyVersionRetired,
     /// The key is disabled.
     KeyDisabled,
     /// The key is pending deletion.
     KeyPendingDeletion,
-    /// The blob does not open: wrong CMK material, wrong encryption context, or a changed blob. Which of them cannot be told.
-    /// Or a payload does not: another DEK, or a payload that was changed, cut short or continued.
+    /// The blob does not open: the CMK material or the encryption context is wrong, or the blob was changed. These
+    /// cases cannot be told apart. Or a payload does not open: the DEK is wrong, or the payload was changed, truncated
+    /// or extended.
     AuthenticationFailed,
     /// CMK material is not 32 to 64 bytes long.
     InvalidMaterial,
-    /// The keyring holds that version of that key ID already.
+    /// The keyring already holds this version of this key.
     DuplicateKeyVersion,
-    /// The keyring holds a key of that ID already, or it is that of its root.
+    /// The keyring already holds a key with this ID, or the ID belongs to its root.
     KeyExists,
-    /// The keys are those of another keyring: their material is not sealed under the root of this one.
+    /// The keys belong to another keyring: their material is not sealed under the root of this one.
     ForeignKeys,
-    /// The key has had its 2³² versions.
+    /// The key has used all 2³² versions.
     TooManyVersions,
     /// The lowest version that opens can be raised, up to the current version, and nothing else.
     MinVersion,
@@ -318,33 +319,33 @@ pub enum ErrorKind {
     KeyNotDisabled,
     /// Only an enabled key can be disabled (KMS.1301).
     KeyNotEnabled,
-    /// Deletion is scheduled for 7 to 1096 days ahead (KMS.1401).
+    /// A deletion must be scheduled 7 to 1096 days ahead (KMS.1401).
     DeletionDays,
-    /// The deletion of the key is scheduled already (KMS.1402).
+    /// The deletion of the key is already scheduled (KMS.1402).
     DeletionScheduled,
-    /// The deletion of the key is not scheduled (KMS.1501).
+    /// The key has no scheduled deletion (KMS.1501).
     DeletionNotScheduled,
-    /// The time of the deletion has not come.
+    /// The date of the deletion has not come.
     DeletionNotDue,
-    /// The random source cannot be used.
+    /// The random generator cannot be used.
     Randomness(RandomnessFault),
-    /// The place where CMKs are kept failed; [`source`](core::error::Error::source) says why.
+    /// The store behind a keyring failed; [`source`](core::error::Error::source) says why.
     Keyring,
     /// The file of a [`FileKeyring`](crate::FileKeyring) cannot be used.
     #[cfg(feature = "file-keyring")]
     File(FileFault),
-    /// The bytes are not a sealed payload of FORMAT.md B1.
+    /// The bytes are not a sealed payload (FORMAT.md B1).
     NotAPayload(PayloadRule),
     /// The payload would need more than 2³² − 1 segments (FORMAT.md B3.4).
     PayloadTooLong,
-    /// A buffer has another length than the call documents.
+    /// A buffer does not have the documented length.
     BufferLength,
     /// The copy of a header that [`Engine::rewrap_file`](crate::Engine::rewrap_file) found beside the file is not of this file.
     #[cfg(feature = "std")]
     ForeignHeaderCopy,
 }
 
-/// The rules for an encryption context (FORMAT.md A3).
+/// The rule of FORMAT.md A3 that an encryption context breaks.
 ///
 /// # Examples
 ///
@@ -357,15 +358,15 @@ pub enum ErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ContextRule {
-    /// Keys are not empty.
+    /// A key is empty.
     EmptyKey,
-    /// No key occurs twice.
+    /// A key occurs twice.
     DuplicateKey,
-    /// All keys and values together have at most 8192 characters.
+    /// The keys and values have more than 8192 characters together.
     TooManyCharacters,
 }
 
-/// The rules for the frame of a sealed DEK (FORMAT.md A5, step 1).
+/// The rule for the frame of a sealed DEK (FORMAT.md A5, step 1) that the bytes break.
 ///
 /// # Examples
 ///
@@ -378,15 +379,15 @@ pub enum ContextRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BlobRule {
-    /// A blob has 188 bytes.
+    /// The length is not 188 bytes.
     Length,
-    /// The version is 2.
+    /// The version is not 2.
     Version,
-    /// The body length is 152.
+    /// The body length is not 152.
     BodyLength,
 }
 
-/// The rules for the structure of a sealed payload (FORMAT.md B1 and B3).
+/// The rule for the structure of a sealed payload (FORMAT.md B1 and B3) that the bytes break.
 ///
 /// # Examples
 ///
@@ -399,17 +400,17 @@ pub enum BlobRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PayloadRule {
-    /// A payload begins with `dekseal`.
+    /// The first bytes are not `dekseal`.
     Magic,
-    /// The version is 1.
+    /// The format version is unknown.
     Version,
-    /// The segment length is 65536.
+    /// The segment length is not 65536.
     SegmentLength,
-    /// There is a whole header, and what follows it can be cut into segments.
+    /// No payload has this length: it was truncated within its header or within the tag of its last segment.
     Length,
 }
 
-/// What is wrong with a random source.
+/// What is wrong with a random generator.
 ///
 /// # Examples
 ///
@@ -432,7 +433,7 @@ pub enum PayloadRule {
 /// #     }
 /// # }
 /// # impl TryCryptoRng for Stuck {}
-/// // A generator that gives 7 and nothing else.
+/// // A generator that returns only the byte 7.
 /// let error = Dek::generate_with_rng(&mut Stuck).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Randomness(RandomnessFault::Stuck));
 /// ```
@@ -441,11 +442,11 @@ pub enum PayloadRule {
 pub enum RandomnessFault {
     /// It reported an error.
     Failed,
-    /// It repeats itself: the first half of the bytes of a DEK or a payload salt is the second half too.
+    /// It repeats itself: both halves of a DEK or of a payload salt are equal.
     Stuck,
 }
 
-/// What is wrong with the file of a keyring. In no case but [`NotSynced`](Self::NotSynced) was anything changed.
+/// What is wrong with a keyring file. Except for [`NotSynced`](Self::NotSynced), nothing was changed.
 ///
 /// # Examples
 ///
@@ -465,28 +466,28 @@ pub enum RandomnessFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FileFault {
-    /// The system could not read or write it; [`source`](core::error::Error::source) says why.
+    /// The system could not read or write the file; [`source`](core::error::Error::source) says why.
     Io,
-    /// There is one already.
+    /// The file already exists.
     Exists,
-    /// Another program removed or replaced the keyring file or its lock file during the change. The change was not made and can be
-    /// tried again.
+    /// Another program removed or replaced the keyring file or its lock file during the change. The change was not made
+    /// and can be tried again.
     Conflict,
-    /// It is larger than 64 MiB, or would be.
+    /// The file is, or would become, larger than 64 MiB.
     TooLarge,
-    /// It ends too early: it was not written to its end.
+    /// The file ends too early: it was not written completely.
     Truncated,
-    /// It is not the JSON of a keyring.
+    /// The file is not a keyring.
     NotAKeyring,
-    /// It is a keyring in a format of another version.
+    /// The file has an unknown format version.
     UnknownFormat,
-    /// It is a keyring of another root CMK.
+    /// The file is sealed under another root CMK.
     WrongRoot,
-    /// Its MAC does not fit: it was changed after it was written.
+    /// The MAC does not match: something other than this crate changed the file.
     Changed,
-    /// It is not the one that was read before, nor one that followed it.
+    /// The file is older than the one read before, or comes from another line of changes.
     RolledBack,
-    /// It was changed, and the change is in force; the system could not say whether it would outlive a power failure now.
+    /// The file was changed and the change is in force, but it may not survive a power failure.
     NotSynced,
 }
 
@@ -500,47 +501,49 @@ impl fmt::Display for ErrorKind {
             Self::NotABlob(BlobRule::Length) => "not a sealed DEK: the length is not 188 bytes",
             Self::NotABlob(BlobRule::Version) => "not a sealed DEK: the version is not 2",
             Self::NotABlob(BlobRule::BodyLength) => "not a sealed DEK: the body length is not 152",
-            Self::DamagedBlob => "damaged sealed DEK: the checksum does not fit",
-            Self::KeyMismatch => "sealed under another key than expected",
+            Self::DamagedBlob => "damaged sealed DEK: the checksum does not match",
+            Self::KeyMismatch => "the blob is sealed under another key than expected",
             Self::UnknownKey => "unknown key",
             Self::UnknownKeyVersion => "unknown key version",
-            Self::KeyVersionRetired => "the key version is no longer used to open",
+            Self::KeyVersionRetired => "the key version is retired",
             Self::KeyDisabled => "the key is disabled",
             Self::KeyPendingDeletion => "the key is pending deletion",
             Self::AuthenticationFailed => "authentication failed",
             Self::InvalidMaterial => "CMK material is not 32 to 64 bytes long",
-            Self::DuplicateKeyVersion => "the keyring holds this key version already",
-            Self::Randomness(RandomnessFault::Failed) => "the random source failed",
-            Self::Randomness(RandomnessFault::Stuck) => "the random source is stuck",
-            Self::KeyExists => "the keyring holds a key of this ID already",
-            Self::ForeignKeys => "the keys are those of another keyring",
-            Self::TooManyVersions => "the key has had all its versions",
+            Self::DuplicateKeyVersion => "the keyring already holds this key version",
+            Self::Randomness(RandomnessFault::Failed) => "the random generator failed",
+            Self::Randomness(RandomnessFault::Stuck) => "the random generator repeats itself",
+            Self::KeyExists => "the keyring already holds a key with this ID",
+            Self::ForeignKeys => "the keys belong to another keyring",
+            Self::TooManyVersions => "the key has used all its versions",
             Self::MinVersion => "the lowest version that opens can only be raised, up to the current one",
             Self::KeyNotDisabled => "the key is not disabled",
             Self::KeyNotEnabled => "the key is not enabled",
-            Self::DeletionDays => "deletion is scheduled for 7 to 1096 days ahead",
-            Self::DeletionScheduled => "the deletion of the key is scheduled already",
-            Self::DeletionNotScheduled => "the deletion of the key is not scheduled",
-            Self::DeletionNotDue => "the time of the deletion has not come",
+            Self::DeletionDays => "a deletion must be scheduled 7 to 1096 days ahead",
+            Self::DeletionScheduled => "the deletion of the key is already scheduled",
+            Self::DeletionNotScheduled => "the key has no scheduled deletion",
+            Self::DeletionNotDue => "the date of the deletion has not come",
             Self::Keyring => "the keyring failed",
             #[cfg(feature = "file-keyring")]
             Self::File(fault) => match fault {
-                FileFault::Io => "keyring file: it cannot be read or written",
-                FileFault::Exists => "keyring file: there is one already",
-                FileFault::Conflict => "keyring file: it or its lock file was removed or replaced during the change",
-                FileFault::TooLarge => "keyring file: larger than 64 MiB",
-                FileFault::Truncated => "keyring file: it ends too early",
-                FileFault::NotAKeyring => "keyring file: not the JSON of a keyring",
-                FileFault::UnknownFormat => "keyring file: a format of another version",
-                FileFault::WrongRoot => "keyring file: of another root CMK",
-                FileFault::Changed => "keyring file: changed after it was written",
-                FileFault::RolledBack => "keyring file: not one that followed what was read before",
-                FileFault::NotSynced => "keyring file: changed, and not yet known to be on disk",
+                FileFault::Io => "the keyring file cannot be read or written",
+                FileFault::Exists => "the keyring file already exists",
+                FileFault::Conflict => "the keyring file or its lock file was replaced during the change",
+                FileFault::TooLarge => "the keyring file is larger than 64 MiB",
+                FileFault::Truncated => "the keyring file is truncated",
+                FileFault::NotAKeyring => "the file is not a keyring",
+                FileFault::UnknownFormat => "the keyring file has an unknown format version",
+                FileFault::WrongRoot => "the keyring file is sealed under another root CMK",
+                FileFault::Changed => "the keyring file was tampered with: its MAC does not match",
+                FileFault::RolledBack => "the keyring file does not follow the one read before",
+                FileFault::NotSynced => "the keyring file was changed, but the change may not survive a power failure",
             },
             Self::NotAPayload(PayloadRule::Magic) => "not a sealed payload: it does not begin with \"dekseal\"",
             Self::NotAPayload(PayloadRule::Version) => "not a sealed payload: the version is not 1",
             Self::NotAPayload(PayloadRule::SegmentLength) => "not a sealed payload: the segment length is not 65536",
-            Self::NotAPayload(PayloadRule::Length) => "not a sealed payload: no payload has this length",
+            Self::NotAPayload(PayloadRule::Length) => {
+                "not a sealed payload: no payload has this length; it may be truncated"
+            }
             Self::PayloadTooLong => "payload too long: more than 4294967295 segments",
             Self::BufferLength => "a buffer has the wrong length",
             #[cfg(feature = "std")]

@@ -627,7 +627,7 @@ fn a_full_disk_leaves_the_old_file_and_says_why() {
     let path_text = path.display();
     assert!(
         output.contains(&format!(
-            "failed: keyring file: it cannot be read or written: {path_text}: File too large"
+            "failed: the keyring file cannot be read or written: {path_text}: File too large"
         )),
         "{output}"
     );

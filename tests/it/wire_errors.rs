@@ -779,11 +779,11 @@ fn cipher_texts() {
     );
     refused(
         with(116, OTHER_KEY_ID.as_bytes()),
-        "sealed under another key than expected",
+        "the blob is sealed under another key than expected",
     );
     let mut damaged = good.clone();
     damaged[50] ^= 1;
-    refused(hex::encode(damaged), "damaged sealed DEK: the checksum does not fit");
+    refused(hex::encode(damaged), "damaged sealed DEK: the checksum does not match");
 
     assert_eq!(
         answer_to(&with(50, &[good[50] ^ 1])),
