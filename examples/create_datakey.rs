@@ -1,4 +1,4 @@
-//! The published create-datakey request through the wire API, and decrypt-datakey on what came back.
+//! Sends the published create-datakey request through the wire API, and opens the returned blob with decrypt-datakey.
 //!
 //! ```text
 //! cargo run --example create_datakey
@@ -14,7 +14,7 @@ const KEY_ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 const PROJECT: &str = "53d1aefc533f4ce9a59c26b01667cbcf";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // A fresh CMK: 64 random bytes. A service keeps them; this one forgets them when it ends.
+    // A new CMK from 64 random bytes. A service would store them.
     let material = Dek::generate()?;
     let cmk = CmkVersion::new(KEY_ID.parse()?, 0, material.expose_secret())?;
     let engine = Engine::new(MemoryKeyring::from_versions([cmk])?);
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints the request and the response, which holds a DEK: right for an example, wrong for everything else.
+/// Prints the request and the response. The response contains a DEK: never print one outside of an example.
 fn call(engine: &Engine<MemoryKeyring>, operation: &str, body: &str) -> Result<Value, Box<dyn Error>> {
     let path = format!("/v1.0/{PROJECT}/kms/{operation}");
     let response = api::handle(engine, "POST", &path, body.as_bytes());

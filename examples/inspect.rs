@@ -1,4 +1,5 @@
-//! Looks at sealed DEKs without any key: which key and version each is under, and whether it is whole. `--help` says how.
+//! Inspects sealed DEKs without any key: under which key and version each is sealed, and whether it is damaged.
+//! `--help` describes the options.
 //!
 //! ```text
 //! psql -c '\copy (SELECT sealed_dek FROM files) TO STDOUT' | cargo run --release --example inspect
@@ -29,29 +30,31 @@ use serde::Serialize;
 const USAGE: &str = "usage: inspect [--format auto|hex|base64|binary] [--json] [--each] [FILE …]";
 
 const HELP: &str = r#"
-Counts sealed DEKs by key and version and finds the damaged ones. Needs no key: a blob is whole where its frame, its key ID and its
-checksum are right, which anyone can make; whether it opens, only the key shows. Reads standard input where no FILE is given, and for
-the FILE -.
+Counts sealed DEKs by key and version, and finds damaged ones. It needs no key. It checks the frame, the key ID and the
+checksum of each blob; anyone can make a blob that passes. Only the key can show whether a blob opens. Reads standard
+input if no FILE is given, and for the FILE -.
 
---format  hex, base64: a blob on each line. Hex in either case, also behind \x or 0x; base64 with + and / or with - and _, padded or
-          not. White space around it and empty lines do not count. binary: records of 188 bytes, end to end. auto, the default, tells
-          binary from text by the beginning of each file, and hex from base64 line by line
---each    a line for every blob. Without it the table is followed by the first 10 damaged ones
---json    JSON in place of the table, an object on each line:
-          {"type":"blob","file":F,"line":N,"key_id":K,"key_version":V}   every whole blob, with --each alone
-          {"type":"damaged","file":F,"line":N,"rule":R}                  every damaged one
+--format  hex or base64: one blob on each line. Hex digits of either case, also after \x or 0x. Base64 with + and / or
+          with - and _, padded or not. White space around a blob and empty lines are ignored.
+          binary: consecutive records of 188 bytes.
+          auto, the default: recognizes binary by the beginning of each file, and hex and base64 by each line.
+--each    Print a line for every blob. Without it, the first 10 damaged blobs follow the table.
+--json    Print JSON instead of the table, one object on each line:
+          {"type":"blob","file":F,"line":N,"key_id":K,"key_version":V}   every undamaged blob, only with --each
+          {"type":"damaged","file":F,"line":N,"rule":R}                  every damaged blob
           {"type":"key","key_id":K,"key_version":V,"blobs":N}            every key and version
-          {"type":"total","whole":N,"damaged":N}                         the last line; without it, the run broke off
-          A binary file has "record" in place of "line"; both count from 1. R is the first rule of docs/FORMAT.md A5 that is broken:
-          length, version, body_length, key_id or checksum; or encoding, where the line is neither hex nor base64
+          {"type":"total","whole":N,"damaged":N}                         the last line; if it is missing, the run failed
+          For a binary file "record" replaces "line". Both count from 1. R is the first rule of docs/FORMAT.md A5 that
+          the blob breaks: length, version, body_length, key_id or checksum; or encoding, if the line is neither hex nor
+          base64.
 
-Exit code 0: every blob is whole. 1: some are damaged. 2: wrong arguments, or a file cannot be read or the output written; then the
-counts are missing or not of everything."#;
+Exit code 0: no blob is damaged. 1: some are. 2: the arguments are wrong, or a file could not be read, or the output
+could not be written; then the counts are missing or incomplete."#;
 
-/// No form of a blob is near to this, white space included: what is longer is not kept in memory.
+/// Every text form of a blob is much shorter, including white space. Longer lines are not kept in memory.
 const LONGEST_LINE: usize = 1024;
 
-/// So many damaged blobs follow the table.
+/// The number of damaged blobs shown after the table.
 const SHOWN: usize = 10;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(damaged) => ExitCode::from(u8::from(damaged)),
         Err(error) => {
-            // Whoever closed the pipe has seen enough, and no verdict.
+            // The reader closed the pipe. That is no error, but there is no verdict either.
             let closed = error.downcast_ref().map(io::Error::kind) == Some(io::ErrorKind::BrokenPipe);
             if !closed {
                 eprintln!("inspect: {error}");
@@ -70,7 +73,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gives whether any blob is damaged.
+/// Returns whether any blob is damaged.
 fn run() -> Result<bool> {
     let (mut format, mut json, mut each, mut files) = (None, false, false, Vec::new());
     let mut arguments = env::args_os().skip(1);
@@ -115,9 +118,9 @@ fn run() -> Result<bool> {
     report.finish()
 }
 
-/// A bar for all files together. It shows on a terminal only, and only where nothing else is written there meanwhile.
+/// A progress bar for all files together. It is shown only on a terminal, and only if nothing else is printed there.
 fn progress(files: &[OsString], streams: bool) -> Result<ProgressBar> {
-    // What is no regular file has a length that says nothing.
+    // Only a regular file has a meaningful length.
     let mut total = Some(0);
     for file in files {
         total = match fs::metadata(file) {
@@ -147,7 +150,7 @@ enum Format {
     Binary,
 }
 
-/// Where a blob stands.
+/// The position of a blob.
 #[derive(Clone, Copy, Serialize)]
 struct Place<'a> {
     file: &'a str,
@@ -155,7 +158,7 @@ struct Place<'a> {
     at: At,
 }
 
-/// From 1 on.
+/// Counts from 1.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum At {
@@ -165,7 +168,7 @@ enum At {
 
 /// What is wrong with a blob.
 enum Fault {
-    /// The line is not of this format, or, where none was asked for, of neither.
+    /// The line is not in this format, or, if no format was given, in neither.
     Encoding(Option<Format>),
     Blob(ErrorKind),
 }
@@ -210,19 +213,19 @@ fn inspect(input: impl Read, name: &str, format: Option<Format>, report: &mut Re
     Ok(())
 }
 
-/// Text is UTF-8 without NUL. A blob has a NUL in its second byte, and what damages that leaves the rest no UTF-8.
+/// Text is UTF-8 without NUL. The second byte of a blob is NUL. If that byte is damaged, the rest is still not UTF-8.
 fn is_binary(head: &[u8]) -> bool {
-    // The last character may not be all there.
+    // The last character may be incomplete.
     let text = std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
     !text || head.contains(&0)
 }
 
 fn decode(line: &[u8], format: Option<Format>, room: &mut [u8; LONGEST_LINE]) -> Result<SealedDek, Fault> {
-    // As psql shows a `bytea`; as its COPY does; as MySQL and others show hex.
+    // Prefixes of hex: psql prints the first, COPY of PostgreSQL the second, MySQL and others the third.
     let prefixes: [&[u8]; 3] = [br"\x", br"\\x", b"0x"];
     let behind = prefixes.iter().find_map(|prefix| line.strip_prefix(*prefix));
     let hex = match format {
-        // The base64 of a whole blob begins with "AgCY".
+        // The base64 of an undamaged blob begins with "AgCY".
         None => behind.is_some() || line.iter().all(u8::is_ascii_hexdigit),
         Some(format) => matches!(format, Format::Hex),
     };
@@ -247,14 +250,14 @@ fn parse(bytes: &[u8]) -> Result<SealedDek, Fault> {
     SealedDek::from_bytes(bytes).map_err(|error| Fault::Blob(error.kind()))
 }
 
-/// What was seen so far, and where it is told.
+/// The counts so far, and where to write them.
 struct Report<W> {
     output: W,
     json: bool,
     each: bool,
     whole: BTreeMap<(KeyId, u32), u64>,
     damaged: u64,
-    /// The first of them, where they are told at the end.
+    /// The first damaged blobs, which are printed at the end.
     shown: Vec<String>,
 }
 
@@ -327,7 +330,7 @@ impl<W: Write> Report<W> {
         Ok(())
     }
 
-    /// Tells the counts, and gives whether any blob is damaged.
+    /// Prints the counts. Returns whether any blob is damaged.
     fn finish(mut self) -> Result<bool> {
         let counts = std::mem::take(&mut self.whole);
         let (whole, damaged) = (counts.values().sum::<u64>(), self.damaged);

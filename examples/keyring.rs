@@ -1,18 +1,18 @@
-//! Keeps a keyring file: makes keys, rotates them, and changes their states.
+//! Manages a keyring file: makes keys, rotates them, and changes their states.
 //!
 //! ```text
 //! keyring --keyring FILE --root-key-file FILE COMMAND
 //!
-//! init                              make a file without keys
-//! create-key [KEY_ID]               make a key, of that ID or a random one
-//! list                              show every key
-//! rotate KEY_ID                     make the version that seals from now on
-//! disable KEY_ID                    neither seal nor open with it
-//! enable KEY_ID
-//! schedule-deletion KEY_ID DAYS     7 to 1096 days ahead
-//! cancel-deletion KEY_ID
-//! set-min-version KEY_ID VERSION    the lowest version that still opens
-//! purge KEY_ID                      delete it, once its date has come
+//! init                              make a keyring file without keys
+//! create-key [KEY_ID]               make a key with this ID, or with a random one
+//! list                              show all keys
+//! rotate KEY_ID                     add a version, which seals from now on
+//! disable KEY_ID                    stop sealing and opening with this key
+//! enable KEY_ID                     use a disabled key again
+//! schedule-deletion KEY_ID DAYS     schedule the deletion of a key, 7 to 1096 days ahead
+//! cancel-deletion KEY_ID            cancel it; the key is disabled then
+//! set-min-version KEY_ID VERSION    set the lowest version that still opens
+//! purge KEY_ID                      delete a key whose date has come
 //! ```
 //!
 //! The root key file holds 32 to 64 random bytes in hex. Errors go to standard error, with exit code 1.
@@ -30,8 +30,8 @@ use std::{
 use dekseal::{FileKeyring, KeyId, KeyState};
 
 const USAGE: &str = "usage: keyring --keyring FILE --root-key-file FILE \
-    init | create-key [KEY_ID] | list | rotate KEY_ID | disable KEY_ID | enable KEY_ID | schedule-deletion KEY_ID DAYS | \
-    cancel-deletion KEY_ID | set-min-version KEY_ID VERSION | purge KEY_ID";
+    init | create-key [KEY_ID] | list | rotate KEY_ID | disable KEY_ID | enable KEY_ID | \
+    schedule-deletion KEY_ID DAYS | cancel-deletion KEY_ID | set-min-version KEY_ID VERSION | purge KEY_ID";
 
 fn main() -> ExitCode {
     match run() {
@@ -97,7 +97,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What stands in the file after each command.
+/// Prints the keys after each command.
 fn list(keyring: &FileKeyring) {
     println!("{:36}  {:>8}  {:>8}  state", "key ID", "current", "minimum");
     for key in keyring.keys().list() {

@@ -1,11 +1,11 @@
-//! The root CMK of a keyring file, out of a file that holds its material in hex.
+//! Reads the root CMK of a keyring file from a file with its material in hex.
 
 use std::{error::Error, fs, path::Path};
 
 use dekseal::CmkVersion;
 use zeroize::Zeroizing;
 
-/// The examples know one root, and call it this.
+/// The key ID of the root in all examples.
 const ROOT_KEY_ID: &str = "00000000-0000-0000-0000-00000000root";
 
 pub(crate) fn root(path: impl AsRef<Path>) -> Result<CmkVersion, Box<dyn Error>> {

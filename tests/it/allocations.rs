@@ -1,17 +1,17 @@
-//! The hot path allocates nothing, and the wire API little, whatever it is sent.
+//! Sealing and opening allocate nothing, and the wire API allocates little for any request.
 
 use allocation_counter::measure;
 use dekseal::{EncryptionContext, Engine, SealedDek};
 
 use crate::support::{Fixed, KEY_ID, cmk, dek, key_id, one_key};
 
-/// How many allocations `f` makes, on this thread.
+/// The number of allocations that `f` makes on this thread.
 fn allocations<T>(f: impl FnOnce() -> T) -> u64 {
     measure(|| drop(f())).count_total
 }
 
-/// While a test beside this one has a subscriber, the feature `tracing` looks whether this thread has one too. What a thread does once, it
-/// does before it is counted.
+/// If a concurrent test has a subscriber, the feature `tracing` checks once for each thread whether it has one too.
+/// This runs that check before anything is counted.
 fn look_for_a_subscriber() {
     use tracing::subscriber::{NoSubscriber, with_default};
     with_default(NoSubscriber::default(), || ());
@@ -32,7 +32,7 @@ fn nothing_between_a_dek_and_its_blob_allocates() {
         dek(&"5a".repeat(64)),
     );
     let random: Vec<u8> = (0..200 * 64_u32).map(|at| (at * at / 7) as u8).collect();
-    // Each with how often its AAD takes the heap: above 980 bytes it does. A pair takes 6 bytes and what is in it.
+    // Each context with the heap allocations for its AAD: one above 980 bytes. A pair takes 6 bytes besides its text.
     let edge = "v".repeat(980 - 2 - 4 - 1);
     let long = "\u{1f511}".repeat(4000);
     let contexts = [
@@ -46,7 +46,7 @@ fn nothing_between_a_dek_and_its_blob_allocates() {
         let aad = *aad;
         let sealed = cmk.seal(context, &dek);
         let mut slots: Vec<_> = (0..100).map(|_| None).collect();
-        // What a thread does once it does before it is counted.
+        // Work that a thread does only once is done before counting.
         let opened = engine.decrypt_dek(&id, context, &sealed).unwrap();
         assert!(opened == dek);
 
@@ -85,7 +85,7 @@ fn the_longest_context_takes_no_stack() {
     assert_eq!(sealed.unwrap().join().unwrap().key_version(), 0);
 }
 
-/// The pairs that come in, the same put in order, and the canonical form.
+/// The given pairs, the sorted pairs, and the canonical form.
 #[test]
 fn a_context_allocates_three_times() {
     let pairs = [("tenant", "42"), ("purpose", "backup"), ("a", ""), ("b", "c")];
@@ -125,10 +125,11 @@ fn a_request_allocates_twelve_times_at_most() {
             format!(r#""datakey_cipher_length":"64","cipher_text":"{cipher}""#),
         ),
     ] {
-        // Every field that there is.
-        let body = format!(
-            r#"{{"key_id":"{KEY_ID}",{fields},"sequence":"919c82d4-8046-4722-9094-35c3c6524cff","encryption_context":{{"tenant":"42","purpose":"backup"}}}}"#
-        );
+        // Every field of the API.
+        let context = r#"{"tenant":"42","purpose":"backup"}"#;
+        let sequence = "919c82d4-8046-4722-9094-35c3c6524cff";
+        let body =
+            format!(r#"{{"key_id":"{KEY_ID}",{fields},"sequence":"{sequence}","encryption_context":{context}}}"#);
         let path = format!("/v1.0/p/kms/{operation}");
         let mut status = 0;
         let count = allocations(|| {
@@ -139,11 +140,11 @@ fn a_request_allocates_twelve_times_at_most() {
     }
 }
 
-/// Bodies as long as can be, made to take as much memory as they can, by what each is made of.
+/// Bodies of the greatest length that use as much memory as possible, named by their contents.
 #[cfg(feature = "api")]
 fn greedy_bodies() -> Vec<(&'static str, String)> {
     const ROOM: usize = dekseal::api::MAX_BODY - 120;
-    // Short names first, since none may occur twice.
+    // No name may occur twice, so the short ones come first.
     let characters = || (' '..='~').filter(|c| !"\"\\".contains(*c));
     let longer = |names: &[String]| -> Vec<String> {
         let longer = |name| characters().map(move |c| format!("{name}{c}"));
@@ -167,7 +168,7 @@ fn greedy_bodies() -> Vec<(&'static str, String)> {
     let context =
         |context: &str| format!(r#"{{"key_id":"{KEY_ID}","datakey_length":512,"encryption_context":{context}}}"#);
 
-    // A list that grows takes twice as much: one item more than it had room for.
+    // One item more than the capacity, so that the list doubles.
     let arrays = (6..17).fold("0".to_owned(), |inner, power| array((1 << power) + 1, &inner));
     let objects = (0..20).fold("0".to_owned(), |inner, _| {
         object(ROOM / 20 - 10, "0").replacen('{', &format!("{{\"\u{7f}\":{inner},"), 1)
@@ -220,7 +221,7 @@ fn a_request_takes_32_times_the_longest_body_at_most() {
     }
     assert!(greediest > 16 * limit, "the bodies are not what they are meant to be");
 
-    // One byte more, or many times as much, is not looked at.
+    // A body that is one byte too long, or many times too long, is not read.
     for length in [MAX_BODY + 1, 64 * MAX_BODY] {
         let body = vec![b'['; length];
         let mut code = None;

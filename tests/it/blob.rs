@@ -1,4 +1,4 @@
-//! Sealed DEKs: known answers, refusals, and every way to change one.
+//! Sealed DEKs: known answers, invalid blobs, and every way to change one.
 
 use std::collections::BTreeMap;
 
@@ -148,7 +148,7 @@ fn published_samples_have_the_frame_and_do_not_open() {
     }
 }
 
-/// A blob of version 0, and an engine that has version 1 as well, of another material.
+/// A blob under version 0, and an engine that also has version 1, with other material.
 fn sealed() -> (Engine<MemoryKeyring>, EncryptionContext, [u8; 188]) {
     let context = EncryptionContext::from_pairs([("tenant", "42")]).unwrap();
     let blob = *cmk(KEY_ID, 0, &[7; 32])
@@ -158,7 +158,7 @@ fn sealed() -> (Engine<MemoryKeyring>, EncryptionContext, [u8; 188]) {
     (Engine::new(MemoryKeyring::from_versions(cmks).unwrap()), context, blob)
 }
 
-/// Flips each bit of a blob in turn; what opening it gives must be among what is expected, by the byte that the bit is in.
+/// Flips each bit of a blob in turn. The error must be one that is expected for the byte.
 fn flip_every_bit(repair: fn([u8; 188]) -> [u8; 188], expected: impl Fn(usize, &[u8; 188]) -> Vec<ErrorKind>) {
     let (engine, context, blob) = sealed();
     let key_id = key_id(KEY_ID);
@@ -177,7 +177,7 @@ fn flip_every_bit(repair: fn([u8; 188]) -> [u8; 188], expected: impl Fn(usize, &
     }
 }
 
-/// The rules of the frame come before the checksum.
+/// The rules of the frame are checked before the checksum.
 fn frame_error(byte: usize, flipped: &[u8; 188]) -> Option<ErrorKind> {
     match byte {
         0..2 => Some(ErrorKind::NotABlob(BlobRule::Version)),
@@ -208,7 +208,7 @@ fn no_flipped_bit_opens_with_the_checksum_repaired() {
         match (frame_error(byte, flipped), byte) {
             (Some(kind), _) => vec![kind],
             (None, 116..152) => vec![ErrorKind::KeyMismatch],
-            // Of the neighbouring versions one is known, with another material.
+            // One of the neighbouring versions exists, with other material.
             (None, 152..156) => vec![ErrorKind::UnknownKeyVersion, ErrorKind::AuthenticationFailed],
             (None, _) => vec![ErrorKind::AuthenticationFailed],
         }
@@ -232,7 +232,7 @@ fn no_other_length_is_a_blob() {
     }
 }
 
-/// "The first step that fails ends it": each step of A5 is broken together with all that come after it.
+/// "The first step that fails ends it": each step of A5 is broken together with all later ones.
 #[test]
 fn the_first_step_that_fails_names_the_error() {
     type Break = fn(&mut [u8; 188]);
@@ -240,7 +240,7 @@ fn the_first_step_that_fails_names_the_error() {
         (ErrorKind::NotABlob(BlobRule::Version), |blob| blob[0] = 3),
         (ErrorKind::NotABlob(BlobRule::BodyLength), |blob| blob[2] = 153),
         (ErrorKind::MalformedKeyId, |blob| blob[120] = b'A'),
-        // By what the later ones change.
+        // Each entry breaks one of the later steps.
         (ErrorKind::DamagedBlob, |_| {}),
         (ErrorKind::KeyMismatch, |blob| {
             blob[116..152].copy_from_slice(OTHER_KEY_ID.as_bytes())
@@ -350,7 +350,7 @@ fn a_key_id_is_36_bytes_of_one_form() {
     }
 }
 
-/// A map of keys would still be right if they did not, and slow.
+/// Otherwise a map of keys would still be correct, but slow.
 #[test]
 fn key_ids_that_differ_hash_differently() {
     use std::hash::BuildHasher;

@@ -12,7 +12,7 @@ use crate::support::vectors;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ContextFile {
     valid: Vec<Valid>,
-    /// The wire API's tests read these.
+    /// The tests of the wire API read these.
     #[cfg_attr(not(feature = "api"), expect(dead_code))]
     pub invalid_json: Vec<InvalidJson>,
 }
@@ -53,7 +53,7 @@ fn every_known_answer_is_made_to_the_byte() {
             (None, Some(Repeat { key, value })) => vec![(key.0.repeat(key.1), value.0.repeat(value.1))],
             _ => panic!("{}", v.name),
         };
-        // A map gives its pairs in one order; the other must do as well.
+        // A map yields its pairs in one order. The reverse order must give the same bytes.
         for pairs in [pairs.clone(), pairs.into_iter().rev().collect()] {
             let context = EncryptionContext::from_pairs(pairs).unwrap();
             assert_eq!(context.canonical().len(), v.canonical_length, "{}", v.name);
@@ -85,7 +85,7 @@ fn each_rule_is_named() {
     assert_eq!(kind([("a", "1"), ("a", "1")]), duplicate);
     assert_eq!(kind([("a", "1"), ("b", ""), ("a", "2")]), duplicate);
 
-    // 8192 characters are allowed, in keys and values, however many bytes they take; 8193 are not.
+    // Keys and values may have 8192 characters of any number of bytes, but not 8193.
     for character in ["v", "é", "\u{1f511}"] {
         let value = character.repeat(8191);
         EncryptionContext::from_pairs([("k", &value)]).unwrap();
@@ -96,7 +96,7 @@ fn each_rule_is_named() {
 
 #[test]
 fn the_longest_canonical_form_is_within_its_limit_and_seals() {
-    // 8192 keys of one character of four bytes each.
+    // 8192 keys, each one character of four bytes.
     let keys: Vec<String> = (0x10000..0x10000 + 8192)
         .map(|c| char::from_u32(c).unwrap().to_string())
         .collect();
@@ -117,7 +117,7 @@ fn no_context_and_no_pairs_are_the_same() {
     assert_eq!(EncryptionContext::none().sha256(), Sha256::digest([]).as_slice());
 }
 
-/// A3, of one key or one value.
+/// The serialization of one key or value (A3).
 fn written(text: &str) -> Vec<u8> {
     let length = u16::try_from(text.len()).unwrap();
     [&length.to_be_bytes(), text.as_bytes()].concat()
@@ -125,7 +125,7 @@ fn written(text: &str) -> Vec<u8> {
 
 #[test]
 fn pairs_stand_in_the_order_of_the_bytes_of_their_keys() {
-    // A key before those that it begins; bytes from 0x80 on after those below; and at the end two that UTF-16 has the other way round.
+    // A prefix before longer keys; bytes from 0x80 on after lower ones; last, two keys that UTF-16 sorts in reverse.
     let keys = ["a", "a\0", "aa", "b", "é", "\u{ff5e}", "\u{1f511}"];
     let pairs = keys.map(|key| [written(key), written("v")].concat());
     let canonical = [vec![0, 7], pairs.concat()].concat();

@@ -116,7 +116,8 @@ fn region(path: &str, name: &str) -> String {
         .collect()
 }
 
-/// A guide names the region that it shows in a comment: `<!-- tests/it/guide/rotation.rs: sweep -->`, then the code block.
+/// A guide names the region that it shows in a comment: `<!-- tests/it/guide/rotation.rs: sweep -->`, then the code
+/// block.
 #[test]
 fn each_guide_shows_code_that_runs() {
     let mut shown = BTreeSet::new();
@@ -165,8 +166,8 @@ fn definition(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix('[')?.split_once("]: ")
 }
 
-/// Guides are read on GitHub and on docs.rs. A link to another page is written `[text][name]`; the file ends with a definition
-/// that GitHub follows, and src/guide.rs has one that rustdoc follows.
+/// Guides are read on GitHub and on docs.rs. A link to another page is written `[text][name]`; the file ends with a
+/// definition that GitHub follows, and src/guide.rs has one that rustdoc follows.
 #[test]
 fn links_of_guides_work_on_github_and_on_docs_rs() {
     let for_rustdoc = read("src/guide.rs");
@@ -228,8 +229,8 @@ fn each_link_leads_to_a_file() {
     assert!(seen > 20, "only {seen} links found: the search is broken");
 }
 
-/// The lines of a source file's examples, and the names of what it makes public: of each, whether it is a function, and whether an
-/// example stands in its own documentation.
+/// The example lines of a source file, and the names of its public items. Of each item: whether it is a function, and
+/// whether its own documentation has an example.
 fn examples_and_items(text: &str) -> (Vec<&str>, Vec<(&str, bool, bool)>) {
     let (mut examples, mut items) = (Vec::new(), Vec::new());
     let (mut open, mut runs, mut own) = (false, false, false);
@@ -237,7 +238,7 @@ fn examples_and_items(text: &str) -> (Vec<&str>, Vec<(&str, bool, bool)>) {
         let doc = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
         if line.contains("doc = \"```\"") || doc.is_some_and(|doc| doc.trim_start().starts_with("```")) {
             open = !open;
-            // One that does not compile shows what cannot be done.
+            // A `compile_fail` example shows what is impossible.
             runs = open && !line.contains("compile_fail");
             own |= runs;
         } else if let Some(doc) = doc {
@@ -265,7 +266,7 @@ fn each_public_type_has_an_example_and_each_public_function_is_in_one() {
         let (examples, items) = examples_and_items(&text);
         let examples = examples.join("\n");
         for (name, is_function, own) in items {
-            // One that takes a generator does what the one beside it does; `Dek::generate_with_rng` shows a generator.
+            // A function `x_with_rng` does what `x` does, so the example of `x` suffices.
             let beside = name.strip_suffix("_with_rng").unwrap_or(name);
             let called = is_function
                 && examples

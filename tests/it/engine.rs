@@ -27,7 +27,7 @@ fn the_highest_version_seals_and_every_version_opens() {
     let (made, sealed) = engine.create_dek_with_rng(&id, &context, &mut Fixed(&random)).unwrap();
     assert_eq!(made.expose_secret().as_slice(), random);
     assert_eq!((sealed.key_id(), sealed.key_version()), (id, 7));
-    // The three ways to seal are one.
+    // All three ways to seal give the same blob.
     let without_plaintext = engine.create_dek_without_plaintext_with_rng(&id, &context, &mut Fixed(&random));
     assert_eq!(without_plaintext.unwrap(), sealed);
     assert_eq!(engine.encrypt_dek(&id, &context, &made).unwrap(), sealed);
@@ -67,7 +67,7 @@ fn unknown_keys_and_versions_are_told_apart() {
     let unknown =
         |result: Result<SealedDek, dekseal::Error>| assert_eq!(result.unwrap_err().kind(), ErrorKind::UnknownKey);
     unknown(engine.encrypt_dek(&nobody, &context, &dek));
-    // Whether a key exists comes before whether the generator works.
+    // A missing key is reported before a failing generator.
     unknown(engine.create_dek_without_plaintext_with_rng(&nobody, &context, &mut crate::support::Failing));
 
     let of_nobody = cmk(nobody.as_str(), 0, &[9; 32]).seal(&context, &dek);
@@ -134,7 +134,7 @@ fn deks_differ() {
 #[test]
 fn a_batch_is_what_single_calls_make_of_the_same_bytes() {
     let (engine, id, context) = (engine(), key_id(KEY_ID), some_context());
-    // More than two pools of 64, and not a multiple of one.
+    // More than two pools of 64, and not a multiple of 64.
     let random: Vec<u8> = (0..130 * 64_u32).map(|at| (at * at / 7) as u8).collect();
     let mut slots: Vec<_> = (0..130).map(|_| None).collect();
     engine
@@ -200,7 +200,7 @@ fn a_sealed_dek_is_188_bytes_in_memory_too() {
     assert_eq!(size_of::<Dek>(), 64);
 }
 
-/// What takes its randomness from the operating system does what it does with a caller's.
+/// Functions that use the operating system's randomness behave as with the caller's generator.
 #[cfg(feature = "std")]
 #[test]
 fn the_system_is_a_source_of_randomness() {

@@ -1,5 +1,5 @@
-//! What goes wrong around the library: clocks that go back, threads that race, a caller's code that panics, memory that runs out.
-//! Nothing is lost.
+//! Faults around the library lose nothing: a clock that goes back, racing threads, panics in the caller's code, and
+//! running out of memory.
 
 use std::{
     convert::Infallible,
@@ -30,7 +30,7 @@ const DAY: u64 = 86_400;
 /// 9999-12-31 23:59:59 UTC
 const LAST_DATE: u64 = 253_402_300_799;
 
-/// What the two keyrings have in common.
+/// The operations that both keyrings have.
 trait Shared: Keyring {
     fn change<T>(&self, f: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<T, Error>;
     fn snapshot(&self) -> Arc<Keyset>;
@@ -56,7 +56,7 @@ impl Shared for FileKeyring {
     }
 }
 
-/// One key of version 0, in a file.
+/// A keyring file with one key of version 0.
 fn one_key_in(path: &Path) -> FileKeyring {
     let keyring = FileKeyring::create(path, root()).unwrap();
     keyring
@@ -73,7 +73,7 @@ fn kind<T>(result: Result<T, Error>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
 }
 
-/// What `f` panics with.
+/// The message of the panic in `f`.
 fn panic_of<T>(f: impl FnOnce() -> T) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(f)).err()?;
     Some((*panic.downcast::<&str>().unwrap()).to_owned())
@@ -87,7 +87,7 @@ fn a_clock_that_goes_back_deletes_nothing_before_its_date() {
     let (keyring, id) = (one_key_in(&path), key_id(KEY_ID));
     let at = keyring.update(|keys| keys.schedule_deletion(&id, 7, NOW)).unwrap();
     let (written, generation) = (fs::read(&path).unwrap(), keyring.generation());
-    // By one clock the date has come. The one that is asked is behind it, by a second or by all there is.
+    // The date has come by one clock. The clock of this call is behind it, by a second or by the greatest amount.
     for now in [at - 1, NOW, NOW - 1, 1, 0] {
         for keyring in [&keyring, &reopened(&path)] {
             assert_eq!(
@@ -100,7 +100,7 @@ fn a_clock_that_goes_back_deletes_nothing_before_its_date() {
             );
         }
     }
-    // Nor does any clock move a date that is set.
+    // No clock moves a date that is set.
     for now in [0, NOW - 1, at, LAST_DATE, u64::MAX] {
         let again = keyring.update(|keys| keys.schedule_deletion(&id, 7, now));
         assert_eq!(kind(again), Some(ErrorKind::DeletionScheduled));
@@ -108,7 +108,7 @@ fn a_clock_that_goes_back_deletes_nothing_before_its_date() {
     assert_eq!(fs::read(&path).unwrap(), written);
     assert_eq!(keyring.generation(), generation);
 
-    // To cancel takes no clock. The next date is by the clock of that call, though it is before the last one.
+    // Cancelling needs no clock. The next date follows the clock of that call, even if it is behind the last one.
     keyring.update(|keys| keys.cancel_deletion(&id)).unwrap();
     assert_eq!(reopened(&path).keys().info(&id).unwrap().state, KeyState::Disabled);
     let back = NOW - 30 * DAY;
@@ -135,7 +135,7 @@ fn dates_at_either_end_of_time_are_dates() {
         (LAST_DATE - 7 * DAY, 7, Ok((LAST_DATE, "9999-12-31T23:59:59Z"))),
         (LAST_DATE - 7 * DAY + 1, 7, Err(ErrorKind::DeletionDays)),
         (LAST_DATE, 1096, Err(ErrorKind::DeletionDays)),
-        // Beyond where a sum would wrap.
+        // Larger values, where the sum would wrap.
         (u64::MAX - 7 * DAY, 7, Err(ErrorKind::DeletionDays)),
         (u64::MAX - 7 * DAY + 1, 7, Err(ErrorKind::DeletionDays)),
         (u64::MAX, 1096, Err(ErrorKind::DeletionDays)),
@@ -169,7 +169,7 @@ fn dates_at_either_end_of_time_are_dates() {
 
 // Threads.
 
-/// Two threads rotate `rotations` times each; one makes a second key and purges it, over and over; two seal, open and re-encrypt.
+/// Two threads rotate `rotations` times each. One makes and purges a second key repeatedly. Two seal, open and rewrap.
 fn race<K: Shared>(keyring: K, rotations: u32) -> Arc<Engine<K>> {
     let (id, second) = (key_id(KEY_ID), key_id(OTHER_KEY_ID));
     let none = &EncryptionContext::none();
@@ -199,7 +199,7 @@ fn race<K: Shared>(keyring: K, rotations: u32) -> Arc<Engine<K>> {
                 break;
             }
         }
-        // Purged from the keyring, and there still for whoever had the keys before.
+        // The key is purged from the keyring, and still present in keys that were taken before.
         for (snapshot, dek, sealed) in &blobs {
             assert_eq!(
                 kind(engine.decrypt_dek(&second, none, sealed)),
@@ -234,7 +234,7 @@ fn race<K: Shared>(keyring: K, rotations: u32) -> Arc<Engine<K>> {
         users.map(|user| user.join().unwrap())
     });
 
-    // Each rotation has its version, and every version opens what it sealed.
+    // Each rotation made a version, and every version opens what it sealed.
     let keys = engine.keyring().snapshot();
     assert_eq!(keys.list().len(), 1);
     assert_eq!(keys.info(&id).unwrap().current_version, 2 * rotations);
@@ -247,7 +247,7 @@ fn race<K: Shared>(keyring: K, rotations: u32) -> Arc<Engine<K>> {
     for (dek, sealed) in made.iter().flatten().chain([&start]) {
         assert!(engine.decrypt_dek(&id, none, sealed).unwrap() == *dek);
     }
-    // What was taken before the first rotation goes on as if there had been none.
+    // Keys that were taken before the first rotation still work as before it.
     let held = Engine::new(MemoryKeyring::new(Keyset::clone(&before)));
     assert!(held.rewrap_dek(&id, none, &start.1).unwrap() == Rewrapped::AlreadyCurrent(start.1));
     engine
@@ -268,7 +268,7 @@ fn threads_that_change_a_file_and_use_it_lose_nothing() {
 
 // Panics.
 
-/// A caller's keyring. At the lookup whose number is `at` it panics, before it lends the CMK or after.
+/// A caller's keyring. It panics at lookup number `at`, before it lends the CMK version or after.
 struct Panicking {
     inner: MemoryKeyring,
     at: usize,
@@ -310,7 +310,7 @@ fn panicking(at: usize, after: bool) -> Engine<Panicking> {
     })
 }
 
-/// One that never panics.
+/// A keyring that never panics.
 fn sound() -> Engine<Panicking> {
     panicking(usize::MAX, false)
 }
@@ -375,14 +375,14 @@ fn a_panic_of_a_callers_keyring_goes_through_and_the_next_call_works() {
     ];
     for (name, call) in calls {
         for (after, message) in [(false, "before"), (true, "after")] {
-            // At each lookup that it makes.
+            // For each lookup that the operation makes.
             let mut at = 0;
             while let Some(panic) = panic_of(|| call(&panicking(at, after))) {
                 assert_eq!(panic, message, "{name}");
                 at += 1;
             }
             assert!(at > 0, "{name} made no lookup");
-            // With one and the same engine.
+            // With the same engine.
             let engine = panicking(0, after);
             assert!(panic_of(|| call(&engine)).is_some());
             call(&engine);
@@ -390,7 +390,7 @@ fn a_panic_of_a_callers_keyring_goes_through_and_the_next_call_works() {
     }
 }
 
-/// A source that gives what is random so many times, and then panics.
+/// A generator that works a number of times, and then panics.
 struct PanicsAfter(usize);
 
 impl TryRng for PanicsAfter {
@@ -413,7 +413,7 @@ impl TryCryptoRng for PanicsAfter {}
 fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
     let (id, second, none) = (key_id(KEY_ID), key_id(OTHER_KEY_ID), EncryptionContext::none());
 
-    // A slot holds nothing or a DEK and its blob.
+    // A slot holds either nothing, or a DEK with its blob.
     type Slots = [Option<(Dek, SealedDek)>];
     let filled_by = |make: &dyn Fn(&mut Slots)| {
         let mut slots: Vec<_> = (0..130).map(|_| None).collect();
@@ -427,7 +427,7 @@ fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
         let filled = filled_by(&|slots| drop(panicking(0, after).create_deks(&id, &none, slots)));
         assert_eq!(filled, count);
     }
-    // The third draw is that of the last two.
+    // The third draw is for the last two.
     let filled = filled_by(&|slots| drop(sound().create_deks_with_rng(&id, &none, slots, &mut PanicsAfter(2))));
     assert_eq!(filled, 128);
 
@@ -441,7 +441,7 @@ fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
         panic_of(|| panicking(0, after).decrypt_into(&id, &none, &payload, &mut room[..14])).unwrap();
         assert!(room.iter().all(|byte| *byte == 0xa5));
 
-        // That of the old key, and that of the new one.
+        // The lookups of the old key and of the new one.
         for lookup in [0, 1] {
             let mut same = payload.clone();
             panic_of(|| panicking(lookup, after).rewrap(&id, &none, &second, &mut same)).unwrap();
@@ -460,7 +460,8 @@ fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
     }
 }
 
-/// Changes `keyring` with panics at every place where a caller's code runs, and sees that it is as it was, and can be changed.
+/// Changes `keyring` with a panic at every place where the caller's code runs. Afterwards the keyring must be
+/// unchanged, and must accept changes.
 fn panic_in_updates<K: Shared>(keyring: &K) {
     let (id, second) = (key_id(KEY_ID), key_id(OTHER_KEY_ID));
     let before = keyring.snapshot().list();
@@ -478,7 +479,7 @@ fn panic_in_updates<K: Shared>(keyring: &K) {
     for update in updates {
         panic_of(|| keyring.change(update)).unwrap();
         assert_eq!(keyring.snapshot().list(), before);
-        // Nobody is locked out, on this thread or another.
+        // No lock is left held, for this thread or another.
         thread::scope(|scope| drop(scope.spawn(|| keyring.change(|_| Ok(())).unwrap())));
         keyring.with_current(&id, |_| ()).unwrap();
     }
@@ -506,7 +507,7 @@ fn a_panic_in_an_update_of_a_file_changes_nothing_and_unlocks_it() {
         })
     })
     .unwrap();
-    // The file, the lock and nothing else, and nobody holds the lock.
+    // Only the file and its lock file are left, and nobody holds the lock.
     assert_eq!(fs::read(&path).unwrap(), written);
     assert_eq!(keyring.generation(), 2);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
@@ -514,7 +515,7 @@ fn a_panic_in_an_update_of_a_file_changes_nothing_and_unlocks_it() {
     lock.try_lock().unwrap();
     drop(lock);
 
-    // What is poisoned by it: nothing.
+    // No lock is poisoned.
     assert!(!keyring.refresh().unwrap());
     reopened(&path).update(|keys| keys.rotate(&key_id(KEY_ID))).unwrap();
     assert!(keyring.refresh().unwrap());
@@ -528,7 +529,7 @@ fn a_panic_in_an_update_of_a_file_changes_nothing_and_unlocks_it() {
 
 // Memory.
 
-/// What a child does: takes all the memory that it may have but for so many KiB, and does its job with those.
+/// The child process: it allocates all memory that it may use except for a number of KiB, and then does its task.
 #[cfg(target_os = "linux")]
 #[test]
 fn child_short_of_memory() {
@@ -571,7 +572,8 @@ fn child_short_of_memory() {
     println!("done");
 }
 
-/// As all of Rust's collections do. An error there is where the standard library gives one: when a file is read.
+/// As with all of Rust's collections. Where the standard library reports an error, in reading a file, so does the
+/// crate.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_that_runs_out_ends_the_process_and_loses_nothing() {
@@ -584,7 +586,8 @@ fn memory_that_runs_out_ends_the_process_and_loses_nothing() {
         for spare in [0, 1, 2, 4, 6, 8, 12, 16, 64, 1024, 16_384] {
             let _ = fs::remove_file(&path);
             one_key_in(&path);
-            // A program without unsafe code cannot limit itself. One arena, so that what is spare is in reach of all threads.
+            // A program without unsafe code cannot limit its own memory. One arena, so that every thread can use the
+            // spare memory.
             let child = Command::new("sh")
                 .args(["-c", "ulimit -v 500000; exec \"$0\" \"$@\""])
                 .arg(std::env::current_exe().unwrap())

@@ -1,4 +1,4 @@
-//! Imports go down only: the layers of docs/ARCHITECTURE.md.
+//! Modules import only from lower layers, as docs/ARCHITECTURE.md says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// From the top to the bottom. A module may name those below it, and itself.
+/// From top to bottom. A module may name itself and the modules below it.
 const LAYERS: [&str; 14] = [
     "api", "payload", "engine", "keyring", "trace", "cmk", "labels", "context", "blob", "dek", "key_id", "sha256",
     "secret", "error",
@@ -22,9 +22,9 @@ fn is_ident(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// The paths in `code` that begin with `crate::`, `super::` or `self::`, with what stands in braces taken apart.
+/// The paths in `code` that begin with `crate::`, `super::` or `self::`, with lists in braces expanded.
 fn paths(code: &str) -> Vec<Vec<String>> {
-    /// Appends to `found` each path that `tree`, the text after `before` and `::`, begins with. Gives what follows them.
+    /// Appends to `found` each path that `tree`, the text after `before` and `::`, begins with. Returns the rest.
     fn expand<'a>(before: &[String], tree: &'a str, found: &mut Vec<Vec<String>>) -> &'a str {
         let tree = tree.trim_start();
         if let Some(mut list) = tree.strip_prefix('{') {
@@ -42,7 +42,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
         match rest.strip_prefix("::") {
             Some(inner) if inner.starts_with(|c| is_ident(c) || c == '{') => expand(&path, inner, found),
             _ => {
-                // A comma may be the last in braces.
+                // A list in braces may end with a comma.
                 if !name.is_empty() {
                     found.push(path);
                 }
@@ -79,7 +79,7 @@ fn named(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The path of each source file below src/, and its text. Tests and the root, which names all to export it, are left out.
+/// The path and the text of each source file below src/, without tests and without the root, which exports all modules.
 pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut directories = vec![src.clone()];
@@ -129,7 +129,7 @@ fn module_path(path: &Path) -> Vec<String> {
     names.filter(|name| *name != "mod").map(str::to_owned).collect()
 }
 
-/// For each module, the modules that its text names, wherever a re-export leads.
+/// For each module, the modules that its text names, with re-exports resolved.
 fn dependencies() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
     let sources: BTreeMap<_, _> = sources()
         .into_iter()
@@ -145,7 +145,7 @@ fn dependencies() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
         let skip = if supers > 0 { supers } else { 1 };
         [&module[..own], &path[skip..]].concat()
     };
-    // What a module gives out under its own name.
+    // The names that a module re-exports.
     let mut exported: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
     for (module, code) in &sources {
         for statement in code.split(';') {
@@ -252,7 +252,7 @@ fn the_search_finds_imports_in_every_form() {
     assert_eq!(found, expected);
 }
 
-/// Whether a path in `line` begins with `dependency`, or goes through it. `string::` does not name `ring`.
+/// Whether a path in `line` begins with `dependency` or contains it as a segment. `string::` does not name `ring`.
 fn names(line: &str, dependency: &str) -> bool {
     line.match_indices(&format!("{dependency}::"))
         .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))

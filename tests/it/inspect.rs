@@ -1,4 +1,4 @@
-//! The example that looks at blobs without keys, as a process.
+//! Runs the example `inspect` as a process.
 
 use std::{
     fs,
@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use crate::support::{KEY_ID, OTHER_KEY_ID, cmk, dek, example, with_checksum};
 
-/// A blob of this key and version, different for each `seed`.
+/// A blob under this key and version, different for each `seed`.
 fn blob(key_id: &str, version: u32, seed: u8) -> [u8; 188] {
     let dek = dek(&format!("{seed:02x}").repeat(64));
     let sealed = cmk(key_id, version, &[7; 32]).seal(&EncryptionContext::none(), &dek);
     *sealed.as_bytes()
 }
 
-/// Changes a byte of a blob, and makes its checksum right again.
+/// Changes a byte of a blob and repairs its checksum.
 fn changed(at: usize, to: u8) -> [u8; 188] {
     let mut blob = blob(KEY_ID, 0, 1);
     assert_ne!(blob[at], to);
@@ -39,12 +39,12 @@ fn command(arguments: &[&str]) -> Command {
 
 fn feed(mut command: Command, input: &[u8]) -> Output {
     let mut child = command.spawn().unwrap();
-    // It may end before it has read all of it.
+    // The process may end before it has read all input.
     let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
 
-/// Runs it on what can be read: gives what it prints, and whether that is damaged.
+/// Runs it on readable input. Returns its output, and whether it found damage.
 fn inspect(arguments: &[&str], input: impl AsRef<[u8]>) -> (String, bool) {
     let output = feed(command(arguments), input.as_ref());
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
@@ -56,7 +56,7 @@ fn inspect(arguments: &[&str], input: impl AsRef<[u8]>) -> (String, bool) {
     (String::from_utf8(output.stdout).unwrap(), damaged)
 }
 
-/// The rules that the blobs of `input` break, and how many are whole.
+/// The rules that the blobs of `input` break, and the number of undamaged blobs.
 fn rules(arguments: &[&str], input: impl AsRef<[u8]>) -> (Vec<String>, u64) {
     let (output, damaged) = inspect(&[arguments, &["--json"]].concat(), input);
     let lines: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -146,7 +146,7 @@ fn each_blob_has_a_line() {
     for line in each {
         assert_eq!(lines.next(), Some(line));
     }
-    // The table, and no list of what was told before.
+    // The table, without a list of blobs that were printed before.
     assert_eq!(lines.count(), 6);
 }
 
@@ -175,7 +175,7 @@ fn every_rule_has_a_name() {
 
 #[test]
 fn every_form_is_read() {
-    // Some have + and / in their base64, some padding, all the same length.
+    // Some have + and / in their base64, some have padding, and all have the same length.
     for seed in 0..20 {
         let blob = blob(KEY_ID, 0, seed);
         let hex = hex::encode(blob);
@@ -200,7 +200,7 @@ fn every_form_is_read() {
 
         let refused = |count| vec!["encoding".to_owned(); count];
         assert_eq!(rules(&["--format", "hex"], other.join("\n")), (refused(4), 0));
-        // Without a prefix, the digits of hex are of base64 too.
+        // Without a prefix, hex digits are also base64 characters.
         assert_eq!(rules(&["--format", "base64"], forms[..2].join("\n")), (refused(2), 0));
         assert_eq!(
             rules(&["--format", "base64"], &forms[3]),
@@ -256,7 +256,7 @@ total                                                     51
     let (output, _) = inspect(&["--json"], &records);
     assert!(output.starts_with("{\"type\":\"damaged\",\"file\":\"-\",\"record\":2,\"rule\":\"version\"}\n"));
 
-    // A first record without any byte of a blob is binary all the same, and text is not, whatever it says.
+    // A first record without any byte of a blob still counts as binary, and text never does.
     records[..188].copy_from_slice(&std::array::from_fn::<u8, 188, _>(|at| at as u8 | 0x81));
     assert_eq!(rules(&[], &records).1, 48);
     let euros = "\u{20ac}".repeat(300);
@@ -342,7 +342,7 @@ fn what_it_cannot_do_ends_it_with_exit_code_2() {
     }
 }
 
-/// What reads its output may close it: that is no panic, no message and no verdict.
+/// If the reader closes the pipe, there is no panic, no message and no verdict.
 #[test]
 fn a_closed_pipe_ends_it() {
     let lines = (hex::encode(blob(KEY_ID, 0, 1)) + "\n").repeat(10_000);
@@ -356,7 +356,7 @@ fn a_closed_pipe_ends_it() {
     }
 }
 
-/// A line of 128 MiB goes through a process that may have 64.
+/// A process limited to 64 MiB of memory reads a line of 128 MiB.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_line_without_an_end_is_not_kept() {
@@ -380,7 +380,7 @@ fn a_line_without_an_end_is_not_kept() {
     );
 }
 
-/// Up to the limit, white space does not count.
+/// White space is ignored, up to the limit.
 #[test]
 fn a_line_may_have_white_space() {
     let whole = hex::encode(blob(KEY_ID, 0, 1));

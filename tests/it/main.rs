@@ -1,4 +1,4 @@
-//! One integration binary, a module for each subject.
+//! The integration tests: one binary, with a module for each subject.
 
 mod allocations;
 mod blob;

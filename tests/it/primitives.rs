@@ -40,7 +40,8 @@ fn a_right_tag_under_a_wrong_salt_is_the_same_error_as_a_wrong_tag() {
     let open = |blob: &[u8; 188]| cmk.open(&none, &SealedDek::from_bytes(blob).unwrap());
     assert_eq!(open(&seal(&right)).unwrap().expose_secret(), &dek);
 
-    // Every bit of the salt by itself; all bytes in one way, so that their differences could cancel each other; the salt of another context.
+    // Each bit of the salt; all bytes changed in the same way, so that differences could cancel; the salt of another
+    // context.
     let bits = (0..256).map(|bit| std::array::from_fn(|at| right[at] ^ u8::from(at == bit / 8) << (bit % 8)));
     let others = [right.map(|byte| byte ^ 0x80), keys.salt(&[0], &dek), [0; 32]];
     let mut wrong_tag = seal(&right);

@@ -1,4 +1,4 @@
-//! What holds for any input.
+//! Properties that hold for every input.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::support::{cmk, context};
 
-/// Small maps over few characters, so that maps which are nearly the same come up often.
+/// Small maps over few characters, so that similar maps occur often.
 pub(crate) fn maps() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop_oneof![
         prop::collection::btree_map("[ab\0\u{1}\u{2}]{1,3}", "[ab\0\u{1}\u{2}]{0,3}", 0..4),
@@ -19,7 +19,7 @@ pub(crate) fn key_ids() -> impl Strategy<Value = String> {
     "[0-9a-z]{8}-[0-9a-z]{4}-[0-9a-z]{4}-[0-9a-z]{4}-[0-9a-z]{12}"
 }
 
-/// Reads canonical bytes back, by FORMAT.md A3 and without the crate.
+/// Parses canonical bytes by FORMAT.md A3, without the crate.
 fn parse_canonical(bytes: &[u8]) -> BTreeMap<String, String> {
     fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
         let (head, tail) = bytes.split_at(count);
@@ -64,7 +64,7 @@ proptest! {
         prop_assert_eq!(shuffled, context(&map));
     }
 
-    /// Which is why two maps never have the same.
+    /// So two different maps never have the same canonical bytes.
     #[test]
     fn canonical_bytes_give_the_map_back(map in maps()) {
         prop_assert_eq!(parse_canonical(context(&map).canonical()), map);
@@ -102,11 +102,14 @@ proptest! {
         middle in prop::collection::vec(any::<u8>(), 112), id in prop_oneof![key_ids(), "[0-9a-zA-Z-]{36}"],
         key_version: u32, good: bool,
     ) {
-        let mut blob = [&version.to_le_bytes(), &length.to_le_bytes(), &middle[..], id.as_bytes(), &key_version.to_le_bytes(), &[0; 32]].concat();
+        let (version, length) = (version.to_le_bytes(), length.to_le_bytes());
+        let key_version = key_version.to_le_bytes();
+        let mut blob = [&version, &length, &middle[..], id.as_bytes(), &key_version, &[0; 32]].concat();
         if good {
             blob = crate::support::with_checksum(blob.try_into().unwrap()).to_vec();
         }
-        let expected = version == 2 && length == 152 && id.parse::<KeyId>().is_ok() && good;
+        let frame = (version, length) == (2_u16.to_le_bytes(), 152_u16.to_le_bytes());
+        let expected = frame && id.parse::<KeyId>().is_ok() && good;
         match SealedDek::from_bytes(&blob) {
             Ok(sealed) => {
                 prop_assert!(expected);
@@ -131,7 +134,7 @@ mod wire {
     use super::*;
     use crate::support::{Failing, one_key};
 
-    /// JSON that is nearly a request.
+    /// JSON that is almost a request.
     fn bodies() -> impl Strategy<Value = String> {
         let field = prop_oneof![
             Just("key_id"),
@@ -170,7 +173,8 @@ mod wire {
         fn every_request_is_answered_in_json(
             method in prop_oneof![9 => Just("POST".to_owned()), 1 => ".{0,6}"],
             operation in prop_oneof![
-                Just("create-datakey"), Just("create-datakey-without-plaintext"), Just("encrypt-datakey"), Just("decrypt-datakey"), Just("x"),
+                Just("create-datakey"), Just("create-datakey-without-plaintext"), Just("encrypt-datakey"),
+                Just("decrypt-datakey"), Just("x"),
             ],
             project in "[0-9A-Za-z_./-]{0,8}",
             body in prop_oneof![bodies().prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..80)],

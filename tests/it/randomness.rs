@@ -1,4 +1,4 @@
-//! Random sources that fail, that are stuck, that repeat themselves, and that give known bytes.
+//! Generators that fail, that repeat themselves, and that return known bytes.
 
 use dekseal::{
     Dek, EncryptionContext, Engine, Error, ErrorKind, Keyset, MemoryKeyring, RandomnessFault,
@@ -19,7 +19,7 @@ fn a_failing_source_gives_an_error_and_no_blob() {
     );
     let sealed = engine.create_dek_without_plaintext_with_rng(&id, &none, &mut Failing);
     assert_eq!(sealed.unwrap_err().kind(), failed);
-    // 63 bytes are no DEK.
+    // 63 bytes do not suffice for a DEK.
     assert_eq!(Dek::generate_with_rng(&mut Fixed(&[1; 63])).unwrap_err().kind(), failed);
 }
 
@@ -27,7 +27,7 @@ fn a_failing_source_gives_an_error_and_no_blob() {
 fn a_stuck_source_gives_an_error() {
     let stuck = ErrorKind::Randomness(RandomnessFault::Stuck);
     let counting: Vec<u8> = (0..32).collect();
-    // One byte over and over, a word, and 32 bytes: two equal halves each.
+    // A repeated byte, a repeated word, and 32 repeated bytes: each has two equal halves.
     for period in [&[0; 1][..], &[0xff; 1], &[1, 2, 3, 4], &counting] {
         assert_eq!(
             Dek::generate_with_rng(&mut Repeating(period)).unwrap_err().kind(),
@@ -52,17 +52,17 @@ fn halves_that_differ_in_one_bit_pass() {
     }
 }
 
-/// What is wrong with one draw.
+/// The fault of one draw.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    /// Half of the bytes are written, and then there is an error.
+    /// The generator writes half of the bytes and then reports an error.
     Fails,
     Zeros,
-    /// In the last DEK or salt that is drawn, the first half is the second half too.
+    /// Both halves of the last DEK or salt are equal.
     Halves,
 }
 
-/// A source that gives no eight bytes twice, but for the draw `at`, counted from 0.
+/// A generator that never returns the same eight bytes twice, except in draw number `at`, counted from 0.
 struct FaultAt {
     fault: Fault,
     at: usize,
@@ -96,7 +96,7 @@ impl TryRng for FaultAt {
 
 impl TryCryptoRng for FaultAt {}
 
-/// A function that draws, how often it does, and a call of it, which sees that nothing is half done where it fails.
+/// A function that draws, the number of its draws, and a call that checks that a failure leaves nothing half done.
 type Entry = (&'static str, usize, fn(&mut FaultAt) -> Result<(), Error>);
 
 fn engine() -> Engine<MemoryKeyring> {
@@ -108,7 +108,7 @@ fn payload_cipher() -> PayloadCipher {
     PayloadCipher::new(&dek, engine().encrypt_dek(&key_id(KEY_ID), &none, &dek).unwrap())
 }
 
-/// Changes keys, which are as they were where that fails.
+/// Changes keys. A failure must leave them unchanged.
 fn change<T>(change: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<(), Error> {
     let mut keys = Keyset::clone(&one_key().keys());
     let before = keys.list();
@@ -117,7 +117,7 @@ fn change<T>(change: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<(),
     changed.map(drop)
 }
 
-/// Encrypts into a buffer, which is as it was where that fails.
+/// Encrypts into a buffer. A failure must leave it unchanged.
 fn into_buffer(encrypt: impl FnOnce(&[u8], &mut [u8]) -> Result<(), Error>) -> Result<(), Error> {
     let plaintext = b"attack at dawn";
     let mut room = vec![0xa5; usize::try_from(encrypted_len(14).unwrap()).unwrap()];
@@ -142,7 +142,7 @@ const ENTRIES: &[Entry] = &[
         let made = engine().create_dek_without_plaintext_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), rng);
         made.map(drop)
     }),
-    // Three draws: of 64 DEKs, 64 and 2.
+    // Three draws: 64 DEKs, 64 DEKs and 2 DEKs.
     ("create_deks_with_rng", 3, |rng| {
         let mut slots: Vec<_> = (0..130).map(|_| None).collect();
         let made = engine().create_deks_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), &mut slots, rng);
@@ -154,7 +154,7 @@ const ENTRIES: &[Entry] = &[
         let made = engine().create_payload_cipher_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), rng);
         made.map(drop)
     }),
-    // Those of an engine draw a DEK, then a payload salt; those of a data key the salt.
+    // An engine draws a DEK and then a payload salt. A payload cipher draws only the salt.
     ("encrypt_with_rng", 2, |rng| {
         let made = engine().encrypt_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), b"x", rng);
         made.map(drop)
@@ -204,7 +204,7 @@ fn a_fault_in_any_draw_is_an_error_and_leaves_nothing_half_done() {
                 assert_eq!(kind, ErrorKind::Randomness(expected), "{name}: {fault:?} at {at}");
                 assert_eq!(rng.drawn, at + 1, "{name} drew again");
             }
-            // One draw later nobody notices: these were all.
+            // A fault in the next draw has no effect: there are no more draws.
             let mut rng = FaultAt {
                 fault,
                 at: *draws,
@@ -243,7 +243,7 @@ fn a_fault_in_the_draw_of_a_request_is_an_internal_error() {
     }
 }
 
-/// Three draws in one change: whichever has the fault, none of the three is there.
+/// Three draws in one change. If any of them fails, none of the three keys exists.
 #[cfg(feature = "file-keyring")]
 #[test]
 fn a_change_that_lacks_randomness_leaves_the_file_as_it_was() {
@@ -277,7 +277,7 @@ fn a_change_that_lacks_randomness_leaves_the_file_as_it_was() {
     assert_eq!(keyring.generation(), 3);
 }
 
-/// So that none that draws is left out of the tests above.
+/// The tests above cover every function that draws.
 #[cfg(feature = "file-keyring")]
 #[test]
 fn every_function_that_takes_a_source_is_tried() {
@@ -296,7 +296,7 @@ fn every_function_that_takes_a_source_is_tried() {
     assert_eq!(there, tried);
 }
 
-/// No fault that can be seen. Equal DEKs in one context have equal blobs, and elsewhere other nonces.
+/// This fault cannot be detected. Equal DEKs have equal blobs in one context, and different nonces in others.
 #[test]
 fn a_source_that_gives_a_dek_again_repeats_no_nonce() {
     let bytes: Vec<u8> = (0..64).collect();
@@ -308,7 +308,7 @@ fn a_source_that_gives_a_dek_again_repeats_no_nonce() {
     };
     let ((dek, sealed), (again, sealed_again), (_, elsewhere)) = (create("42"), create("42"), create("43"));
     assert!(dek == again && sealed == sealed_again);
-    // The salt, of which the first 12 bytes are the nonce.
+    // The salt. Its first 12 bytes are the nonce.
     assert_ne!(sealed.as_bytes()[4..16], elsewhere.as_bytes()[4..16]);
 
     let mut slots: Vec<_> = (0..70).map(|_| None).collect();
@@ -319,7 +319,7 @@ fn a_source_that_gives_a_dek_again_repeats_no_nonce() {
     assert!(slots.iter().flatten().all(|made| made.0 == dek && made.1 == sealed));
 }
 
-/// What [`Engine::encrypt_with_rng`] warns of. When this holds no more, the warning can go.
+/// The case that [`Engine::encrypt_with_rng`] warns of. If this test fails, the warning can be removed.
 #[test]
 fn a_source_that_gives_a_payload_salt_again_gives_both_plaintexts_away() {
     let bytes: Vec<u8> = (0..96).collect();

@@ -1,4 +1,4 @@
-//! No text that the crate makes holds a secret. Everything here that is secret is made of one mark, and every text is searched for it.
+//! No text that the crate makes contains a secret. All secrets here contain a mark, and every text is searched for it.
 
 use std::{
     error::Error as StdError,
@@ -16,7 +16,7 @@ use crate::support::{Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, cmk, key_i
 
 const MARK: [u8; 6] = *b"S3cr3t";
 
-/// 64 bytes: the mark, and what tells this secret from others and its halves from each other, eight times.
+/// 64 bytes: eight times the mark with bytes that distinguish this secret from others, and its halves from each other.
 pub(crate) fn secret(number: u8) -> [u8; 64] {
     core::array::from_fn(|at| match at % 8 {
         6 => number,
@@ -25,8 +25,8 @@ pub(crate) fn secret(number: u8) -> [u8; 64] {
     })
 }
 
-/// Whether the mark is in a text: as it is, as hex in either case, as a list of numbers over one line or many, or as base64. A part of it
-/// is enough, four bytes or three.
+/// Whether a text contains the mark: raw, as hex in either case, as a list of numbers on one line or on several, or as
+/// base64. Three or four of its bytes suffice.
 pub(crate) fn is_marked(text: &str) -> bool {
     let lower = text.to_lowercase();
     let unspaced: String = lower.split_whitespace().collect();
@@ -37,7 +37,7 @@ pub(crate) fn is_marked(text: &str) -> bool {
             || lower.contains(&hex::encode(part))
             || unspaced.contains(&list(format!("{part:?}")))
             || unspaced.contains(&list(format!("{part:x?}")))
-            // In 64 bytes it stands in each of the three ways that base64 can cut it.
+            // Within 64 bytes the mark has all three alignments of base64.
             || text.contains(&Base64::encode_string(&part[..3]))
     })
 }
@@ -64,11 +64,11 @@ fn the_search_finds_a_secret_in_every_form() {
     assert!(!is_marked("Dek(..)"));
 }
 
-/// Every text that there was.
+/// All texts so far.
 #[derive(Default)]
 struct Heard {
     texts: Vec<String>,
-    /// The types whose `Debug` was shown.
+    /// The types whose `Debug` output was recorded.
     types: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ impl Heard {
         self.texts.push(shown);
     }
 
-    /// What an error says by itself and by its sources. `unwrap` says no more of it.
+    /// The texts of an error and of its sources. `unwrap` shows no more.
     #[track_caller]
     fn refused<T, E: StdError + 'static>(&mut self, result: Result<T, E>) {
         let Err(error) = result else {
@@ -94,7 +94,7 @@ impl Heard {
         }
     }
 
-    /// What a caller's panic says.
+    /// The message of a panic in the caller's code.
     #[track_caller]
     fn panic<T>(&mut self, f: impl FnOnce() -> T) {
         let Err(panic) = catch_unwind(AssertUnwindSafe(f)) else {
@@ -112,7 +112,7 @@ impl Drop for Heard {
     }
 }
 
-/// Its name and its value are marked. It is no secret, and yet nothing is to repeat it.
+/// A context with marks in its key and value. It is not secret, but no text may contain it.
 fn context() -> EncryptionContext {
     EncryptionContext::from_pairs([("S3cr3t name", "S3cr3t value")]).unwrap()
 }
@@ -176,9 +176,10 @@ pub(crate) fn debug_shows_no_secret() {
 
     #[cfg(feature = "api")]
     {
+        let (plain_text, context) = (plain_text(3), r#"{"S3cr3t":"S3cr3t"}"#);
         let body = format!(
-            r#"{{"key_id":"{KEY_ID}","plain_text":"{}","datakey_plain_length":64,"encryption_context":{{"S3cr3t":"S3cr3t"}}}}"#,
-            plain_text(3)
+            r#"{{"key_id":"{KEY_ID}","plain_text":"{plain_text}","datakey_plain_length":64,
+                "encryption_context":{context}}}"#
         );
         let request = dekseal::api::Request::parse("POST", "/v1.0/p/kms/encrypt-datakey", body.as_bytes()).unwrap();
         heard.debug(&request);
@@ -241,7 +242,7 @@ pub(crate) fn debug_shows_no_secret() {
     }
 }
 
-/// So that no public type is left out.
+/// No public type is left out.
 #[cfg(feature = "file-keyring")]
 fn every_type_was_shown(shown: &[String]) {
     let mut types = 0;
@@ -259,7 +260,7 @@ fn every_type_was_shown(shown: &[String]) {
     assert!(types > 25, "only {types} types found: the search is broken");
 }
 
-/// The hex of a DEK and its digest.
+/// The hex digits of a DEK and its digest.
 #[cfg(feature = "api")]
 fn plain_text(number: u8) -> String {
     use sha2::{Digest, Sha256};
@@ -277,7 +278,7 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
         EncryptionContext::none(),
     );
 
-    // What is no text of its kind.
+    // Invalid text for each type.
     heard.refused("S3cr3tS3-cr3t-S3cr-3tS3-cr3tS3cr3tS3".parse::<KeyId>());
     heard.refused(SealedDek::from_bytes(&secret(1)));
     heard.refused(EncryptionContext::from_pairs([("", "S3cr3t")]));
@@ -293,7 +294,7 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
         cmk(KEY_ID, 0, &secret(2)),
     ]));
 
-    // What a source gave before it failed, or over and over.
+    // Bytes that a generator returned before it failed, or that it repeated.
     for half in [&secret(1)[..32], &secret(1)[..8]] {
         heard.refused(Dek::generate_with_rng(&mut Repeating(half)));
         heard.refused(engine.create_dek_with_rng(&id, &context, &mut Repeating(half)));
@@ -325,7 +326,7 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
     let unusable = Engine::new(MemoryKeyring::new(keys));
     let nobody = Engine::new(MemoryKeyring::new(Keyset::new()));
 
-    // Blobs and payloads that do not open, for each reason, and DEKs that are not sealed.
+    // Blobs and payloads that do not open, for every reason, and DEKs that cannot be sealed.
     let (dek, sealed) = engine
         .create_dek_with_rng(&id, &context, &mut Fixed(&secret(4)))
         .unwrap();
@@ -361,7 +362,7 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
     ] {
         heard.refused(other.open(&context, &sealed));
     }
-    // Before the checksum, which is made right again.
+    // A change before the checksum, which is repaired.
     for at in 0..156 {
         let mut changed = *sealed.as_bytes();
         changed[at] ^= 1;
@@ -381,7 +382,7 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
     heard.refused(engine.decrypt_into(&id, &context, &payload, &mut room));
     heard.refused(engine.encrypt_into_with_rng(&id, &context, &secret(5), &mut room, &mut Fixed(&secret(4).repeat(2))));
 
-    // What a caller expected to fail, or to be equal.
+    // Results that a caller expected to fail, or to be equal.
     heard.panic(|| engine.decrypt_dek(&id, &context, &sealed).unwrap_err());
     heard.panic(|| {
         engine
@@ -410,7 +411,7 @@ pub(crate) fn no_error_of_a_stream_shows_plaintext() {
     let plaintext = secret(2).repeat(3000);
     let payload = payload_cipher.encrypt(&plaintext).unwrap();
 
-    // Room for a part, and then none.
+    // A writer that accepts a part, and then nothing.
     for room in [0, 100, 300, 70_000, payload.len() - 1] {
         let mut room = vec![0; room];
         let mut writer = payload_cipher.encrypt_writer(&mut room[..]).unwrap();
@@ -476,7 +477,7 @@ pub(crate) fn no_error_of_a_keyring_file_shows_material() {
     heard.panic(|| FileKeyring::open(&path, root()).unwrap_err());
     heard.panic(|| keyring.update(|keys| Ok(keys.clone())).unwrap_err());
 
-    // What the parser says of a text that is none may quote it; here the text has material in it.
+    // The parser's message for an invalid text may quote it. Here the text contains material.
     let texts = [
         good[..good.len() / 2].to_vec(),
         secret(6).to_vec(),
@@ -536,7 +537,7 @@ pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
         change(&mut keys);
         Engine::new(MemoryKeyring::new(keys))
     };
-    // Sound, and then with every reason for a refusal that the key may give.
+    // A valid request, and then every refusal that the key can cause.
     let engines = [
         engine(),
         keys(|keys| keys.disable(&key_id(KEY_ID)).unwrap()),
@@ -552,7 +553,7 @@ pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
             let response = api::handle_with_rng(engine, "POST", &path, body, &mut Fixed(random));
             let mut text = response.body().to_owned();
             if response.status() == 200 {
-                // The one field that is there to give the DEK.
+                // The one field that returns the DEK.
                 let mut reply: serde_json::Map<_, _> = serde_json::from_str(&text).unwrap();
                 let given = [reply.remove("plain_text"), reply.remove("data_key")];
                 let expected = ["create-datakey", "decrypt-datakey"].contains(&operation);
@@ -568,7 +569,7 @@ pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
             reply(engine, body.as_bytes(), &secret(3)[..63]);
             reply(engine, body.as_bytes(), &secret(3)[..32].repeat(2));
         }
-        // Cut short, and changed, anywhere.
+        // Truncated and changed at any place.
         for at in 0..body.len() {
             assert_eq!(reply(&engines[0], &body.as_bytes()[..at], &secret(3)), Some("KMS.0202"));
             for change in [0x01, 0x20, 0x80] {
@@ -577,7 +578,8 @@ pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
                 reply(&engines[0], &changed, &secret(3));
             }
         }
-        // The DEK where another field should be. A name that no field has is repeated: a DEK is not to be sent as one.
+        // The DEK in the place of another field. An unknown field name is repeated in the message, so a DEK must not be
+        // sent as a name.
         for name in [
             "key_id",
             "sequence",

@@ -1,4 +1,4 @@
-//! What several modules need: the vectors, and random sources that do as they are told.
+//! Shared by several modules: the vectors, and generators with a given behaviour.
 
 use std::{collections::BTreeMap, convert::Infallible};
 
@@ -8,7 +8,7 @@ use dekseal::{
 };
 use serde::Deserialize;
 
-/// The key ID of the KMS documentation's examples.
+/// The key ID in the examples of the KMS documentation.
 pub(crate) const KEY_ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 pub(crate) const OTHER_KEY_ID: &str = "25abe69f-ae10-44cd-bc87-1bda1de3b7d7";
 
@@ -20,7 +20,7 @@ pub(crate) fn cmk(key_id: &str, version: u32, material: &[u8]) -> CmkVersion {
     CmkVersion::new(self::key_id(key_id), version, material).unwrap()
 }
 
-/// One CMK, version 0 of `KEY_ID`.
+/// A keyring with one CMK version: version 0 of `KEY_ID`.
 pub(crate) fn one_key() -> MemoryKeyring {
     MemoryKeyring::from_versions([cmk(KEY_ID, 0, &[7; 32])]).unwrap()
 }
@@ -33,7 +33,7 @@ pub(crate) fn context<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a Strin
     EncryptionContext::from_pairs(pairs).unwrap()
 }
 
-/// `blob` with the checksum that its first 156 bytes call for.
+/// `blob` with the correct checksum of its first 156 bytes.
 pub(crate) fn with_checksum(mut blob: [u8; SealedDek::LEN]) -> [u8; SealedDek::LEN] {
     use sha2::{Digest, Sha256};
     let checksum = Sha256::digest(&blob[..156]);
@@ -41,7 +41,7 @@ pub(crate) fn with_checksum(mut blob: [u8; SealedDek::LEN]) -> [u8; SealedDek::L
     blob
 }
 
-/// A file of `tests/vectors`. Every field of it has a name here: one that no test reads would not parse.
+/// A file of `tests/vectors`. Every field is declared here; a field that no test reads would not parse.
 pub(crate) fn vectors<T: for<'de> Deserialize<'de>>(name: &str) -> T {
     let path = format!("{}/tests/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -59,7 +59,7 @@ pub(crate) struct SealedVector {
     pub context: BTreeMap<String, String>,
     pub dek: String,
     pub blob: String,
-    // The values in between. `cmk::tests` inside the crate compares what it computes to each of them.
+    // The intermediate values. `cmk::tests` inside the crate compares with each of them.
     #[serde(rename = "prk")]
     _prk: String,
     #[serde(rename = "salt_key")]
@@ -74,7 +74,7 @@ pub(crate) struct SealedVector {
     _key: String,
 }
 
-/// An example that cargo has built beside this test.
+/// The path of an example that cargo built beside this test.
 #[cfg(feature = "std")]
 pub(crate) fn example(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -86,13 +86,13 @@ pub(crate) fn example(name: &str) -> std::path::PathBuf {
     built
 }
 
-/// A generator that gives these bytes, one after the other, and fails at their end.
+/// A generator that returns these bytes in order and then fails.
 pub(crate) struct Fixed<'a>(pub &'a [u8]);
 
 /// A generator that fails.
 pub(crate) struct Failing;
 
-/// A generator that gives the same bytes over and over.
+/// A generator that repeats the same bytes.
 pub(crate) struct Repeating<'a>(pub &'a [u8]);
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl std::fmt::Display for Exhausted {
 
 impl std::error::Error for Exhausted {}
 
-/// The words of a source that is asked for bytes alone.
+/// Words, for a generator of which only bytes are requested.
 macro_rules! words_from_bytes {
     () => {
         fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
@@ -143,7 +143,7 @@ impl TryRng for Failing {
 
     words_from_bytes!();
 
-    /// Leaves half of the bytes written, as a source that breaks off may.
+    /// Writes half of the bytes and then fails.
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Exhausted> {
         let half = bytes.len() / 2;
         bytes[..half].fill(0xa5);

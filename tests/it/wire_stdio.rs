@@ -168,7 +168,7 @@ fn it_serves_a_keyring_file_that_the_keyring_example_keeps() {
 
     assert!(keyring(&["list"]).unwrap_err().contains("No such file"));
     keyring(&["init"]).unwrap();
-    assert!(keyring(&["init"]).unwrap_err().contains("there is one already"));
+    assert!(keyring(&["init"]).unwrap_err().contains("already exists"));
     assert_eq!(code().as_deref(), Some("KMS.0207"));
     keyring(&["create-key", KEY_ID]).unwrap();
     keyring(&["create-key"]).unwrap();
