@@ -112,7 +112,7 @@ impl Server {
         let server = Self::prepare(programs()?, &[]);
         let password = server.path("password");
         fs::write(&password, PASSWORD).unwrap();
-        // A language's order, which is not that of bytes.
+        // An order in which letters come before digits, unlike that of bytes.
         server.run(
             server
                 .program("initdb")
@@ -121,7 +121,7 @@ impl Server {
                     "--encoding=UTF8",
                     "--locale=C.UTF-8",
                     "--locale-provider=icu",
-                    "--icu-locale=en-US",
+                    "--icu-locale=en-US-u-kr-latn-digit",
                 ])
                 .args(["--no-sync", "--no-instructions"])
                 .arg(format!("--pwfile={}", password.display()))

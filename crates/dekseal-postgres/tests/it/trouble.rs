@@ -4,17 +4,13 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use dekseal::store::{Call, Change, KeyStore, StoreErrorKind};
-use dekseal_postgres::PostgresStore;
+use dekseal_postgres::{Options, PostgresStore};
 
 use crate::{
     conformance::{call, key_id, stored},
@@ -298,7 +294,7 @@ fn a_standby_is_passed_over() {
         standby.port,
         server.port
     );
-    let store = PostgresStore::new(dekseal_postgres::Options::new(&both).unwrap()).unwrap();
+    let store = PostgresStore::new(Options::new(&both).unwrap()).unwrap();
     store.put(&key_id(2), None, &stored(b"second"), &call()).unwrap();
     assert_eq!(store.get(&key_id(2), &call()).unwrap(), Some(stored(b"second")));
     // The standby alone would answer, and might lag.
@@ -307,50 +303,120 @@ fn a_standby_is_passed_over() {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
 }
 
-/// Forwards connections to a server, and can forget those that it has: they stay open, and nothing goes through any more.
-fn proxy(to: u16) -> (u16, Arc<AtomicU32>) {
-    fn forward(mut from: TcpStream, mut to: TcpStream, generation: u32, forgotten: &AtomicU32) {
-        let mut buffer = [0; 4096];
-        while let Ok(length @ 1..) = from.read(&mut buffer) {
-            if generation < forgotten.load(Ordering::Relaxed) {
-                continue;
+/// What a proxy does with the connections that it has; later ones it forwards.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// They stay open, and nothing goes through any more.
+    Forget,
+    /// They are closed as soon as the client sends something, which does not arrive.
+    CutRequest,
+    /// They are closed as soon as the server sends something, which does not arrive.
+    CutAnswer,
+}
+
+/// Forwards connections to a server until a test tells it otherwise.
+struct Proxy {
+    port: u16,
+    /// The fault of each generation of connections that is over.
+    faults: Arc<Mutex<Vec<Fault>>>,
+}
+
+impl Proxy {
+    fn new(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let faults = Arc::<Mutex<Vec<Fault>>>::default();
+        let shared = faults.clone();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let client = client.unwrap();
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
+                    return;
+                };
+                let generation = shared.lock().unwrap().len();
+                for (from, to, is_request) in [(&client, &server, true), (&server, &client, false)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let faults = shared.clone();
+                    thread::spawn(move || {
+                        let fault = || faults.lock().unwrap().get(generation).copied();
+                        forward(from, to, is_request, fault);
+                    });
+                }
             }
-            if to.write_all(&buffer[..length]).is_err() {
-                return;
-            }
-        }
-        let _ = to.shutdown(Shutdown::Both);
+        });
+        Self { port, faults }
     }
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let forgotten = Arc::new(AtomicU32::new(0));
-    let shared = forgotten.clone();
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let client = client.unwrap();
-            let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
-                return;
-            };
-            let generation = shared.load(Ordering::Relaxed);
-            for (from, to) in [(&client, &server), (&server, &client)] {
-                let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                let forgotten = shared.clone();
-                thread::spawn(move || forward(from, to, generation, &forgotten));
-            }
+
+    fn fail(&self, fault: Fault) {
+        self.faults.lock().unwrap().push(fault);
+    }
+
+    fn options(&self, server: &Server) -> Options {
+        let connection = server.tcp("127.0.0.1");
+        let connection = connection.replace(&server.port.to_string(), &self.port.to_string());
+        Options::new(&(connection + " sslmode=disable")).unwrap()
+    }
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream, is_request: bool, fault: impl Fn() -> Option<Fault>) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        match fault() {
+            Some(Fault::Forget) => continue,
+            Some(Fault::CutRequest) if is_request => break,
+            Some(Fault::CutAnswer) if !is_request => break,
+            _ => {}
         }
-    });
-    (port, forgotten)
+        if to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
+
+#[test]
+fn a_write_whose_answer_is_lost_is_unknown_and_may_be_there() {
+    let Some(server) = shared() else { return };
+    let proxy = Proxy::new(server.port);
+    let store = create(proxy.options(server).schema("lost_answer"));
+    let (first, second) = (stored(b"first"), stored(b"second"));
+    store.put(&key_id(1), None, &first, &call()).unwrap();
+    for (fault, present) in [(Fault::CutRequest, &first), (Fault::CutAnswer, &second)] {
+        proxy.fail(fault);
+        let error = store
+            .put(&key_id(1), Some(&first.revision), &second, &call())
+            .unwrap_err();
+        // The client sees the same in either case.
+        assert_eq!(
+            (error.kind(), error.is_outcome_unknown()),
+            (StoreErrorKind::Unavailable, true)
+        );
+        // By then the server has carried it out, or its connection would still hold the row.
+        assert_eq!(store.get(&key_id(1), &call()).unwrap().as_ref(), Some(present));
+    }
+    proxy.fail(Fault::CutAnswer);
+    let error = store.remove(&key_id(1), &second.revision, &call()).unwrap_err();
+    assert!(error.is_outcome_unknown());
+    assert_eq!(store.get(&key_id(1), &call()).unwrap(), None);
+}
+
+#[test]
+fn a_read_on_a_broken_idle_connection_takes_a_new_one() {
+    let Some(server) = shared() else { return };
+    let proxy = Proxy::new(server.port);
+    let store = create(proxy.options(server).schema("broken_idle"));
+    store.put(&key_id(1), None, &stored(b"first"), &call()).unwrap();
+    for fault in [Fault::CutRequest, Fault::CutAnswer] {
+        proxy.fail(fault);
+        assert_eq!(store.get(&key_id(1), &call()).unwrap(), Some(stored(b"first")));
+    }
 }
 
 #[test]
 fn a_network_that_forgets_connections_costs_one_call() {
     let Some(server) = shared() else { return };
-    let (port, forgotten) = proxy(server.port);
-    let connection = server
-        .tcp("127.0.0.1")
-        .replace(&server.port.to_string(), &port.to_string());
-    let options = dekseal_postgres::Options::new(&(connection + " sslmode=disable")).unwrap();
-    let store = create(options.schema("forgotten"));
+    let proxy = Proxy::new(server.port);
+    let store = create(proxy.options(server).schema("forgotten"));
     let (sender, heard) = mpsc::channel();
     assert!(store.watch(Box::new(move |change| sender.send(change).is_ok())));
     assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap(), Change::Unknown);
@@ -365,7 +431,7 @@ fn a_network_that_forgets_connections_costs_one_call() {
             });
         }
     });
-    forgotten.fetch_add(1, Ordering::Relaxed);
+    proxy.fail(Fault::Forget);
     let error = store
         .get(&key_id(1), &Call::within(Duration::from_millis(500)))
         .unwrap_err();
