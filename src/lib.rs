@@ -80,6 +80,7 @@
 //! | `std` | yes | randomness from the operating system; payloads as streams; changing a [`MemoryKeyring`] while it is in use |
 //! | `api` | yes | the KMS API: module `api` |
 //! | `file-keyring` | yes | CMKs in a file: `FileKeyring`; needs `std` |
+//! | `store-keyring` | no | the interface of a store in which a fleet keeps its CMKs: module `store` |
 //! | `ring` | no | faster payloads with ring's AES-256-GCM; ring is C and assembly, and does not wipe its keys |
 //! | `rayon` | no | payloads of 1 MiB and more on all cores, if encrypted or decrypted in one call |
 //! | `tracing` | no | an event without secrets for each operation; the logging guide lists them |

@@ -306,16 +306,19 @@ fn text_files() -> Vec<String> {
 
 #[test]
 fn lines_end_at_120_columns() {
-    // To be broken yet.
+    // Not reformatted yet.
     let later = [
-        "CHANGELOG.md",
         "Cargo.toml",
-        "README.md",
-        "SECURITY.md",
         "benches",
         "crates",
-        "docs",
-        "examples",
+        "docs/BENCHMARKS.md",
+        "docs/FORMAT.md",
+        "docs/guide/columns-and-files.md",
+        "docs/guide/kms-api.md",
+        "docs/guide/logging.md",
+        "examples/encrypt_file.rs",
+        "examples/http",
+        "examples/kms_stdio.rs",
         "fuzz",
         "scripts/bench",
         "src",
@@ -329,9 +332,14 @@ fn lines_end_at_120_columns() {
             continue;
         }
         let markdown = path.ends_with(".md");
+        let mut output = false;
         for (number, line) in read(&path).lines().enumerate() {
-            // Rows of tables cannot be broken, and what a program printed stands as it was printed.
-            let exempt = markdown && (line.starts_with('|') || line.starts_with("    "));
+            if let Some(language) = line.strip_prefix("```") {
+                output = !output && ["text", "console"].contains(&language);
+            }
+            // A row of a table cannot be broken, nor the name of a mutant. Output of a program is quoted as it is.
+            let exempt = output || ["|", "    ", "- `src/"].iter().any(|start| line.starts_with(start));
+            let exempt = markdown && exempt;
             if line.chars().count() > 120 && !exempt {
                 long.push(format!("{path}:{}", number + 1));
             }
