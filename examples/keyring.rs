@@ -3,16 +3,18 @@
 //! ```text
 //! keyring --keyring FILE --root-key-file FILE COMMAND
 //!
-//! init                              make a keyring file without keys
-//! create-key [KEY_ID]               make a key with this ID, or with a random one
-//! list                              show all keys
-//! rotate KEY_ID                     add a version, which seals from now on
-//! disable KEY_ID                    stop sealing and opening with this key
-//! enable KEY_ID                     use a disabled key again
-//! schedule-deletion KEY_ID DAYS     schedule the deletion of a key, 7 to 1096 days ahead
-//! cancel-deletion KEY_ID            cancel it; the key is disabled then
-//! set-min-version KEY_ID VERSION    set the lowest version that still opens
-//! purge KEY_ID                      delete a key whose date has come
+//! init                                  create a file without keys
+//! create-key [KEY_ID]                   create a key, of that ID or a random one
+//! list                                  show every key
+//! versions KEY_ID                       show every version of a key
+//! rotate KEY_ID                         add the version that seals from now on
+//! disable KEY_ID                        neither seal nor open with the key
+//! enable KEY_ID
+//! schedule-deletion KEY_ID DAYS         7 to 1096 days ahead
+//! cancel-deletion KEY_ID
+//! purge KEY_ID                          delete the key, once its date has come
+//! set-min-version KEY_ID VERSION        the oldest version that still opens
+//! destroy-versions KEY_ID VERSION DAYS  destroy the versions before VERSION for good, if each was replaced so many days ago
 //! ```
 //!
 //! The root key file holds 32 to 64 random bytes in hex. Errors go to standard error, with exit code 1.
@@ -24,14 +26,15 @@ use std::{
     env,
     error::Error,
     process::ExitCode,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
-use dekseal::{FileKeyring, KeyId, KeyState};
+use dekseal::{FileKeyring, KeyId, KeyState, UnixTime};
 
 const USAGE: &str = "usage: keyring --keyring FILE --root-key-file FILE \
-    init | create-key [KEY_ID] | list | rotate KEY_ID | disable KEY_ID | enable KEY_ID | \
-    schedule-deletion KEY_ID DAYS | cancel-deletion KEY_ID | set-min-version KEY_ID VERSION | purge KEY_ID";
+    init | create-key [KEY_ID] | list | versions KEY_ID | rotate KEY_ID | disable KEY_ID | enable KEY_ID | \
+    schedule-deletion KEY_ID DAYS | cancel-deletion KEY_ID | purge KEY_ID | set-min-version KEY_ID VERSION | \
+    destroy-versions KEY_ID VERSION DAYS";
 
 fn main() -> ExitCode {
     match run() {
@@ -75,22 +78,33 @@ fn run() -> Result<(), Box<dyn Error>> {
             println!("made {id}");
         }
         ["list"] => {}
+        ["versions", id] => {
+            println!("{:>8}  created", "version");
+            for version in keyring.keys().versions(&id.parse()?)? {
+                println!("{:>8}  {}", version.key_version, date(version.created));
+            }
+            return Ok(());
+        }
         ["rotate", id] => drop(keyring.update(|keys| keys.rotate(&id.parse()?))?),
         ["disable", id] => keyring.update(|keys| keys.disable(&id.parse()?))?,
         ["enable", id] => keyring.update(|keys| keys.enable(&id.parse()?))?,
         ["schedule-deletion", id, days] => {
-            let (days, now) = (days.parse().map_err(|_| "DAYS is not a number")?, now()?);
-            keyring.update(|keys| keys.schedule_deletion(&id.parse()?, days, now))?;
+            let days = days.parse().map_err(|_| "DAYS is not a number")?;
+            keyring.update(|keys| keys.schedule_deletion(&id.parse()?, days))?;
         }
         ["cancel-deletion", id] => keyring.update(|keys| keys.cancel_deletion(&id.parse()?))?,
         ["set-min-version", id, version] => {
             let version = version.parse().map_err(|_| "VERSION is not a number")?;
             keyring.update(|keys| keys.set_min_version(&id.parse()?, version))?;
         }
-        ["purge", id] => {
-            let now = now()?;
-            keyring.update(|keys| keys.purge(&id.parse()?, now))?;
+        ["destroy-versions", id, version, days] => {
+            let version = version.parse().map_err(|_| "VERSION is not a number")?;
+            let days: u32 = days.parse().map_err(|_| "DAYS is not a number")?;
+            let grace = Duration::from_secs(u64::from(days) * 24 * 60 * 60);
+            let destroyed = keyring.update(|keys| keys.destroy_versions(&id.parse()?, version, grace))?;
+            println!("destroyed {destroyed} versions");
         }
+        ["purge", id] => keyring.update(|keys| keys.purge(&id.parse()?))?,
         _ => return Err(USAGE.into()),
     }
     list(&keyring);
@@ -99,23 +113,33 @@ fn run() -> Result<(), Box<dyn Error>> {
 
 /// Prints the keys after each command.
 fn list(keyring: &FileKeyring) {
-    println!("{:36}  {:>8}  {:>8}  state", "key ID", "current", "minimum");
+    let heads = ["key ID", "current", "created", "minimum"];
+    println!(
+        "{:36}  {:>8}  {:20}  {:>8}  state",
+        heads[0], heads[1], heads[2], heads[3]
+    );
     for key in keyring.keys().list() {
         let state = match key.state {
             KeyState::Enabled => "enabled".to_owned(),
             KeyState::Disabled => "disabled".to_owned(),
-            KeyState::PendingDeletion { at } => {
-                let at = UNIX_EPOCH + Duration::from_secs(at);
-                format!("pending deletion on {}", humantime::format_rfc3339_seconds(at))
-            }
+            KeyState::PendingDeletion { at } => format!("pending deletion on {}", date(Some(at))),
             other => format!("{other:?}"),
         };
         println!(
-            "{}  {:>8}  {:>8}  {state}",
-            key.key_id, key.current_version, key.min_version
+            "{}  {:>8}  {:20}  {:>8}  {state}",
+            key.key_id,
+            key.current_version,
+            date(key.current_created),
+            key.min_version
         );
     }
     println!("generation {}", keyring.generation());
+}
+
+fn date(time: Option<UnixTime>) -> String {
+    time.map_or_else(String::new, |time| {
+        humantime::format_rfc3339_seconds(SystemTime::from(time)).to_string()
+    })
 }
 
 fn random_id() -> Result<KeyId, Box<dyn Error>> {
@@ -124,9 +148,4 @@ fn random_id() -> Result<KeyId, Box<dyn Error>> {
     let hex = hex::encode(bytes);
     let [a, b, c, d, e] = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
     Ok(format!("{a}-{b}-{c}-{d}-{e}").parse()?)
-}
-
-/// Seconds since 1970-01-01 00:00 UTC.
-fn now() -> Result<u64, Box<dyn Error>> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
 }

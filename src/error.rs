@@ -174,6 +174,13 @@ impl Error {
     }
 }
 
+#[cfg(feature = "file-keyring")]
+impl From<FileFault> for Error {
+    fn from(fault: FileFault) -> Self {
+        ErrorKind::File(fault).into()
+    }
+}
+
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         Self { kind, details: None }
@@ -295,6 +302,8 @@ pub enum ErrorKind {
     UnknownKeyVersion,
     /// The version is below the minimum version of its key.
     KeyVersionRetired,
+    /// The version is older than the current one, and the keyring has no material for it: it was destroyed, or never added.
+    KeyVersionDestroyed,
     /// The key is disabled.
     KeyDisabled,
     /// The key is pending deletion.
@@ -313,8 +322,12 @@ pub enum ErrorKind {
     ForeignKeys,
     /// The key has used all 2³² versions.
     TooManyVersions,
-    /// The lowest version that opens can be raised, up to the current version, and nothing else.
+    /// The minimum version can be neither above the current version nor a destroyed one.
     MinVersion,
+    /// Only versions below the minimum version can be destroyed.
+    VersionInUse,
+    /// The successor of the version is younger than the grace period, or nobody knows how old it is.
+    GracePeriod,
     /// Only a disabled key can be enabled (KMS.1201).
     KeyNotDisabled,
     /// Only an enabled key can be disabled (KMS.1301).
@@ -327,6 +340,11 @@ pub enum ErrorKind {
     DeletionNotScheduled,
     /// The date of the deletion has not come.
     DeletionNotDue,
+    /// The time is before the year 2020 or after 9999: a clock that is not set, or a time that is not in seconds.
+    ImplausibleTime,
+    /// The store of the keyring went back to an older state. The keyring still opens with what it holds, but seals and
+    /// changes nothing until the host decides between `adopt` and `write_back`.
+    RollbackUnresolved,
     /// The random generator cannot be used.
     Randomness(RandomnessFault),
     /// The store behind a keyring failed; [`source`](core::error::Error::source) says why.
@@ -487,6 +505,8 @@ pub enum FileFault {
     Changed,
     /// The file is older than the one read before, or comes from another line of changes.
     RolledBack,
+    /// The file is another keyring under the same root.
+    OtherKeyring,
     /// The file was changed and the change is in force, but it may not survive a power failure.
     NotSynced,
 }
@@ -516,7 +536,14 @@ impl fmt::Display for ErrorKind {
             Self::KeyExists => "the keyring already holds a key with this ID",
             Self::ForeignKeys => "the keys belong to another keyring",
             Self::TooManyVersions => "the key has used all its versions",
-            Self::MinVersion => "the lowest version that opens can only be raised, up to the current one",
+            Self::KeyVersionDestroyed => "the key version was destroyed",
+            Self::MinVersion => "the minimum version can be neither above the current version nor a destroyed one",
+            Self::VersionInUse => "only versions below the minimum version can be destroyed",
+            Self::GracePeriod => "the successor of the key version is younger than the grace period",
+            Self::ImplausibleTime => "the time is not between the years 2020 and 9999",
+            Self::RollbackUnresolved => {
+                "the keyring was rolled back: adopt that state or write the newer one back first"
+            }
             Self::KeyNotDisabled => "the key is not disabled",
             Self::KeyNotEnabled => "the key is not enabled",
             Self::DeletionDays => "a deletion must be scheduled 7 to 1096 days ahead",
@@ -536,6 +563,7 @@ impl fmt::Display for ErrorKind {
                 FileFault::WrongRoot => "the keyring file is sealed under another root CMK",
                 FileFault::Changed => "the keyring file was tampered with: its MAC does not match",
                 FileFault::RolledBack => "the keyring file does not follow the one read before",
+                FileFault::OtherKeyring => "the file is another keyring under the same root",
                 FileFault::NotSynced => "the keyring file was changed, but the change may not survive a power failure",
             },
             Self::NotAPayload(PayloadRule::Magic) => "not a sealed payload: it does not begin with \"dekseal\"",

@@ -138,6 +138,7 @@ pub mod payload;
 mod secret;
 mod sha256;
 mod trace;
+mod unix_time;
 
 pub use rand_core;
 pub use zeroize;
@@ -156,7 +157,8 @@ pub use crate::{
     engine::{Engine, Rewrapped},
     error::{BlobRule, ContextRule, Error, ErrorKind, PayloadRule, RandomnessFault},
     key_id::KeyId,
-    keyring::{KeyInfo, KeyState, Keyring, Keyset, MemoryKeyring},
+    keyring::{KeyInfo, KeyState, Keyring, Keyset, MemoryKeyring, VersionInfo},
+    unix_time::UnixTime,
 };
 
 /// The README's code, as doctests.

@@ -203,6 +203,8 @@ mod event {
                     | ErrorKind::DamagedBlob
                     | ErrorKind::KeyMismatch
                     | ErrorKind::KeyVersionRetired
+                    | ErrorKind::KeyVersionDestroyed
+                    | ErrorKind::RollbackUnresolved
                     | ErrorKind::KeyDisabled
                     | ErrorKind::KeyPendingDeletion
                     | ErrorKind::Randomness(_)
@@ -222,6 +224,9 @@ mod event {
                     | ErrorKind::ForeignKeys
                     | ErrorKind::TooManyVersions
                     | ErrorKind::MinVersion
+                    | ErrorKind::VersionInUse
+                    | ErrorKind::GracePeriod
+                    | ErrorKind::ImplausibleTime
                     | ErrorKind::KeyNotDisabled
                     | ErrorKind::KeyNotEnabled
                     | ErrorKind::DeletionDays

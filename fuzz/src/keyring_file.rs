@@ -11,6 +11,7 @@ use std::{
 use arbitrary::{Arbitrary, Unstructured};
 use dekseal::{
     CmkVersion, Dek, EncryptionContext, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring, SealedDek,
+    UnixTime,
 };
 use serde_json::{Value, json};
 
@@ -196,18 +197,19 @@ fn open(text: &[u8], base: usize, signed: bool) -> bool {
     let after = (held.generation(), held.keys().list());
     if refreshed == Ok(true) {
         let opened = opened.as_ref().expect("it was taken up");
-        assert!(signed && after == (opened.generation(), opened.keys().list()) && after.0 > before.0);
+        assert!(signed && after == (opened.generation(), opened.keys().list()));
+    } else {
+        // C5: what fails leaves everything as it was.
+        assert_eq!(after, before);
+    }
+    if refreshed != Ok(false) {
         let anew = with_file(path, &known.bases[base].text, || FileKeyring::open(&*path, root()));
         *held = anew.expect("a keyring");
-    } else {
-        // C4.1: what fails leaves everything as it was.
-        assert_eq!(after, before);
     }
     match opened {
         Ok(keyring) => {
-            let rolled_back = Err(ErrorKind::File(FileFault::RolledBack));
-            assert!(refreshed.is_ok() || refreshed == rolled_back);
-            is_what_the_mac_is_of(&keyring, text, signed);
+            let file = is_what_the_mac_is_of(&keyring, text, signed);
+            assert_eq!(refreshed, may_follow(&known.bases[base].file, &file));
             true
         }
         Err(kind) => {
@@ -228,7 +230,35 @@ fn open(text: &[u8], base: usize, signed: bool) -> bool {
     }
 }
 
-fn is_what_the_mac_is_of(keyring: &FileKeyring, text: &[u8], signed: bool) {
+/// C6: whether `file` is a later state than the one that is held, or why it is refused.
+fn may_follow(held: &KeyringFile, file: &KeyringFile) -> Result<bool, ErrorKind> {
+    let second = &KNOWN.second;
+    if file.id != held.id {
+        return Err(ErrorKind::File(FileFault::OtherKeyring));
+    }
+    if file == held {
+        return Ok(false);
+    }
+    let kept = held.keys.iter().all(|key| {
+        let Some(next) = file.keys.iter().find(|next| next.id == key.id) else {
+            return true;
+        };
+        key.versions.iter().all(
+            |version| match next.versions.iter().find(|next| next.version == version.version) {
+                Some(same) => second.open_material(key, version) == second.open_material(next, same),
+                None => version.version < next.versions[0].version,
+            },
+        )
+    });
+    if file.generation > held.generation && kept {
+        Ok(true)
+    } else {
+        Err(ErrorKind::File(FileFault::RolledBack))
+    }
+}
+
+/// Gives the file that the second implementation reads.
+fn is_what_the_mac_is_of(keyring: &FileKeyring, text: &[u8], signed: bool) -> KeyringFile {
     let known = &*KNOWN;
     let document: Value = serde_json::from_slice(text).expect("it opened");
     let file = known.second.open_keyring(&document).expect("it opened");
@@ -244,10 +274,14 @@ fn is_what_the_mac_is_of(keyring: &FileKeyring, text: &[u8], signed: bool) {
             0 => (KeyState::Enabled, None),
             1 => (KeyState::Disabled, Some(ErrorKind::KeyDisabled)),
             _ => (
-                KeyState::PendingDeletion { at: key.deletion },
+                KeyState::PendingDeletion { at: time(key.deletion) },
                 Some(ErrorKind::KeyPendingDeletion),
             ),
         };
+        let versions = keyring.keys().versions(&info.key_id).expect("it opened");
+        let shown = versions.iter().map(|info| (info.key_version, info.created));
+        let written = key.versions.iter().map(|v| (v.version, Some(time(v.created))));
+        assert!(shown.eq(written));
         let current = key.versions.last().expect("it opened").version;
         assert_eq!(
             (info.key_id.as_str(), info.state, info.current_version, info.min_version),
@@ -269,6 +303,11 @@ fn is_what_the_mac_is_of(keyring: &FileKeyring, text: &[u8], signed: bool) {
             }
         }
     }
+    file
+}
+
+fn time(secs: u64) -> UnixTime {
+    UnixTime::from_secs(secs).expect("a date of C2")
 }
 
 /// How long JSON without escapes is but for the space between its parts.
@@ -364,7 +403,7 @@ impl ValueEdit<'_> {
                 // Around what may be: one more than there is of each.
                 let date = format!(
                     "{}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-                    1960 + u32::from(year) * 33,
+                    2010 + u32::from(year) * 33,
                     month % 14,
                     day % 33,
                     hour % 25,

@@ -191,6 +191,8 @@ fn keyring_files() {
     assert_eq!(hex::encode_upper(root.keyring_check()), v["check"]);
     let file = root.open_keyring(&v["file"]).unwrap();
     assert_eq!(file.message(), bytes(&v["message"]));
+    let after = root.open_keyring(&v["after"]["file"]).unwrap();
+    assert_eq!(after.message(), bytes(&v["after"]["message"]));
     let materials = file.keys.iter().flat_map(|key| {
         let of = |version: &_| hex::encode(root.open_material(key, version).unwrap());
         key.versions.iter().map(of).collect::<Vec<_>>()

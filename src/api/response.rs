@@ -132,7 +132,9 @@ impl Refusal {
 pub(super) fn refusal(error: Error) -> &'static Refusal {
     match error.kind() {
         ErrorKind::UnknownKey => &NO_SUCH_KEY,
-        ErrorKind::UnknownKeyVersion | ErrorKind::KeyVersionRetired => &NO_SUCH_VERSION,
+        ErrorKind::UnknownKeyVersion | ErrorKind::KeyVersionRetired | ErrorKind::KeyVersionDestroyed => {
+            &NO_SUCH_VERSION
+        }
         ErrorKind::KeyDisabled => &DISABLED,
         ErrorKind::KeyPendingDeletion => &PENDING_DELETION,
         ErrorKind::AuthenticationFailed => &AUTHENTICATION_FAILED,

@@ -5,11 +5,12 @@ use alloc::boxed::Box;
 use alloc::{collections::BTreeMap, sync::Arc};
 
 #[cfg(feature = "file-keyring")]
-use super::file::Stored;
+use super::material::SealedMaterial;
 use crate::{
     cmk::CmkVersion,
     error::{Error, ErrorKind},
     key_id::KeyId,
+    unix_time::UnixTime,
 };
 
 /// One key. Clones share the versions.
@@ -17,19 +18,21 @@ use crate::{
 pub(super) struct Key {
     pub(super) state: KeyState,
     pub(super) min_version: u32,
-    /// The highest version, which seals.
+    /// The newest version, which seals.
     pub(super) current: Arc<Version>,
-    /// The others, where there are any.
+    /// The others, if there are any.
     older: Option<Arc<BTreeMap<u32, Arc<Version>>>>,
 }
 
 /// One version of one key.
 pub(super) struct Version {
     pub(super) cmk: CmkVersion,
-    /// Its material as a file holds it. In a box, since the bytes that an empty place would not use could be what the stack
-    /// held before: derived keys.
+    /// Unknown for a CMK that came from the host without a time.
+    pub(super) created: Option<UnixTime>,
+    /// Its material as a keyring document holds it. Boxed, since the unused bytes of an empty place could keep what the stack held
+    /// before: derived keys.
     #[cfg(feature = "file-keyring")]
-    pub(super) stored: Option<Box<Stored>>,
+    pub(super) sealed: Option<Box<SealedMaterial>>,
 }
 
 /// Whether a key may be used.
@@ -37,15 +40,14 @@ pub(super) struct Version {
 /// # Examples
 ///
 /// ```
-/// # use dekseal::{KeyState, Keyset};
+/// # use dekseal::{KeyState, Keyset, MemoryKeyring, CmkVersion};
 /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let mut keys = Keyset::new();
-/// # keys.import_key(key_id, &[7; 32])?;
+/// # let keys = MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?.keys();
 /// match keys.info(&key_id)?.state {
 ///     KeyState::Enabled => println!("in use"),
 ///     KeyState::Disabled => println!("disabled"),
-///     KeyState::PendingDeletion { at } => println!("may be deleted in {} seconds", at.saturating_sub(1_800_000_000)),
-///     _ => println!("a state of a later version of this crate"),
+///     KeyState::PendingDeletion { at } => println!("can be deleted from {at:?} on"),
+///     _ => println!("a state that a later version of this crate added"),
 /// }
 /// # Ok::<(), dekseal::Error>(())
 /// ```
@@ -54,46 +56,75 @@ pub(super) struct Version {
 pub enum KeyState {
     /// It seals and opens.
     Enabled,
-    /// It does neither, until it is enabled again.
+    /// It neither seals nor opens until it is enabled again.
     Disabled,
-    /// It does neither, and may be deleted from the time `at` on, in seconds since 1970-01-01 00:00 UTC.
+    /// It neither seals nor opens, and can be deleted from the time `at` on.
     PendingDeletion {
-        /// When.
-        at: u64,
+        /// When it can be deleted.
+        at: UnixTime,
     },
 }
 
-/// What a keyring says of a key.
+/// What a keyring knows about a key.
 ///
 /// # Examples
 ///
 /// ```
-/// # use dekseal::Keyset;
+/// # use dekseal::{CmkVersion, MemoryKeyring};
 /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let mut keys = Keyset::new();
-/// # keys.import_key(key_id, &[7; 32])?;
-/// keys.import_version(&key_id, &[8; 32])?;
+/// # let (old, new) = (CmkVersion::new(key_id, 0, &[7; 32])?, CmkVersion::new(key_id, 1, &[8; 32])?);
+/// # let keys = MemoryKeyring::from_versions([old, new])?.keys();
 /// for info in keys.list() {
 ///     println!("{}: {:?}, seals under version {}", info.key_id, info.state, info.current_version);
 /// }
 /// # let info = keys.info(&key_id)?;
-/// # assert_eq!((info.current_version, info.min_version), (1, 0));
+/// # assert_eq!((info.current_version, info.min_version, info.current_created), (1, 0, None));
 /// # Ok::<(), dekseal::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct KeyInfo {
-    /// Its ID.
+    /// The ID of the key.
     pub key_id: KeyId,
-    /// Whether it may be used.
+    /// Whether the key may be used.
     pub state: KeyState,
-    /// The version that seals: the highest.
+    /// The version that seals: the newest.
     pub current_version: u32,
-    /// The lowest version that still opens.
+    /// When the current version was created: the last rotation. `None` if it came from
+    /// [`MemoryKeyring::from_versions`](crate::MemoryKeyring::from_versions).
+    pub current_created: Option<UnixTime>,
+    /// The oldest version that still opens.
     pub min_version: u32,
 }
 
+/// What a keyring knows about one version of a key: see [`Keyset::versions`](crate::Keyset::versions).
+///
+/// # Examples
+///
+/// How old a key is:
+///
+#[cfg_attr(feature = "std", doc = "```")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+/// # use dekseal::{Keyset, UnixTime, VersionInfo};
+/// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// # let mut keys = Keyset::new();
+/// # keys.create_key(key_id)?;
+/// if let [VersionInfo { key_version: 0, created: Some(created), .. }, ..] = keys.versions(&key_id)?[..] {
+///     println!("created {} seconds ago", UnixTime::now()?.as_secs() - created.as_secs());
+/// }
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct VersionInfo {
+    /// The number of the version.
+    pub key_version: u32,
+    /// When it was created. `None` if it came from [`MemoryKeyring::from_versions`](crate::MemoryKeyring::from_versions).
+    pub created: Option<UnixTime>,
+}
+
 impl Key {
+    /// An enabled key of one version.
     pub(super) fn new(version: Arc<Version>) -> Self {
         Self {
             state: KeyState::Enabled,
@@ -104,7 +135,7 @@ impl Key {
     }
 
     #[cfg(feature = "file-keyring")]
-    pub(super) fn of(
+    pub(super) fn from_parts(
         state: KeyState,
         min_version: u32,
         current: Arc<Version>,
@@ -118,8 +149,7 @@ impl Key {
         }
     }
 
-    /// In ascending order.
-    #[cfg(feature = "file-keyring")]
+    /// The versions in ascending order.
     pub(super) fn versions(&self) -> impl Iterator<Item = &Arc<Version>> {
         self.older
             .iter()
@@ -127,35 +157,75 @@ impl Key {
             .chain([&self.current])
     }
 
-    pub(super) fn usable(&self) -> Result<(), Error> {
+    /// Whether the key is enabled.
+    pub(super) fn check_enabled(&self) -> Result<(), Error> {
         match self.state {
             KeyState::Enabled => Ok(()),
-            KeyState::Disabled => Err(ErrorKind::KeyDisabled.into()),
-            KeyState::PendingDeletion { .. } => Err(ErrorKind::KeyPendingDeletion.into()),
+            KeyState::Disabled => Err(ErrorKind::KeyDisabled),
+            KeyState::PendingDeletion { .. } => Err(ErrorKind::KeyPendingDeletion),
         }
+        .map_err(|kind| Error::from(kind).with_key_id(&self.current.cmk.key_id()))
     }
 
     pub(super) fn get(&self, key_version: u32) -> Option<&Arc<Version>> {
-        if key_version == self.current.cmk.key_version() {
+        if key_version == self.current_version() {
             return Some(&self.current);
         }
         self.older.as_ref()?.get(&key_version)
     }
 
-    /// Adds a version that is not there yet. The highest is the current one.
+    /// The version that opens what was sealed under it, if it is here and not retired.
+    pub(super) fn opening(&self, key_version: u32) -> Result<&Arc<Version>, Error> {
+        let version = self.get(key_version);
+        let kind = match version {
+            Some(version) if key_version >= self.min_version => return Ok(version),
+            Some(_) => ErrorKind::KeyVersionRetired,
+            None if key_version < self.current_version() => ErrorKind::KeyVersionDestroyed,
+            None => ErrorKind::UnknownKeyVersion,
+        };
+        Err(self.error(kind).with_key_version(key_version))
+    }
+
+    /// An error about this key.
+    pub(super) fn error(&self, kind: ErrorKind) -> Error {
+        let error = Error::from(kind).with_key_id(&self.current.cmk.key_id());
+        error.with_newest_key_version(self.current_version())
+    }
+
+    pub(super) fn current_version(&self) -> u32 {
+        self.current.cmk.key_version()
+    }
+
+    /// The number of the oldest version that is here.
+    pub(super) fn oldest_version(&self) -> u32 {
+        let oldest = self.older.as_ref().and_then(|older| older.keys().next());
+        oldest.copied().unwrap_or_else(|| self.current_version())
+    }
+
+    /// Adds a version that is not here yet. The newest is the current one.
     pub(super) fn add(&mut self, mut version: Arc<Version>) {
-        if version.cmk.key_version() > self.current.cmk.key_version() {
+        if version.cmk.key_version() > self.current_version() {
             core::mem::swap(&mut self.current, &mut version);
         }
         let older = Arc::make_mut(self.older.get_or_insert_default());
         older.insert(version.cmk.key_version(), version);
     }
 
+    /// Removes the versions before `first`, but never the current one. Returns how many there were.
+    pub(super) fn remove_before(&mut self, first: u32) -> usize {
+        let Some(older) = &mut self.older else { return 0 };
+        let kept = Arc::make_mut(older).split_off(&first);
+        let removed = older.len();
+        self.older = (!kept.is_empty()).then(|| Arc::new(kept));
+        removed
+    }
+
     pub(super) fn info(&self, key_id: KeyId) -> KeyInfo {
         KeyInfo {
             key_id,
             state: self.state,
-            current_version: self.current.cmk.key_version(),
+            current_version: self.current_version(),
+            current_created: self.current.created,
             min_version: self.min_version,
         }
     }

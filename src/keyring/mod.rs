@@ -1,9 +1,13 @@
 //! Which CMK, which version of it, in which state; where CMKs are kept.
 
 #[cfg(feature = "file-keyring")]
+mod document;
+#[cfg(feature = "file-keyring")]
 mod file;
 mod key;
 mod keyset;
+#[cfg(feature = "file-keyring")]
+mod material;
 mod memory;
 #[cfg(feature = "store-keyring")]
 pub mod store;
@@ -15,7 +19,7 @@ use crate::{cmk::CmkVersion, error::Error, key_id::KeyId};
 #[cfg(feature = "file-keyring")]
 pub use self::file::FileKeyring;
 pub use self::{
-    key::{KeyInfo, KeyState},
+    key::{KeyInfo, KeyState, VersionInfo},
     keyset::Keyset,
     memory::MemoryKeyring,
 };

@@ -75,12 +75,21 @@ fn unknown_keys_and_versions_are_told_apart() {
         engine.decrypt_dek(&nobody, &context, &of_nobody).unwrap_err().kind(),
         ErrorKind::UnknownKey
     );
-    let of_no_version = cmk(KEY_ID, 2, &[9; 32]).seal(&context, &dek);
-    let kind = engine
-        .decrypt_dek(&key_id(KEY_ID), &context, &of_no_version)
-        .unwrap_err()
-        .kind();
-    assert_eq!(kind, ErrorKind::UnknownKeyVersion);
+    // An older version than the newest is gone for good. A newer one may only not be known here yet.
+    let newest = engine.keyring().keys().info(&key_id(KEY_ID)).unwrap().current_version;
+    for (version, kind) in [
+        (2, ErrorKind::KeyVersionDestroyed),
+        (newest + 1, ErrorKind::UnknownKeyVersion),
+    ] {
+        let sealed = cmk(KEY_ID, version, &[9; 32]).seal(&context, &dek);
+        let error = engine.decrypt_dek(&key_id(KEY_ID), &context, &sealed).unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(error.key_id(), Some(key_id(KEY_ID)));
+        assert_eq!(
+            (error.key_version(), error.newest_key_version()),
+            (Some(version), Some(newest))
+        );
+    }
 }
 
 #[test]

@@ -7,9 +7,22 @@ use std::{
 };
 
 /// From top to bottom. A module may name itself and the modules below it.
-const LAYERS: [&str; 14] = [
-    "api", "payload", "engine", "keyring", "trace", "cmk", "labels", "context", "blob", "dek", "key_id", "sha256",
-    "secret", "error",
+const LAYERS: [&str; 15] = [
+    "api",
+    "payload",
+    "engine",
+    "keyring",
+    "trace",
+    "cmk",
+    "labels",
+    "context",
+    "blob",
+    "dek",
+    "key_id",
+    "unix_time",
+    "sha256",
+    "secret",
+    "error",
 ];
 
 /// The lines of a source text that are not comments.
@@ -265,8 +278,8 @@ fn each_dependency_is_named_where_it_belongs() {
     let homes: [(&str, &[&str]); 9] = [
         ("aes_gcm", &["cmk.rs", "payload"]),
         ("sha2", &["sha256.rs"]),
-        ("serde", &["api", "keyring/file"]),
-        ("base16ct", &["api", "keyring/file"]),
+        ("serde", &["api", "keyring/document"]),
+        ("base16ct", &["api", "keyring/document"]),
         ("arc_swap", &["keyring/memory.rs"]),
         ("fs", &["keyring/file/storage", "payload/rewrap_file.rs"]),
         ("ring", &["payload"]),

@@ -1,10 +1,11 @@
 //! Versions and states of keys: every transition, allowed and refused, and what a key does in each state.
 
-use dekseal::{EncryptionContext, Engine, ErrorKind, KeyState, Keyset, MemoryKeyring, Rewrapped, SealedDek};
+use std::time::{Duration, SystemTime};
 
-use crate::support::{Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, cmk, dek, key_id};
+use dekseal::{EncryptionContext, Engine, ErrorKind, KeyState, Keyset, MemoryKeyring, Rewrapped, SealedDek, UnixTime};
 
-const NOW: u64 = 1_800_000_000;
+use crate::support::{Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, cmk, dek, key_id, time};
+
 const DAY: u64 = 86_400;
 
 /// One enabled key of version 0.
@@ -26,12 +27,14 @@ fn every_transition_from_every_state() {
         ("enable", |keys| keys.enable(&key_id(KEY_ID))),
         ("disable", |keys| keys.disable(&key_id(KEY_ID))),
         ("schedule", |keys| {
-            keys.schedule_deletion(&key_id(KEY_ID), 7, NOW).map(drop)
+            keys.schedule_deletion_at(&key_id(KEY_ID), 7, time(NOW)).map(drop)
         }),
         ("cancel", |keys| keys.cancel_deletion(&key_id(KEY_ID))),
-        ("purge, in time", |keys| keys.purge(&key_id(KEY_ID), NOW + 7 * DAY)),
+        ("purge, in time", |keys| {
+            keys.purge_at(&key_id(KEY_ID), time(NOW + 7 * DAY))
+        }),
         ("purge, too early", |keys| {
-            keys.purge(&key_id(KEY_ID), NOW + 7 * DAY - 1)
+            keys.purge_at(&key_id(KEY_ID), time(NOW + 7 * DAY - 1))
         }),
         ("rotate", |keys| {
             keys.import_version(&key_id(KEY_ID), &[8; 32]).map(drop)
@@ -41,7 +44,9 @@ fn every_transition_from_every_state() {
     let (enabled, disabled, pending) = (
         KeyState::Enabled,
         KeyState::Disabled,
-        KeyState::PendingDeletion { at: NOW + 7 * DAY },
+        KeyState::PendingDeletion {
+            at: time(NOW + 7 * DAY),
+        },
     );
     use ErrorKind::*;
     /// The state after it, `None` where the key is gone.
@@ -92,7 +97,7 @@ fn every_transition_from_every_state() {
             let mut keys = keys();
             match state {
                 KeyState::Disabled => keys.disable(&id()).unwrap(),
-                KeyState::PendingDeletion { .. } => drop(keys.schedule_deletion(&id(), 7, NOW).unwrap()),
+                KeyState::PendingDeletion { .. } => drop(keys.schedule_deletion_at(&id(), 7, time(NOW)).unwrap()),
                 _ => {}
             }
             assert_eq!(keys.info(&id()).unwrap().state, state);
@@ -123,25 +128,41 @@ fn deletion_is_7_to_1096_days_ahead() {
         (1097, false),
         (u32::MAX, false),
     ] {
-        let scheduled = keys().schedule_deletion(&key_id(KEY_ID), days, NOW);
+        let scheduled = keys().schedule_deletion_at(&key_id(KEY_ID), days, time(NOW));
         match allowed {
-            true => assert_eq!(scheduled.unwrap(), NOW + u64::from(days) * DAY),
+            true => assert_eq!(scheduled.unwrap(), time(NOW + u64::from(days) * DAY)),
             false => assert_eq!(kind(scheduled), Some(ErrorKind::DeletionDays), "{days}"),
         }
     }
-    // A clock that is far off, or one of milliseconds, makes no date that has come already.
-    for now in [NOW * 1000, u64::MAX] {
+    let last = 253_402_300_799; // 9999-12-31T23:59:59Z
+    let schedule = |now| keys().schedule_deletion_at(&key_id(KEY_ID), 7, time(now));
+    assert_eq!(schedule(last - 7 * DAY).unwrap(), time(last));
+    assert_eq!(kind(schedule(last - 7 * DAY + 1)), Some(ErrorKind::DeletionDays));
+}
+
+/// A time in milliseconds would make each deletion due at once, and a clock that is not set would date a version 1970.
+#[test]
+fn implausible_times_are_refused() {
+    let first = 1_577_836_800; // 2020-01-01T00:00:00Z
+    let last = 253_402_300_799; // 9999-12-31T23:59:59Z
+    for secs in [0, 1, first - 1, last + 1, NOW * 1000, u64::MAX] {
         assert_eq!(
-            kind(keys().schedule_deletion(&key_id(KEY_ID), 30, now)),
-            Some(ErrorKind::DeletionDays)
+            kind(UnixTime::from_secs(secs)),
+            Some(ErrorKind::ImplausibleTime),
+            "{secs}"
         );
     }
-    assert_eq!(
-        keys()
-            .schedule_deletion(&key_id(KEY_ID), 7, 253_402_300_799 - 7 * DAY)
-            .unwrap(),
-        253_402_300_799
-    );
+    for secs in [first, NOW, last] {
+        let system = SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
+        assert_eq!(time(secs).as_secs(), secs);
+        assert_eq!(SystemTime::from(time(secs)), system);
+        assert_eq!(
+            UnixTime::try_from(system + Duration::from_millis(999)).unwrap(),
+            time(secs)
+        );
+    }
+    let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+    assert_eq!(kind(UnixTime::try_from(before_1970)), Some(ErrorKind::ImplausibleTime));
 }
 
 #[test]
@@ -155,7 +176,7 @@ fn only_an_enabled_key_seals_and_opens() {
         (|keys| keys.disable(&key_id(KEY_ID)), Some(ErrorKind::KeyDisabled)),
         (|keys| keys.enable(&key_id(KEY_ID)), None),
         (
-            |keys| keys.schedule_deletion(&key_id(KEY_ID), 7, NOW).map(drop),
+            |keys| keys.schedule_deletion_at(&key_id(KEY_ID), 7, time(NOW)).map(drop),
             Some(ErrorKind::KeyPendingDeletion),
         ),
         (
@@ -212,13 +233,16 @@ fn rotation_counts_up_from_0_and_old_versions_open_until_they_are_retired() {
                 "version {version}, from {min} on"
             );
         }
-        // Neither back, nor beyond the current one.
-        for wrong in [min.wrapping_sub(1), 5] {
-            assert_eq!(kind(keys.set_min_version(&id, wrong)), Some(ErrorKind::MinVersion));
-        }
+        // Not beyond the current one.
+        assert_eq!(kind(keys.set_min_version(&id, 5)), Some(ErrorKind::MinVersion));
         assert_eq!(keys.info(&id).unwrap().min_version, min);
     }
+    // Lowered, it brings all of them back: their material is still there.
+    keys.set_min_version(&id, 0).unwrap();
     let engine = Engine::new(MemoryKeyring::new(keys));
+    for sealed in &sealed {
+        assert!(engine.decrypt_dek(&id, &none, sealed).unwrap() == dek);
+    }
     let of_no_version = cmk(KEY_ID, 9, &[1; 32]).seal(&none, &dek);
     assert_eq!(
         kind(engine.decrypt_dek(&id, &none, &of_no_version)),
@@ -237,7 +261,7 @@ fn whether_a_version_exists_comes_before_whether_its_key_may_be_used() {
     for state in [ErrorKind::KeyDisabled, ErrorKind::KeyPendingDeletion] {
         match state {
             ErrorKind::KeyDisabled => keys.disable(&id).unwrap(),
-            _ => drop(keys.schedule_deletion(&id, 7, NOW).unwrap()),
+            _ => drop(keys.schedule_deletion_at(&id, 7, time(NOW)).unwrap()),
         }
         let engine = Engine::new(MemoryKeyring::new(keys.clone()));
         let kind = |version| kind(engine.decrypt_dek(&id, &none, &sealed(version)));
@@ -271,18 +295,20 @@ fn material_that_is_bad_or_cannot_be_made_changes_nothing() {
         );
     }
     for error in [
-        keys.create_key_with_rng(key_id(OTHER_KEY_ID), &mut Failing)
+        keys.create_key_with_rng(key_id(OTHER_KEY_ID), time(NOW), &mut Failing)
             .unwrap_err(),
-        keys.create_key_with_rng(key_id(OTHER_KEY_ID), &mut Repeating(&[0]))
+        keys.create_key_with_rng(key_id(OTHER_KEY_ID), time(NOW), &mut Repeating(&[0]))
             .unwrap_err(),
-        keys.rotate_with_rng(&key_id(KEY_ID), &mut Failing).unwrap_err(),
-        keys.rotate_with_rng(&key_id(KEY_ID), &mut Repeating(&[0])).unwrap_err(),
+        keys.rotate_with_rng(&key_id(KEY_ID), time(NOW), &mut Failing)
+            .unwrap_err(),
+        keys.rotate_with_rng(&key_id(KEY_ID), time(NOW), &mut Repeating(&[0]))
+            .unwrap_err(),
     ] {
         assert!(matches!(error.kind(), ErrorKind::Randomness(_)));
     }
     // What is refused anyway asks for no randomness.
     assert_eq!(
-        kind(keys.create_key_with_rng(key_id(KEY_ID), &mut Failing)),
+        kind(keys.create_key_with_rng(key_id(KEY_ID), time(NOW), &mut Failing)),
         Some(ErrorKind::KeyExists)
     );
     let list = keys.list();
@@ -292,8 +318,12 @@ fn material_that_is_bad_or_cannot_be_made_changes_nothing() {
 #[test]
 fn the_list_is_in_order_and_tells_all() {
     let mut keys = keys();
-    keys.create_key_with_rng(key_id(OTHER_KEY_ID), &mut Fixed(&[[1; 32], [2; 32]].concat()))
-        .unwrap();
+    keys.create_key_with_rng(
+        key_id(OTHER_KEY_ID),
+        time(NOW),
+        &mut Fixed(&[[1; 32], [2; 32]].concat()),
+    )
+    .unwrap();
     keys.disable(&key_id(OTHER_KEY_ID)).unwrap();
     keys.import_version(&key_id(KEY_ID), &[1; 32]).unwrap();
     keys.set_min_version(&key_id(KEY_ID), 1).unwrap();

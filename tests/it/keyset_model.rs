@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dekseal::{EncryptionContext, Engine, ErrorKind, KeyId, KeyState, Keyset, MemoryKeyring, SealedDek};
 use proptest::prelude::*;
 
-use crate::support::{KEY_ID, OTHER_KEY_ID, dek, key_id};
+use crate::support::{KEY_ID, OTHER_KEY_ID, dek, key_id, time};
 
 const DAY: u64 = 86_400;
 
@@ -41,13 +41,13 @@ fn steps() -> impl Strategy<Value = Vec<(bool, Step)>> {
 /// Makes the change that a step is.
 fn take(step: &Step, keys: &mut Keyset, id: KeyId, bytes: &[u8], now: u64) -> Result<(), dekseal::Error> {
     match step {
-        Step::Import => keys.import_key(id, bytes),
-        Step::Rotate => keys.import_version(&id, bytes).map(drop),
+        Step::Import => keys.import_key_at(id, bytes, time(now)),
+        Step::Rotate => keys.import_version_at(&id, bytes, time(now)).map(drop),
         Step::Disable => keys.disable(&id),
         Step::Enable => keys.enable(&id),
-        Step::Schedule(days) => keys.schedule_deletion(&id, *days, now).map(drop),
+        Step::Schedule(days) => keys.schedule_deletion_at(&id, *days, time(now)).map(drop),
         Step::Cancel => keys.cancel_deletion(&id),
-        Step::Purge => keys.purge(&id, now),
+        Step::Purge => keys.purge_at(&id, time(now)),
         Step::MinVersion(version) => keys.set_min_version(&id, *version),
         Step::Clock(_) => keys.info(&id).map(drop),
     }
@@ -88,7 +88,7 @@ fn expect(model: Option<&Model>, step: &Step, now: u64) -> Result<Option<(KeySta
         Step::Schedule(days) if *days < 7 => Err(ErrorKind::DeletionDays),
         Step::Schedule(days) => next(
             KeyState::PendingDeletion {
-                at: now + u64::from(*days) * DAY,
+                at: time(now + u64::from(*days) * DAY),
             },
             *min,
             versions,
@@ -96,13 +96,11 @@ fn expect(model: Option<&Model>, step: &Step, now: u64) -> Result<Option<(KeySta
         Step::Cancel if pending => next(KeyState::Disabled, *min, versions),
         Step::Cancel => Err(ErrorKind::DeletionNotScheduled),
         Step::Purge => match state {
-            KeyState::PendingDeletion { at } if now >= *at => Ok(None),
+            KeyState::PendingDeletion { at } if time(now) >= *at => Ok(None),
             KeyState::PendingDeletion { .. } => Err(ErrorKind::DeletionNotDue),
             _ => Err(ErrorKind::DeletionNotScheduled),
         },
-        Step::MinVersion(version) if *version >= *min && (*version as usize) < versions => {
-            next(*state, *version, versions)
-        }
+        Step::MinVersion(version) if (*version as usize) < versions => next(*state, *version, versions),
         Step::MinVersion(_) => Err(ErrorKind::MinVersion),
         Step::Clock(_) => next(*state, *min, versions),
     }

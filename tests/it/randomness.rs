@@ -6,7 +6,9 @@ use dekseal::{
     rand_core::{TryCryptoRng, TryRng},
 };
 
-use crate::support::{Exhausted, Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, key_id, one_key, words_from_bytes};
+use crate::support::{
+    Exhausted, Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, key_id, one_key, time, words_from_bytes,
+};
 
 #[test]
 fn a_failing_source_gives_an_error_and_no_blob() {
@@ -129,10 +131,10 @@ fn into_buffer(encrypt: impl FnOnce(&[u8], &mut [u8]) -> Result<(), Error>) -> R
 const ENTRIES: &[Entry] = &[
     ("generate_with_rng", 1, |rng| Dek::generate_with_rng(rng).map(drop)),
     ("create_key_with_rng", 1, |rng| {
-        change(|keys| keys.create_key_with_rng(key_id(OTHER_KEY_ID), rng))
+        change(|keys| keys.create_key_with_rng(key_id(OTHER_KEY_ID), time(NOW), rng))
     }),
     ("rotate_with_rng", 1, |rng| {
-        change(|keys| keys.rotate_with_rng(&key_id(KEY_ID), rng))
+        change(|keys| keys.rotate_with_rng(&key_id(KEY_ID), time(NOW), rng))
     }),
     ("create_dek_with_rng", 1, |rng| {
         let made = engine().create_dek_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), rng);
@@ -255,9 +257,9 @@ fn a_change_that_lacks_randomness_leaves_the_file_as_it_was() {
     let (written, list) = (std::fs::read(&path).unwrap(), keyring.keys().list());
     let change = |rng: &mut FaultAt| {
         keyring.update(|keys| {
-            keys.rotate_with_rng(&key_id(KEY_ID), rng)?;
-            keys.create_key_with_rng(key_id(OTHER_KEY_ID), rng)?;
-            keys.rotate_with_rng(&key_id(OTHER_KEY_ID), rng)
+            keys.rotate_with_rng(&key_id(KEY_ID), time(NOW), rng)?;
+            keys.create_key_with_rng(key_id(OTHER_KEY_ID), time(NOW), rng)?;
+            keys.rotate_with_rng(&key_id(OTHER_KEY_ID), time(NOW), rng)
         })
     };
     for fault in [Fault::Fails, Fault::Zeros, Fault::Halves] {

@@ -212,7 +212,10 @@ impl Key {
     /// does not show in values.
     pub fn open_keyring(&self, document: &Value) -> Option<KeyringFile> {
         let root = &document["root"];
-        only(document, &["format", "version", "generation", "root", "keys", "mac"])?;
+        only(
+            document,
+            &["format", "version", "id", "generation", "root", "keys", "mac"],
+        )?;
         only(root, &["key_id", "key_version", "check"])?;
         if document["format"] != "dekseal keyring"
             || document["version"] != 1
@@ -234,7 +237,7 @@ impl Key {
                 && key.versions.iter().all(opens)
         };
         let ascending = file.keys.is_sorted_by(|a, b| a.id < b.id);
-        (ascending && file.keys.iter().all(holds)).then_some(file)
+        (file.generation > 0 && ascending && file.keys.iter().all(holds)).then_some(file)
     }
 
     /// C2: the material of one version.
@@ -247,15 +250,18 @@ impl Key {
             ("material_length", &length),
         ])?;
         let padded = self.open(&context, &version.sealed).ok()?;
-        (32..=64)
-            .contains(&version.length)
-            .then(|| padded[..version.length.into()].to_vec())
+        if !(32..=64).contains(&version.length) {
+            return None;
+        }
+        let (material, padding) = padded.split_at(version.length.into());
+        padding.iter().all(|byte| *byte == 0).then(|| material.to_vec())
     }
 }
 
 /// What the fields of a keyring file hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeyringFile {
+    pub id: Vec<u8>,
     pub generation: u64,
     pub keys: Vec<KeyringKey>,
 }
@@ -273,6 +279,7 @@ pub struct KeyringKey {
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeyringVersion {
     pub version: u32,
+    pub created: u64,
     pub length: u8,
     pub sealed: Vec<u8>,
 }
@@ -282,6 +289,7 @@ impl KeyringFile {
     pub fn parse(document: &Value) -> Option<Self> {
         let keys = document["keys"].as_array()?.iter().map(KeyringKey::parse);
         Some(Self {
+            id: hex_of(&document["id"]).filter(|id| id.len() == 16)?,
             generation: document["generation"].as_u64()?,
             keys: keys.collect::<Option<_>>()?,
         })
@@ -290,6 +298,7 @@ impl KeyringFile {
     /// C3.
     pub fn message(&self) -> Vec<u8> {
         let mut message = [0, 0, 0, 1].to_vec();
+        message.extend(&self.id);
         message.extend(self.generation.to_be_bytes());
         message.extend((self.keys.len() as u32).to_be_bytes());
         for key in &self.keys {
@@ -300,6 +309,7 @@ impl KeyringFile {
             for version in &key.versions {
                 message.extend(version.version.to_be_bytes());
                 message.push(version.length);
+                message.extend(version.created.to_be_bytes());
                 message.extend(&version.sealed);
             }
         }
@@ -317,9 +327,10 @@ impl KeyringKey {
             _ => return None,
         };
         let versions = key["versions"].as_array()?.iter().map(|version| {
-            only(version, &["version", "material_length", "sealed"])?;
+            only(version, &["version", "created", "material_length", "sealed"])?;
             Some(KeyringVersion {
                 version: u32_of(&version["version"])?,
+                created: seconds(version["created"].as_str()?)?,
                 length: version["material_length"].as_u64()?.try_into().ok()?,
                 sealed: hex_of(&version["sealed"]).filter(|sealed| sealed.len() == 188)?,
             })
@@ -354,7 +365,7 @@ fn seconds(date: &str) -> Option<u64> {
     let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let before = usize::try_from(month).ok()?.checked_sub(1)?;
     let in_month = *months.get(before)?;
-    if year < 1970 || day < 1 || day > in_month || hour > 23 || minute > 59 || second > 59 {
+    if year < 2020 || day < 1 || day > in_month || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
     let days: u64 = (1970..year).map(|year| if leap(year) { 366 } else { 365 }).sum();

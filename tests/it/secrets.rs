@@ -12,7 +12,7 @@ use dekseal::{
     payload::{PayloadCipher, PayloadHeader, SEALED_SEGMENT_LEN},
 };
 
-use crate::support::{Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, cmk, key_id, with_checksum};
+use crate::support::{Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, cmk, key_id, time, with_checksum};
 
 const MARK: [u8; 6] = *b"S3cr3t";
 
@@ -213,6 +213,8 @@ pub(crate) fn debug_shows_no_secret() {
             .update(|keys| keys.import_key(key_id(OTHER_KEY_ID), &secret(2)))
             .unwrap();
         heard.debug(&*keyring.keys());
+        heard.debug(&keyring.keys().versions(&key_id(OTHER_KEY_ID)).unwrap()[0]);
+        heard.debug(&time(NOW));
         heard.debug(&keyring);
         heard.debug(&dekseal::FileFault::Io);
         #[cfg(feature = "store-keyring")]
@@ -299,7 +301,7 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
         heard.refused(Dek::generate_with_rng(&mut Repeating(half)));
         heard.refused(engine.create_dek_with_rng(&id, &context, &mut Repeating(half)));
         heard.refused(engine.encrypt_with_rng(&id, &context, &secret(1), &mut Repeating(half)));
-        heard.refused(Keyset::new().create_key_with_rng(id, &mut Repeating(half)));
+        heard.refused(Keyset::new().create_key_with_rng(id, time(NOW), &mut Repeating(half)));
     }
     let mut slots = [const { None }; 70];
     heard.refused(engine.create_deks_with_rng(&id, &context, &mut slots, &mut Fixed(&secret(1).repeat(64))));
@@ -311,15 +313,15 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
     heard.refused(keys.import_key(id, &secret(3)));
     heard.refused(keys.import_key(key_id("43e243b5-0095-1b21-67b2-58370386cc4a"), &secret(3)[..31]));
     heard.refused(keys.import_version(&id, &secret(3).repeat(2)));
-    heard.refused(keys.rotate_with_rng(&id, &mut Repeating(&secret(3)[..32])));
+    heard.refused(keys.rotate_with_rng(&id, time(NOW), &mut Repeating(&secret(3)[..32])));
     heard.refused(keys.set_min_version(&id, 1));
     heard.refused(keys.enable(&id));
     heard.refused(keys.cancel_deletion(&id));
-    heard.refused(keys.schedule_deletion(&id, 1, 0));
+    heard.refused(keys.schedule_deletion_at(&id, 1, time(NOW)));
     keys.disable(&id).unwrap();
-    keys.schedule_deletion(&other, 7, 0).unwrap();
+    keys.schedule_deletion_at(&other, 7, time(NOW)).unwrap();
     heard.refused(keys.disable(&id));
-    heard.refused(keys.purge(&other, 0));
+    heard.refused(keys.purge_at(&other, time(NOW)));
     for id in [&id, &other] {
         heard.refused(keys.import_version(id, &secret(3)));
     }
@@ -456,7 +458,7 @@ pub(crate) fn no_error_of_a_keyring_file_shows_material() {
     let keyring = FileKeyring::create(&path, root()).unwrap();
     keyring.update(|keys| keys.import_key(id, &secret(2))).unwrap();
     keyring
-        .update(|keys| keys.create_key_with_rng(other, &mut Fixed(&secret(3))))
+        .update(|keys| keys.create_key_with_rng(other, time(NOW), &mut Fixed(&secret(3))))
         .unwrap();
     let good = fs::read(&path).unwrap();
     assert!(!is_marked(&String::from_utf8_lossy(&good)));
@@ -468,7 +470,7 @@ pub(crate) fn no_error_of_a_keyring_file_shows_material() {
     heard.refused(keyring.update(|keys| keys.import_key(id, &secret(5))));
     heard.refused(keyring.update(|keys| keys.import_key(root().key_id(), &secret(5))));
     heard.refused(keyring.update(|keys| keys.import_version(&id, &secret(5)[..31])));
-    heard.refused(keyring.update(|keys| keys.rotate_with_rng(&id, &mut Repeating(&secret(5)[..32]))));
+    heard.refused(keyring.update(|keys| keys.rotate_with_rng(&id, time(NOW), &mut Repeating(&secret(5)[..32]))));
     heard.refused(keyring.update(|keys| {
         *keys = Keyset::clone(&engine().keyring().keys());
         Ok(())
@@ -541,7 +543,7 @@ pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
     let engines = [
         engine(),
         keys(|keys| keys.disable(&key_id(KEY_ID)).unwrap()),
-        keys(|keys| assert!(keys.schedule_deletion(&key_id(KEY_ID), 7, 0).is_ok())),
+        keys(|keys| assert!(keys.schedule_deletion(&key_id(KEY_ID), 7).is_ok())),
         keys(|keys| *keys = Keyset::new()),
         Engine::new(MemoryKeyring::from_versions([cmk(KEY_ID, 0, &secret(9))]).unwrap()),
         Engine::new(MemoryKeyring::from_versions([cmk(KEY_ID, 1, &secret(9))]).unwrap()),

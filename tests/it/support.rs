@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, convert::Infallible};
 
 use dekseal::{
-    CmkVersion, Dek, EncryptionContext, KeyId, MemoryKeyring, SealedDek,
+    CmkVersion, Dek, EncryptionContext, KeyId, MemoryKeyring, SealedDek, UnixTime,
     rand_core::{TryCryptoRng, TryRng},
 };
 use serde::Deserialize;
@@ -14,6 +14,14 @@ pub(crate) const OTHER_KEY_ID: &str = "25abe69f-ae10-44cd-bc87-1bda1de3b7d7";
 
 pub(crate) fn key_id(text: &str) -> KeyId {
     text.parse().unwrap()
+}
+
+/// A time that tests take for the present: 2027-01-15T08:00:00Z.
+pub(crate) const NOW: u64 = 1_800_000_000;
+
+/// So many seconds after 1970.
+pub(crate) fn time(secs: u64) -> UnixTime {
+    UnixTime::from_secs(secs).unwrap()
 }
 
 pub(crate) fn cmk(key_id: &str, version: u32, material: &[u8]) -> CmkVersion {

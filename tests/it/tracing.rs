@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{self, Cursor, Read},
     sync::{Arc, LazyLock, Mutex},
+    time::Duration,
 };
 
 use dekseal::{
@@ -21,7 +22,7 @@ use tracing::{
 
 use crate::{
     imports, secrets,
-    support::{Failing, Fixed, KEY_ID, OTHER_KEY_ID, Repeating, cmk, dek, key_id},
+    support::{Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, cmk, dek, key_id, time},
 };
 
 /// A line for each event that it is interested in: its level, and its fields in their order.
@@ -146,7 +147,7 @@ fn each_operation_has_one_event() {
 fn operations() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (path, text) in imports::sources() {
-        let keys = path.ends_with("keyset.rs");
+        let keys = path.starts_with("keyring/keyset");
         for block in text.split("\nimpl").skip(1) {
             let block = block.split("\n}").next().unwrap();
             if !(block.starts_with("<K: Keyring> Engine<K>") || keys && block.starts_with(" Keyset")) {
@@ -160,7 +161,7 @@ fn operations() -> BTreeSet<String> {
                 } else {
                     signature.contains("EncryptionContext")
                 } {
-                    names.insert(name.trim_end_matches("_with_rng").to_owned());
+                    names.insert(name.trim_end_matches("_with_rng").trim_end_matches("_at").to_owned());
                 }
             }
         }
@@ -172,6 +173,8 @@ fn operations() -> BTreeSet<String> {
         "update_keyring",
         "refresh_keyring",
         "change_root",
+        "adopt_keyring",
+        "write_back_keyring",
     ];
     names.extend(keyring.map(str::to_owned));
     names
@@ -330,25 +333,36 @@ fn keys(seen: &mut Operations) {
     seen.one(&plain("disable"), || keys.disable(&id)).unwrap();
     seen.one(&plain("enable"), || keys.enable(&id)).unwrap();
     let date = seen
-        .one(&plain("schedule_deletion"), || keys.schedule_deletion(&id, 7, 0))
+        .one(&plain("schedule_deletion"), || {
+            keys.schedule_deletion_at(&id, 7, time(NOW))
+        })
         .unwrap();
     seen.one(&plain("cancel_deletion"), || keys.cancel_deletion(&id))
         .unwrap();
-    keys.schedule_deletion(&id, 7, 0).unwrap();
+    keys.schedule_deletion_at(&id, 7, time(NOW)).unwrap();
     let line = format!("INFO operation=purge key_id={KEY_ID} outcome=DeletionNotDue");
-    seen.one(&line, || keys.purge(&id, date - 1)).unwrap_err();
+    seen.one(&line, || keys.purge_at(&id, time(NOW))).unwrap_err();
     let line = format!("WARN operation=rotate key_id={KEY_ID} outcome=KeyPendingDeletion");
     seen.one(&line, || keys.rotate(&id)).unwrap_err();
-    seen.one(&plain("purge"), || keys.purge(&id, date)).unwrap();
+    seen.one(&plain("purge"), || keys.purge_at(&id, date)).unwrap();
     seen.one(&at("import_key", 0), || keys.import_key(id, &[7; 32]))
         .unwrap();
 
+    seen.one(&at("destroy_versions", 0), || {
+        keys.destroy_versions(&id, 0, Duration::ZERO)
+    })
+    .unwrap();
+    seen.one(&at("force_destroy_versions", 0), || keys.force_destroy_versions(&id, 0))
+        .unwrap();
+    let line = format!("INFO operation=destroy_versions key_id={KEY_ID} key_version=1 outcome=VersionInUse");
+    seen.one(&line, || keys.destroy_versions(&id, 1, Duration::ZERO))
+        .unwrap_err();
     let line = format!("INFO operation=set_min_version key_id={KEY_ID} key_version=1 outcome=MinVersion");
     seen.one(&line, || keys.set_min_version(&id, 1)).unwrap_err();
     let line = format!("INFO operation=import_key key_id={OTHER_KEY_ID} outcome=InvalidMaterial");
     seen.one(&line, || keys.import_key(other, &[7; 31])).unwrap_err();
     let line = format!("WARN operation=create_key key_id={OTHER_KEY_ID} outcome=Randomness(Failed)");
-    seen.one(&line, || keys.create_key_with_rng(other, &mut Failing))
+    seen.one(&line, || keys.create_key_with_rng(other, time(NOW), &mut Failing))
         .unwrap_err();
 }
 
@@ -392,6 +406,8 @@ fn keyrings(seen: &mut Operations) {
     })
     .unwrap_err();
     seen.one(&ok("refresh_keyring"), || keyring.refresh()).unwrap();
+    seen.one(&ok("adopt_keyring"), || keyring.adopt()).unwrap();
+    seen.one(&ok("write_back_keyring"), || keyring.write_back()).unwrap();
     let line = format!("DEBUG operation=change_root key_id={ROOT} key_version=1 outcome=ok");
     seen.one(&line, || keyring.change_root(root(1))).unwrap();
     let line = format!("INFO operation=change_root key_id={KEY_ID} key_version=0 outcome=KeyExists");

@@ -176,14 +176,27 @@ fn it_serves_a_keyring_file_that_the_keyring_example_keeps() {
     assert!(
         keyring(&["rotate", KEY_ID])
             .unwrap()
-            .contains(&format!("{KEY_ID}         1         0  enabled"))
+            .lines()
+            .any(|line| line.starts_with(&format!("{KEY_ID}         1  20")) && line.ends_with("Z         0  enabled"))
     );
     keyring(&["set-min-version", KEY_ID, "1"]).unwrap();
     assert!(
         keyring(&["set-min-version", KEY_ID, "2"])
             .unwrap_err()
-            .contains("can only be raised")
+            .contains("neither above the current version")
     );
+    assert!(
+        keyring(&["destroy-versions", KEY_ID, "1", "7"])
+            .unwrap_err()
+            .contains("grace period")
+    );
+    assert!(
+        keyring(&["destroy-versions", KEY_ID, "1", "0"])
+            .unwrap()
+            .contains("destroyed 1 versions")
+    );
+    let versions = keyring(&["versions", KEY_ID]).unwrap();
+    assert!(versions.lines().count() == 2 && versions.contains("       1  20"));
     keyring(&["disable", KEY_ID]).unwrap();
     assert_eq!(code().as_deref(), Some("KMS.0209"));
     keyring(&["enable", KEY_ID]).unwrap();

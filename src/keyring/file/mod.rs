@@ -1,41 +1,56 @@
 //! A keyring in a file (FORMAT.md part C).
 
-mod document;
 mod storage;
 
 use std::{
-    fmt,
+    fmt, io,
     path::Path,
+    slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant, SystemTime},
 };
 
-pub(super) use self::document::Stored;
-use self::{
-    document::Stamp,
-    storage::{Storage, Writer},
+use self::storage::Storage;
+use super::{
+    Keyring, Keyset, MemoryKeyring,
+    document::{self, Document, Edition},
 };
-use super::{Keyring, Keyset, MemoryKeyring};
 use crate::{
     cmk::CmkVersion,
     error::{Error, ErrorKind, FileFault},
     key_id::KeyId,
+    sha256::sha256,
     trace::Event,
 };
 
 /// CMKs in a file, sealed under a root CMK that the caller supplies and the file does not hold (FORMAT.md part C).
 ///
-/// It is looked up in memory, as a [`MemoryKeyring`] is. A change is written before it is used: to a file beside it, synced, and put
-/// in its place, so that after a crash there is the old state or the new one. Any number of processes may share the file; each
-/// change starts from what the file holds, and [`refresh`](Self::refresh) takes up what others have changed.
+/// Lookups are made in memory, as in a [`MemoryKeyring`]. A change is written before it is used: to a new file, which is synced and
+/// then renamed over the old one, so that after a crash there is the old state or the new one. Any number of processes may share the
+/// file. Each change starts from what the file holds, and [`refresh`](Self::refresh) takes up the changes of others.
 ///
 /// # Security
 ///
-/// The file's MAC shows any change to it. An older file put back as a whole is as good as it was then: compare
-/// [`generation`](Self::generation) with a number kept elsewhere, where that matters. A keyring that has the file open refuses to go
-/// back. Whoever has the root has every key in the file, and every version that ever was in it.
+/// The file's MAC reveals any change to it, but an older copy of the file has a right MAC too. A keyring that has read a newer state
+/// refuses the older one: see *Rollback*. A process that opens the file anew cannot tell: compare
+/// [`generation`](Self::generation) with a number kept elsewhere if that matters. Whoever has the root has every key in the file, and
+/// every version that ever was in it.
+///
+/// # Rollback
+///
+/// If the file goes back to an older state, or becomes another keyring, [`refresh`](Self::refresh) and
+/// [`update`](Self::update) fail with [`FileFault::RolledBack`] or [`FileFault::OtherKeyring`]. Versions may then be in memory that
+/// are in no file. The keyring goes on opening with them, so that nothing is lost while somebody decides, but it refuses to seal and
+/// to change with [`ErrorKind::RollbackUnresolved`], until one of these happens:
+///
+/// - The newer file is put back, and [`refresh`](Self::refresh) finds it.
+/// - [`write_back`](Self::write_back) writes what this process holds over the file. What others have changed since the rollback is
+///   lost. Call it in the process with the highest [`generation`](Self::generation).
+/// - [`adopt`](Self::adopt) takes what the file holds. Versions that only this process had are lost: rewrap what is sealed under
+///   them first, to a key of another keyring.
 ///
 /// # Examples
 ///
@@ -58,24 +73,38 @@ use crate::{
 pub struct FileKeyring {
     memory: MemoryKeyring,
     storage: Storage,
-    held: Mutex<Held>,
-    /// That of the state held, to be read without waiting.
+    /// Locked while the file is read or written, so that what was read is always judged by the newest state.
+    state: Mutex<State>,
+    /// The generation of the keys in memory, to be read without waiting.
     generation: AtomicU64,
+    /// Whether the file went back, and nobody has decided yet.
+    rolled_back: AtomicBool,
+    /// When the keys in memory were last seen to be those of the file.
+    refreshed: Mutex<Moment>,
 }
 
-/// What the keys in memory were read with, and from which state of the file.
-struct Held {
+/// Which state of the file the keys in memory are.
+struct State {
     root: Arc<CmkVersion>,
-    stamp: Stamp,
+    edition: Edition,
+    /// The SHA-256 of the text that was read or written last. The same text need not be parsed again.
+    text: [u8; 32],
+}
+
+#[derive(Clone, Copy)]
+struct Moment {
+    time: SystemTime,
+    monotonic: Instant,
 }
 
 impl FileKeyring {
-    /// Makes a file that holds no keys, readable for its owner alone.
+    /// Creates a file without keys, readable for its owner alone.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::File`] with [`FileFault::Exists`], also for a link that leads nowhere, [`FileFault::Conflict`],
-    /// [`FileFault::Io`] or [`FileFault::NotSynced`]; no others.
+    /// [`FileFault::Io`] or [`FileFault::NotSynced`], and
+    /// [`ErrorKind::Randomness`]; no others.
     ///
     /// # Examples
     ///
@@ -89,23 +118,24 @@ impl FileKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn create(path: impl AsRef<Path>, root: CmkVersion) -> Result<Self, Error> {
-        let made: Result<_, Error> = Event::new("create_keyring", None, None).of(|_| {
-            let storage = Storage::new(path.as_ref())?;
-            let text = document::write(&Keyset::new(), &root, 1)?;
-            let (keys, stamp) = document::read(&text, &root, &Keyset::new())?;
+        let path = path.as_ref();
+        Event::new("create_keyring", None, None).of(|_| {
+            let storage = Storage::new(path)?;
+            let root = Arc::new(root);
+            let now = Moment::now();
+            let text = document::write(&Keyset::new(), document::new_id()?, 1, &root)?;
+            let document = document::read(&text, slice::from_ref(&root), &Keyset::new())?;
             storage.create(&text)?;
-            Ok((storage, keys, stamp))
-        });
-        let (storage, keys, stamp) = made?;
-        Ok(Self::of(storage, keys, root, stamp))
+            Ok(Self::new(storage, document, &text, now))
+        })
     }
 
     /// Opens a file.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`], [`FileFault::Conflict`] and [`FileFault::RolledBack`]; no
-    /// others.
+    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`], [`FileFault::RolledBack`], [`FileFault::OtherKeyring`],
+    /// [`FileFault::Conflict`] and [`FileFault::NotSynced`]; no others.
     ///
     /// # Examples
     ///
@@ -120,38 +150,43 @@ impl FileKeyring {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn open(path: impl AsRef<Path>, root: CmkVersion) -> Result<Self, Error> {
-        let opened: Result<_, Error> = Event::new("open_keyring", None, None).of(|_| {
-            let storage = Storage::new(path.as_ref())?;
-            let (keys, stamp) = document::read(&storage.read()?, &root, &Keyset::new())?;
-            Ok((storage, keys, stamp))
-        });
-        let (storage, keys, stamp) = opened?;
-        Ok(Self::of(storage, keys, root, stamp))
+        let path = path.as_ref();
+        Event::new("open_keyring", None, None).of(|_| {
+            let storage = Storage::new(path)?;
+            let now = Moment::now();
+            let text = storage.read()?;
+            let document = document::read(&text, slice::from_ref(&Arc::new(root)), &Keyset::new());
+            let document = document.map_err(|error| error.with_path(storage.path()))?;
+            Ok(Self::new(storage, document, &text, now))
+        })
     }
 
-    fn of(storage: Storage, keys: Keyset, root: CmkVersion, stamp: Stamp) -> Self {
+    fn new(storage: Storage, document: Document, text: &[u8], now: Moment) -> Self {
         Self {
-            memory: MemoryKeyring::new(keys),
+            memory: MemoryKeyring::new(document.keys),
             storage,
-            generation: AtomicU64::new(stamp.generation),
-            held: Mutex::new(Held {
-                root: Arc::new(root),
-                stamp,
+            generation: AtomicU64::new(document.edition.generation),
+            rolled_back: AtomicBool::new(false),
+            refreshed: Mutex::new(now),
+            state: Mutex::new(State {
+                root: document.root,
+                edition: document.edition,
+                text: sha256(text),
             }),
         }
     }
 
-    /// Changes the keys and writes them to the file: whatever `f` does is there as a whole once this returns, or not at all.
+    /// Changes the keys and writes them to the file. All changes of `f` are there once this returns, or none of them.
     ///
-    /// Starts from what the file holds, and so takes up what others have changed. Writers wait for one another, in this process and
-    /// in others; `f` must not call `update`, `refresh` or `change_root` on the same keyring. The whole file is written each time;
-    /// many changes are best made in one call.
+    /// It starts from what the file holds, and so takes up the changes of others. Writers wait for one another, in this process and
+    /// in others; `f` must not call a method of the same keyring that reads or writes the file. Each call writes the whole file: make
+    /// many changes in one call.
     ///
     /// # Errors
     ///
-    /// What `f` returns; [`ErrorKind::ForeignKeys`] where it has put keys of another keyring in place; and [`ErrorKind::File`] with any
-    /// fault but [`FileFault::Exists`]. No others. Then the file is as it was before, unless the fault is
-    /// [`FileFault::NotSynced`].
+    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` put keys of another keyring in place;
+    /// [`ErrorKind::RollbackUnresolved`]; and [`ErrorKind::File`] with any fault but [`FileFault::Exists`]. No others. The file is as
+    /// it was before, unless the fault is [`FileFault::NotSynced`].
     ///
     /// # Examples
     ///
@@ -172,25 +207,27 @@ impl FileKeyring {
     /// ```
     pub fn update<T>(&self, f: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<T, Error> {
         Event::new("update_keyring", None, None).of(|_| {
-            let mut held = self.held();
+            let mut state = self.state();
+            self.check_resolved()?;
+            let now = Moment::now();
             let (writer, present) = self.storage.lock()?;
-            self.take_up(&mut held, &present)?;
+            self.compare(&mut state, &present, now)?;
             let mut keys = Keyset::clone(&self.memory.keys());
-            let root = Arc::clone(&held.root);
+            let root = Arc::clone(&state.root);
             keys.seal_under(Arc::clone(&root));
             let value = f(&mut keys)?;
-            let text = document::write(&keys, &root, held.next_generation()?)?;
-            self.put(&mut held, writer, &text, root)?;
+            let text = document::write(&keys, state.edition.id, next(state.edition.generation)?, &root)?;
+            self.write(&mut state, &text, &root, |text| writer.write(text))?;
             Ok(value)
         })
     }
 
-    /// Takes up what others have changed in the file, and tells whether there was anything.
+    /// Takes up the changes that others have made to the file. Returns whether there were any.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`] and [`FileFault::Conflict`]; no others. Then the keys stay as they
-    /// are.
+    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`], [`FileFault::Conflict`] and [`FileFault::NotSynced`]; no others.
+    /// The keys stay as they are.
     ///
     /// # Examples
     ///
@@ -211,20 +248,21 @@ impl FileKeyring {
     /// ```
     pub fn refresh(&self) -> Result<bool, Error> {
         Event::new("refresh_keyring", None, None).of(|_| {
-            let mut held = self.held();
-            self.take_up(&mut held, &self.storage.read()?)
+            let mut state = self.state();
+            let now = Moment::now();
+            self.compare(&mut state, &self.storage.read()?, now)
         })
     }
 
-    /// Seals every key under another root, which this file is opened with from then on.
+    /// Seals every key under another root. From then on the file opens with that root alone.
     ///
-    /// Other processes that have it open get [`FileFault::WrongRoot`] until they open it again. Copies of the file from before open
-    /// with the former root.
+    /// Other processes that have it open get [`FileFault::WrongRoot`] until they open it again. Copies of the file from before still
+    /// open with the former root.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyExists`] where the root's ID is that of a key, and [`ErrorKind::File`] with any fault but [`FileFault::Exists`];
-    /// no others. Then nothing has changed, unless the fault is [`FileFault::NotSynced`].
+    /// [`ErrorKind::KeyExists`] if the root's ID is that of a key; [`ErrorKind::RollbackUnresolved`]; and [`ErrorKind::File`] with
+    /// any fault but [`FileFault::Exists`]. No others. Nothing has changed, unless the fault is [`FileFault::NotSynced`].
     ///
     /// # Examples
     ///
@@ -247,12 +285,164 @@ impl FileKeyring {
         let mut event = Event::new("change_root", Some(&key_id), None);
         event.opens(root.key_version());
         event.of(|_| {
-            let mut held = self.held();
+            let mut state = self.state();
+            self.check_resolved()?;
+            let now = Moment::now();
             let (writer, present) = self.storage.lock()?;
-            self.take_up(&mut held, &present)?;
-            let text = document::write_resealed(&self.memory.keys(), &held.root, &root, held.next_generation()?)?;
-            self.put(&mut held, writer, &text, Arc::clone(&root))
+            self.compare(&mut state, &present, now)?;
+            let Edition { id, generation, .. } = state.edition;
+            let text = document::write_resealed(&self.memory.keys(), id, next(generation)?, &state.root, &root)?;
+            self.write(&mut state, &text, &root, |text| writer.write(text))
         })
+    }
+
+    /// Takes what the file holds, after a rollback: see *Rollback* above. Without one, it is [`refresh`](Self::refresh).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`], [`FileFault::RolledBack`], [`FileFault::OtherKeyring`],
+    /// [`FileFault::Conflict`] and [`FileFault::NotSynced`]; no others. Then nothing has changed.
+    ///
+    /// # Security
+    ///
+    /// Versions that are not in the file are lost, and with them all that is sealed under them. An attacker who can write the file
+    /// could have put back a state in which a key is not disabled yet: look at the keys after this.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{CmkVersion, ErrorKind, FileFault, FileKeyring, KeyId};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("keyring.json");
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let keyring = FileKeyring::create(&path, root()?)?;
+    /// let backup = std::fs::read(&path).unwrap();
+    /// keyring.update(|keys| keys.create_key(key_id))?;
+    /// std::fs::write(&path, backup).unwrap(); // somebody restores it
+    ///
+    /// let error = keyring.refresh().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::File(FileFault::RolledBack));
+    /// keyring.adopt()?;
+    /// assert!(keyring.keys().list().is_empty());
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn adopt(&self) -> Result<(), Error> {
+        Event::new("adopt_keyring", None, None).of(|_| {
+            let mut state = self.state();
+            let now = Moment::now();
+            let text = self.storage.read()?;
+            let document = self.parse(&text, &state)?;
+            self.replace(&mut state, document, &text, now);
+            Ok(())
+        })
+    }
+
+    /// Writes what this process holds over the file, after a rollback: see *Rollback* above. The new generation is above that of the
+    /// file and that of this process. A missing file is created anew.
+    ///
+    /// If there was no rollback it takes up what the file holds, as [`refresh`](Self::refresh) does, and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`] and [`FileFault::RolledBack`]; no others. The file is as it was
+    /// before, unless the fault is [`FileFault::NotSynced`]. In particular it does not overwrite another keyring
+    /// ([`FileFault::OtherKeyring`]), a keyring under another root, or a file that it cannot read: move that file away first.
+    ///
+    /// # Security
+    ///
+    /// Whatever others have changed since the rollback is lost, with all that is sealed under versions that they made.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{CmkVersion, ErrorKind, FileFault, FileKeyring, KeyId};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("keyring.json");
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let keyring = FileKeyring::create(&path, root()?)?;
+    /// let backup = std::fs::read(&path).unwrap();
+    /// keyring.update(|keys| keys.create_key(key_id))?;
+    /// std::fs::write(&path, backup).unwrap(); // somebody restores it
+    ///
+    /// let error = keyring.update(|keys| keys.rotate(&key_id)).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::File(FileFault::RolledBack));
+    /// keyring.write_back()?;
+    /// assert!(FileKeyring::open(&path, root()?)?.keys().info(&key_id).is_ok());
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn write_back(&self) -> Result<(), Error> {
+        Event::new("write_back_keyring", None, None).of(|_| {
+            let mut state = self.state();
+            let now = Moment::now();
+            let (id, root) = (state.edition.id, Arc::clone(&state.root));
+            let text = |found: u64, state: &State| {
+                let generation = next(found.max(state.edition.generation))?;
+                document::write(&self.memory.keys(), id, generation, &root)
+            };
+            match self.storage.lock() {
+                Ok((writer, present)) => {
+                    let document = self.parse(&present, &state)?;
+                    let generation = document.edition.generation;
+                    match self.accept(&mut state, document, &present, now) {
+                        Err(error) if error.kind() == ErrorKind::File(FileFault::RolledBack) => {
+                            let text = text(generation, &state)?;
+                            self.write(&mut state, &text, &root, |text| writer.write(text))
+                        }
+                        result => result.map(drop),
+                    }
+                }
+                Err(error) if is_not_found(&error) => {
+                    let text = text(0, &state)?;
+                    self.write(&mut state, &text, &root, |text| self.storage.create(text))
+                }
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// When the keys in memory were last known to be those of the file: the start of the last call that read or wrote the file
+    /// without error.
+    ///
+    /// A host that refreshes in the background can raise an alarm if that was too long ago; [`age`](Self::age) is for that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{CmkVersion, FileKeyring};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("keyring.json");
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let keyring = FileKeyring::create(&path, root()?)?;
+    /// let opened = keyring.last_refreshed();
+    /// keyring.refresh()?;
+    /// assert!(keyring.last_refreshed() >= opened);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[must_use]
+    pub fn last_refreshed(&self) -> SystemTime {
+        self.moment().time
+    }
+
+    /// How long ago [`last_refreshed`](Self::last_refreshed) was, by a clock that nobody sets.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dekseal::{CmkVersion, FileKeyring};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("keyring.json");
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let keyring = FileKeyring::create(&path, root()?)?;
+    /// let healthy = keyring.age() < Duration::from_secs(300);
+    /// # assert!(healthy);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.moment().monotonic.elapsed()
     }
 
     /// How often the file has been written: 1 when it was made, one more with each change.
@@ -282,56 +472,127 @@ impl FileKeyring {
         self.memory.keys()
     }
 
-    /// A writer that panicked has left nothing half done: what is held is set last.
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A writer that panicked has left nothing half done: the state is set last.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up `text`, which was read from the file.
-    fn take_up(&self, held: &mut Held, text: &[u8]) -> Result<bool, Error> {
-        let (keys, stamp) = document::read(text, &held.root, &self.memory.keys())?;
-        if stamp == held.stamp {
+    fn moment(&self) -> Moment {
+        *self.refreshed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_resolved(&self) -> Result<(), Error> {
+        if self.rolled_back.load(Ordering::Acquire) {
+            return Err(Error::from(ErrorKind::RollbackUnresolved).with_path(self.storage.path()));
+        }
+        Ok(())
+    }
+
+    fn parse(&self, text: &[u8], state: &State) -> Result<Document, Error> {
+        let document = document::read(text, slice::from_ref(&state.root), &self.memory.keys());
+        document.map_err(|error| error.with_path(self.storage.path()))
+    }
+
+    /// Takes up what was read from the file if it is a later state. Returns whether it is.
+    fn compare(&self, state: &mut State, text: &[u8], read: Moment) -> Result<bool, Error> {
+        if sha256(text) == state.text {
+            self.confirm(read);
             return Ok(false);
         }
-        // C4.3: of one generation there is one state.
-        if stamp.generation <= held.stamp.generation {
-            return Err(FileFault::RolledBack.into());
-        }
-        self.hold(held, keys, stamp);
-        Ok(true)
+        let document = self.parse(text, state)?;
+        self.accept(state, document, text, read)
     }
 
-    /// Puts `text`, which was just made, in the place of the file, once it is known to open.
-    fn put(&self, held: &mut Held, writer: Writer<'_>, text: &[u8], root: Arc<CmkVersion>) -> Result<(), Error> {
-        let read = document::read(text, &root, &self.memory.keys());
-        let (keys, stamp) = read.map_err(|_| ErrorKind::ForeignKeys)?;
-        let written = writer.write(text);
+    /// Takes a document up if it is a later state than the one in memory, and refuses it if it is an older one or a branch.
+    fn accept(&self, state: &mut State, document: Document, text: &[u8], now: Moment) -> Result<bool, Error> {
+        let later = self.is_later(state, &document).map_err(|error| {
+            self.rolled_back.store(true, Ordering::Release);
+            error.with_path(self.storage.path())
+        })?;
+        if later {
+            self.replace(state, document, text, now);
+        } else {
+            state.text = sha256(text);
+            self.confirm(now);
+        }
+        Ok(later)
+    }
+
+    /// C6: whether a document may follow the state in memory, or is that state.
+    fn is_later(&self, state: &State, document: &Document) -> Result<bool, Error> {
+        let later = state.edition.precedes(&document.edition)?;
+        if later {
+            // After a rollback, only the host can say which branch goes on.
+            if self.rolled_back.load(Ordering::Acquire) {
+                return Err(FileFault::RolledBack.into());
+            }
+            document::check_successor(&self.memory.keys(), &document.keys)?;
+        }
+        Ok(later)
+    }
+
+    /// Stores `text`, which was just made, as the file, if it opens.
+    fn write(
+        &self,
+        state: &mut State,
+        text: &[u8],
+        root: &Arc<CmkVersion>,
+        store: impl FnOnce(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let document = document::read(text, slice::from_ref(root), &self.memory.keys());
+        let document = document.map_err(|_| ErrorKind::ForeignKeys)?;
+        let now = Moment::now();
+        let written = store(text);
         let in_place = match &written {
             Ok(()) => true,
             Err(error) => error.kind() == ErrorKind::File(FileFault::NotSynced),
         };
         if in_place {
-            held.root = root;
-            self.hold(held, keys, stamp);
+            self.replace(state, document, text, now);
         }
         written
     }
 
-    fn hold(&self, held: &mut Held, keys: Keyset, stamp: Stamp) {
-        self.memory.replace(keys);
-        self.generation.store(stamp.generation, Ordering::Release);
-        held.stamp = stamp;
+    /// Takes a document up.
+    fn replace(&self, state: &mut State, document: Document, text: &[u8], now: Moment) {
+        self.memory.replace(document.keys);
+        self.generation.store(document.edition.generation, Ordering::Release);
+        *state = State {
+            root: document.root,
+            edition: document.edition,
+            text: sha256(text),
+        };
+        self.confirm(now);
+    }
+
+    /// The keys in memory are those of the file.
+    fn confirm(&self, now: Moment) {
+        self.rolled_back.store(false, Ordering::Release);
+        *self.refreshed.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 }
 
-impl Held {
-    fn next_generation(&self) -> Result<u64, Error> {
-        Ok(self.stamp.generation.checked_add(1).ok_or(FileFault::TooLarge)?)
+impl Moment {
+    fn now() -> Self {
+        Self {
+            time: SystemTime::now(),
+            monotonic: Instant::now(),
+        }
     }
+}
+
+fn next(generation: u64) -> Result<u64, Error> {
+    Ok(generation.checked_add(1).ok_or(FileFault::TooLarge)?)
+}
+
+fn is_not_found(error: &Error) -> bool {
+    let source = core::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::NotFound)
 }
 
 impl Keyring for FileKeyring {
     fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
+        self.check_resolved()?;
         self.memory.with_current(key_id, f)
     }
 

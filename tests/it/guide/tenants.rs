@@ -56,16 +56,12 @@ fn tenants_are_separate_and_one_can_be_shredded() -> Result<(), Error> {
     assert_eq!(error.kind(), ErrorKind::AuthenticationFailed);
 
     // ANCHOR: shred
-    // Seconds since 1970: `SystemTime::now().duration_since(UNIX_EPOCH)`.
-    let now = 1_800_000_000;
-    let date = engine
-        .keyring()
-        .update(|keys| keys.schedule_deletion(&a.key_id, 30, now))?;
+    let date = engine.keyring().update(|keys| keys.schedule_deletion(&a.key_id, 30))?;
     let error = a.open(&engine, &sealed).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::KeyPendingDeletion);
 
-    // 30 days later. Until now the deletion could be cancelled.
-    engine.keyring().update(|keys| keys.purge(&a.key_id, date))?;
+    // 30 days later, by `purge(&a.key_id)`. Until then the deletion can be cancelled.
+    engine.keyring().update(|keys| keys.purge_at(&a.key_id, date))?;
     let error = a.open(&engine, &sealed).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownKey);
     // ANCHOR_END: shred

@@ -11,6 +11,7 @@ use std::{
 
 use dekseal::{
     CmkVersion, Dek, EncryptionContext, Engine, Error, FileKeyring, KeyId, Keyset, MemoryKeyring, Rewrapped, SealedDek,
+    UnixTime,
     api::{self, Response},
     rand_core::{TryCryptoRng, TryRng},
 };
@@ -181,12 +182,13 @@ entry_points! {
     fn entry_file_change_root(keyring: &FileKeyring, root: CmkVersion) -> Result<(), Error> {
         keyring.change_root(root)
     }
-    fn entry_keys(keys: &mut Keyset, key_id: KeyId, material: &[u8], now: u64) -> Result<(), Error> {
-        keys.import_key(key_id, material)?;
-        keys.rotate_with_rng(&key_id, &mut Counting(0))?;
+    fn entry_keys(keys: &mut Keyset, key_id: KeyId, material: &[u8], now: UnixTime) -> Result<(), Error> {
+        keys.import_key_at(key_id, material, now)?;
+        keys.rotate_with_rng(&key_id, now, &mut Counting(0))?;
         keys.set_min_version(&key_id, 1)?;
-        let at = keys.schedule_deletion(&key_id, 7, now)?;
-        keys.purge(&key_id, at)
+        keys.force_destroy_versions(&key_id, 1)?;
+        let at = keys.schedule_deletion_at(&key_id, 7, now)?;
+        keys.purge_at(&key_id, at)
     }
 }
 
@@ -231,6 +233,11 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     assert!(!entry_file_refresh(&keyring)?);
     entry_file_change_root(&keyring, root(1)?)?;
 
-    entry_keys(&mut Keyset::new(), key_id, black_box(&[7; 32]), black_box(0))?;
+    entry_keys(
+        &mut Keyset::new(),
+        key_id,
+        black_box(&[7; 32]),
+        black_box(UnixTime::from_secs(1_800_000_000)?),
+    )?;
     Ok(())
 }

@@ -18,7 +18,7 @@ use std::{
 
 use dekseal::{
     CmkVersion, Dek, EncryptionContext, Engine, Error, ErrorKind, FileKeyring, Keyring, Keyset, MemoryKeyring,
-    SealedDek, api,
+    SealedDek, UnixTime, api,
     payload::{PayloadCipher, SEALED_SEGMENT_LEN, SEGMENT_LEN},
     rand_core::{TryCryptoRng, TryRng},
 };
@@ -308,9 +308,12 @@ fn deks(outcome: &mut Outcome, secrets: &mut Secrets) {
     outcome.nothing("drop of an Engine", || drop(engine));
 }
 
+fn now() -> UnixTime {
+    UnixTime::from_secs(1_800_000_000).expect("a time")
+}
+
 /// Every change of keys that there is.
 fn change(keys: &mut Keyset, secrets: &mut Secrets) -> Result<(), Error> {
-    const NOW: u64 = 1_800_000_000;
     let key_id = key_id();
     let others = [
         "11111111-1111-1111-1111-111111111111",
@@ -321,10 +324,10 @@ fn change(keys: &mut Keyset, secrets: &mut Secrets) -> Result<(), Error> {
     secrets.other_version(imported, 0, material(4));
     keys.import_key(key_id, material(1))?;
     keys.import_version(&key_id, &material(2)[..48])?;
-    keys.create_key_with_rng(created, &mut secrets.rng_for(created, 0))?;
+    keys.create_key_with_rng(created, now(), &mut secrets.rng_for(created, 0))?;
     for version in 1..4 {
         assert_eq!(
-            keys.rotate_with_rng(&created, &mut secrets.rng_for(created, version))?,
+            keys.rotate_with_rng(&created, now(), &mut secrets.rng_for(created, version))?,
             version
         );
     }
@@ -334,12 +337,13 @@ fn change(keys: &mut Keyset, secrets: &mut Secrets) -> Result<(), Error> {
         Some(ErrorKind::KeyExists)
     );
     keys.set_min_version(&created, 2)?;
+    keys.force_destroy_versions(&created, 1)?;
     keys.disable(&imported)?;
     keys.enable(&imported)?;
-    keys.schedule_deletion(&imported, 7, NOW)?;
+    keys.schedule_deletion_at(&imported, 7, now())?;
     keys.cancel_deletion(&imported)?;
-    let at = keys.schedule_deletion(&imported, 7, NOW)?;
-    keys.purge(&imported, at)
+    let at = keys.schedule_deletion_at(&imported, 7, now())?;
+    keys.purge_at(&imported, at)
 }
 
 fn memory_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
@@ -352,7 +356,7 @@ fn memory_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
     outcome.nothing("MemoryKeyring: a change that is given up", || {
         let given_up = keyring.update(|keys| {
             keys.import_version(&key_id(), material(4))?;
-            keys.rotate_with_rng(&key_id(), &mut secrets.rng_for(key_id(), 3))?;
+            keys.rotate_with_rng(&key_id(), now(), &mut secrets.rng_for(key_id(), 3))?;
             Err::<(), _>(ErrorKind::Keyring.into())
         });
         assert!(given_up.is_err());
@@ -390,7 +394,7 @@ fn file_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
         let (key_id, context) = (key_id(), context());
         let made = engine.create_dek_with_rng(&key_id, &context, &mut secrets.rng());
         let (dek, sealed) = made.expect("made");
-        let rotated = other.update(|keys| keys.rotate_with_rng(&key_id, &mut secrets.rng_for(key_id, 2)));
+        let rotated = other.update(|keys| keys.rotate_with_rng(&key_id, now(), &mut secrets.rng_for(key_id, 2)));
         assert_eq!(rotated.expect("rotated"), 2);
         assert!(engine.keyring().refresh().expect("read"));
         assert!(engine.decrypt_dek(&key_id, &context, &sealed).expect("opened") == dek);

@@ -1,0 +1,136 @@
+//! What a keyring document says, and its MAC (FORMAT.md C1 and C3).
+
+use std::vec::Vec;
+
+use super::super::{key::KeyState, material::SealedMaterial};
+use crate::{
+    cmk::CmkVersion,
+    error::{Error, FileFault},
+    key_id::KeyId,
+    labels,
+    secret::{Secret, ct_eq},
+    sha256::HmacKey,
+    unix_time::UnixTime,
+};
+
+/// The version of the format.
+pub(super) const VERSION: u32 = 1;
+
+/// What the fields of a document say, in a form that follows the rules of C2. Nothing in it is authentic before `verify`.
+pub(super) struct Contents {
+    pub(super) id: [u8; 16],
+    pub(super) generation: u64,
+    pub(super) root: RootContents,
+    pub(super) keys: Vec<KeyContents>,
+}
+
+pub(super) struct RootContents {
+    pub(super) key_id: KeyId,
+    pub(super) key_version: u32,
+    pub(super) check: [u8; 32],
+}
+
+pub(super) struct KeyContents {
+    pub(super) key_id: KeyId,
+    pub(super) state: KeyState,
+    pub(super) min_version: u32,
+    pub(super) versions: Vec<VersionContents>,
+}
+
+pub(super) struct VersionContents {
+    pub(super) version: u32,
+    pub(super) created: UnixTime,
+    pub(super) material: SealedMaterial,
+}
+
+impl Contents {
+    /// The rules of C2 that no single field can break.
+    pub(super) fn follow_rules(&self) -> bool {
+        // In order, so that nothing occurs twice and one keyring has one message.
+        let ordered = self.keys.is_sorted_by(|a, b| a.key_id < b.key_id);
+        let keys = self.keys.iter().all(|key| {
+            let lengths = key.versions.iter().all(|v| (32..=64).contains(&v.material.length));
+            let ordered = key.versions.is_sorted_by(|a, b| a.version < b.version);
+            let newest = key.versions.last().map(|last| last.version);
+            lengths && ordered && newest >= Some(key.min_version) && key.key_id != self.root.key_id
+        });
+        self.generation > 0 && ordered && keys
+    }
+
+    /// C3: the MAC under `root`.
+    pub(super) fn mac(&self, root: &CmkVersion) -> Result<[u8; 32], Error> {
+        let mut key = Secret::<32>::zeroed();
+        root.derive(labels::KEYRING_MAC, &mut key);
+        let mut mac = [0; 32];
+        HmacKey::new(&key).mac_of(&self.message()?, &mut mac);
+        Ok(mac)
+    }
+
+    /// Checks the MAC under `root`.
+    pub(super) fn verify(&self, root: &CmkVersion, mac: &[u8; 32]) -> Result<(), Error> {
+        if ct_eq(mac, &self.mac(root)?) {
+            Ok(())
+        } else {
+            Err(FileFault::Changed.into())
+        }
+    }
+
+    /// C3. Made from what the fields say, so that white space and the case of hex mean nothing.
+    fn message(&self) -> Result<Vec<u8>, Error> {
+        let mut message = Vec::new();
+        message.extend(VERSION.to_be_bytes());
+        message.extend(self.id);
+        message.extend(self.generation.to_be_bytes());
+        message.extend(count(&self.keys)?.to_be_bytes());
+        for key in &self.keys {
+            let (state, deletion) = match key.state {
+                KeyState::Enabled => (0, 0),
+                KeyState::Disabled => (1, 0),
+                KeyState::PendingDeletion { at } => (2, at.as_secs()),
+            };
+            message.extend(key.key_id.as_bytes());
+            message.push(state);
+            message.extend(deletion.to_be_bytes());
+            message.extend(key.min_version.to_be_bytes());
+            message.extend(count(&key.versions)?.to_be_bytes());
+            for version in &key.versions {
+                message.extend(version.version.to_be_bytes());
+                message.push(version.material.length);
+                message.extend(version.created.as_secs().to_be_bytes());
+                message.extend(version.material.blob);
+            }
+        }
+        Ok(message)
+    }
+}
+
+impl RootContents {
+    pub(super) fn new(root: &CmkVersion) -> Self {
+        Self {
+            key_id: root.key_id(),
+            key_version: root.key_version(),
+            check: check(root),
+        }
+    }
+
+    /// Whether `root` is the root that is meant.
+    pub(super) fn is(&self, root: &CmkVersion) -> bool {
+        self.key_id == root.key_id() && self.key_version == root.key_version() && ct_eq(&self.check, &check(root))
+    }
+}
+
+/// Whether one version of a CMK, made twice, has the same material.
+pub(super) fn same_material(a: &CmkVersion, b: &CmkVersion) -> bool {
+    ct_eq(&check(a), &check(b))
+}
+
+/// C1: tells one root from another.
+fn check(cmk: &CmkVersion) -> [u8; 32] {
+    let mut check = [0; 32];
+    cmk.derive(labels::KEYRING_CHECK, &mut check);
+    check
+}
+
+fn count<T>(entries: &[T]) -> Result<u32, Error> {
+    Ok(u32::try_from(entries.len()).map_err(|_| FileFault::TooLarge)?)
+}

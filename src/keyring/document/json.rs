@@ -1,0 +1,253 @@
+//! The JSON of a keyring document (FORMAT.md C2).
+
+use std::{
+    borrow::Cow,
+    fmt,
+    marker::PhantomData,
+    string::{String, ToString},
+    time::SystemTime,
+    vec::Vec,
+};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use super::{
+    super::{key::KeyState, material::SealedMaterial},
+    contents::{Contents, KeyContents, RootContents, VERSION, VersionContents},
+};
+use crate::{
+    blob::SealedDek,
+    error::{Error, FileFault},
+    unix_time::UnixTime,
+};
+
+/// What the field `format` says.
+const FORMAT: &str = "dekseal keyring";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    format: Cow<'static, str>,
+    version: u32,
+    id: Hex<16>,
+    generation: u64,
+    root: Object<Root>,
+    keys: Vec<Object<Key>>,
+    mac: Hex<32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Root {
+    key_id: String,
+    key_version: u32,
+    check: Hex<32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Key {
+    key_id: String,
+    state: Cow<'static, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deletion: Option<Date>,
+    min_version: u32,
+    versions: Vec<Object<Version>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Version {
+    version: u32,
+    created: Date,
+    material_length: u8,
+    sealed: Hex<{ SealedDek::LEN }>,
+}
+
+/// The fields that every version of the format has.
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+    version: u64,
+}
+
+/// A struct that is read from a JSON object alone: what `derive` makes takes an array of the fields' values as well.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Object<T>(T);
+
+/// Bytes as upper-case hex; either case is read.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct Hex<const N: usize>([u8; N]);
+
+/// A time as a person reads it, and in that form alone: `2026-12-31T23:59:59Z`.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct Date(UnixTime);
+
+/// The text of a document.
+pub(super) fn render(contents: &Contents, mac: [u8; 32]) -> Result<Vec<u8>, Error> {
+    let document = Document {
+        format: FORMAT.into(),
+        version: VERSION,
+        id: Hex(contents.id),
+        generation: contents.generation,
+        root: Object(Root {
+            key_id: contents.root.key_id.to_string(),
+            key_version: contents.root.key_version,
+            check: Hex(contents.root.check),
+        }),
+        keys: contents.keys.iter().map(|key| Object(Key::from(key))).collect(),
+        mac: Hex(mac),
+    };
+    let mut text = serde_json::to_vec_pretty(&document).map_err(Error::keyring)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// What a text says, and the MAC in it, if it has the form of C2.
+pub(super) fn parse(text: &[u8]) -> Result<(Contents, [u8; 32]), Error> {
+    let document = match serde_json::from_slice::<Object<Document>>(text) {
+        Ok(Object(document)) if document.format != FORMAT => return Err(FileFault::NotAKeyring.into()),
+        Ok(Object(document)) if document.version != VERSION => return Err(FileFault::UnknownFormat.into()),
+        Ok(Object(document)) => document,
+        Err(error) if error.is_eof() => return Err(FileFault::Truncated.into()),
+        // The other fields may differ in another version of the format.
+        Err(_) => match serde_json::from_slice::<Object<Head>>(text) {
+            Ok(Object(head)) if head.format == FORMAT && head.version != u64::from(VERSION) => {
+                return Err(FileFault::UnknownFormat.into());
+            }
+            _ => return Err(FileFault::NotAKeyring.into()),
+        },
+    };
+    let mac = document.mac.0;
+    let contents = document.contents().filter(Contents::follow_rules);
+    Ok((contents.ok_or(FileFault::NotAKeyring)?, mac))
+}
+
+impl Document {
+    fn contents(self) -> Option<Contents> {
+        let Object(root) = self.root;
+        let root = RootContents {
+            key_id: root.key_id.parse().ok()?,
+            key_version: root.key_version,
+            check: root.check.0,
+        };
+        let keys = self.keys.into_iter().map(|Object(key)| key.contents());
+        Some(Contents {
+            id: self.id.0,
+            generation: self.generation,
+            root,
+            keys: keys.collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl Key {
+    fn contents(self) -> Option<KeyContents> {
+        let versions = self.versions.into_iter().map(|Object(version)| VersionContents {
+            version: version.version,
+            created: version.created.0,
+            material: SealedMaterial {
+                length: version.material_length,
+                blob: version.sealed.0,
+            },
+        });
+        Some(KeyContents {
+            key_id: self.key_id.parse().ok()?,
+            state: match (&*self.state, self.deletion) {
+                ("enabled", None) => KeyState::Enabled,
+                ("disabled", None) => KeyState::Disabled,
+                ("pending_deletion", Some(Date(at))) => KeyState::PendingDeletion { at },
+                _ => return None,
+            },
+            min_version: self.min_version,
+            versions: versions.collect(),
+        })
+    }
+}
+
+impl From<&KeyContents> for Key {
+    fn from(key: &KeyContents) -> Self {
+        let (state, deletion) = match key.state {
+            KeyState::Enabled => ("enabled", None),
+            KeyState::Disabled => ("disabled", None),
+            KeyState::PendingDeletion { at } => ("pending_deletion", Some(Date(at))),
+        };
+        let versions = key.versions.iter().map(|version| {
+            Object(Version {
+                version: version.version,
+                created: Date(version.created),
+                material_length: version.material.length,
+                sealed: Hex(version.material.blob),
+            })
+        });
+        Self {
+            key_id: key.key_id.to_string(),
+            state: state.into(),
+            deletion,
+            min_version: key.min_version,
+            versions: versions.collect(),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+impl<const N: usize> From<Hex<N>> for String {
+    fn from(Hex(bytes): Hex<N>) -> Self {
+        base16ct::upper::encode_string(&bytes)
+    }
+}
+
+impl<const N: usize> TryFrom<String> for Hex<N> {
+    type Error = &'static str;
+
+    fn try_from(digits: String) -> Result<Self, Self::Error> {
+        let mut bytes = [0; N];
+        match base16ct::mixed::decode(digits, &mut bytes) {
+            Ok(decoded) if decoded.len() == N => Ok(Self(bytes)),
+            _ => Err("another number of hex digits"),
+        }
+    }
+}
+
+impl From<Date> for String {
+    fn from(Date(time): Date) -> Self {
+        humantime::format_rfc3339_seconds(SystemTime::from(time)).to_string()
+    }
+}
+
+impl TryFrom<String> for Date {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let time = humantime::parse_rfc3339(&text).ok();
+        let date = time.and_then(|time| UnixTime::try_from(time).ok()).map(Self);
+        // Each time is written in one way.
+        date.filter(|date| String::from(*date) == text)
+            .ok_or("not a date between the years 2020 and 9999")
+    }
+}

@@ -1,0 +1,459 @@
+//! The keys of a keyring at one moment, and every way to change them.
+
+mod lifecycle;
+mod versions;
+
+#[cfg(feature = "file-keyring")]
+use alloc::boxed::Box;
+use alloc::{sync::Arc, vec::Vec};
+use core::fmt;
+
+use hashbrown::{HashMap, hash_map::Entry};
+use rand_core::TryCryptoRng;
+
+use super::key::{Key, KeyInfo, Version};
+#[cfg(feature = "file-keyring")]
+use super::material::SealedMaterial;
+use crate::{
+    cmk::CmkVersion,
+    dek::Dek,
+    error::{Error, ErrorKind},
+    key_id::KeyId,
+    trace::Event,
+    unix_time::UnixTime,
+};
+
+/// CMKs with their versions and states: a plain value, which a keyring holds and replaces as a whole.
+///
+/// [`MemoryKeyring::update`](crate::MemoryKeyring::update) and [`FileKeyring::update`](crate::FileKeyring::update) lend one out to
+/// be changed. Each method either makes its change or returns an error and changes nothing.
+///
+/// A key starts with version 0, and each rotation adds the next version. The newest version seals; every version from the minimum
+/// version on opens. Keys that are disabled or pending deletion do neither.
+///
+/// # Time
+///
+/// Each version records when it was created, and a key can be scheduled for deletion. Methods that need the time take it from the
+/// system's clock. Those whose names end in `_at` or `_with_rng` take it from the caller, for tests and for hosts without a clock.
+/// A clock that is wrong but plausible is believed: one that is ahead makes a deletion come early.
+///
+/// # Examples
+///
+#[cfg_attr(feature = "std", doc = "```")]
+#[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
+/// use dekseal::{ErrorKind, Keyset};
+///
+/// let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// let mut keys = Keyset::new();
+/// keys.import_key(key_id, &[7; 32])?; // version 0
+/// keys.import_version(&key_id, &[8; 64])?; // version 1, which seals from now on
+/// keys.schedule_deletion(&key_id, 30)?;
+/// assert_eq!(keys.purge(&key_id).unwrap_err().kind(), ErrorKind::DeletionNotDue);
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Keyset {
+    keys: HashMap<KeyId, Key>,
+    /// What seals the material of new versions, in a keyring that is stored.
+    #[cfg(feature = "file-keyring")]
+    root: Option<Arc<CmkVersion>>,
+}
+
+impl Keyset {
+    /// A keyset without keys.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Creates a key whose version 0 has 64 bytes of the operating system's randomness for material.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::KeyExists`] if there is a key of that ID, [`ErrorKind::Randomness`], and [`ErrorKind::ImplausibleTime`]; no
+    /// others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keyset;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keyset::new();
+    /// keys.create_key(key_id)?;
+    /// assert_eq!(keys.info(&key_id)?.current_version, 0);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[cfg(feature = "std")]
+    pub fn create_key(&mut self, key_id: KeyId) -> Result<(), Error> {
+        self.create(key_id, UnixTime::now(), &mut getrandom::SysRng)
+    }
+
+    /// `create_key` with the caller's time and random generator.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::KeyExists`] if there is a key of that ID, and [`ErrorKind::Randomness`]; no others.
+    pub fn create_key_with_rng<R: TryCryptoRng + ?Sized>(
+        &mut self,
+        key_id: KeyId,
+        now: UnixTime,
+        rng: &mut R,
+    ) -> Result<(), Error> {
+        self.create(key_id, Ok(now), rng)
+    }
+
+    fn create<R: TryCryptoRng + ?Sized>(
+        &mut self,
+        key_id: KeyId,
+        now: Result<UnixTime, Error>,
+        rng: &mut R,
+    ) -> Result<(), Error> {
+        let created = self.create_without_event(key_id, now, rng);
+        Event::new("create_key", Some(&key_id), None).emit_sealing(&created, |()| 0);
+        created
+    }
+
+    fn create_without_event<R: TryCryptoRng + ?Sized>(
+        &mut self,
+        key_id: KeyId,
+        now: Result<UnixTime, Error>,
+        rng: &mut R,
+    ) -> Result<(), Error> {
+        if self.get(&key_id).is_some() {
+            return Err(Error::from(ErrorKind::KeyExists).with_key_id(&key_id));
+        }
+        let now = now?;
+        let material = Dek::generate_with_rng(rng)?;
+        self.insert_first(key_id, material.expose_secret(), now)
+    }
+
+    /// Adds a key whose version 0 has this material: 32 to 64 random bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::KeyExists`] if there is a key of that ID, [`ErrorKind::InvalidMaterial`], and [`ErrorKind::ImplausibleTime`]; no
+    /// others.
+    ///
+    /// # Security
+    ///
+    /// Do not give the ID of a deleted key to another one. Blobs of the deleted key name the new key then, and do not open; processes
+    /// that still hold the deleted key refuse the new one as a rollback.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keyset;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keyset::new();
+    /// # let material = [7; 64]; // unwrapped by an HSM, say
+    /// keys.import_key(key_id, &material)?;
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[cfg(feature = "std")]
+    pub fn import_key(&mut self, key_id: KeyId, material: &[u8]) -> Result<(), Error> {
+        self.import(key_id, material, UnixTime::now())
+    }
+
+    /// `import_key` with the caller's time.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::KeyExists`] if there is a key of that ID, and [`ErrorKind::InvalidMaterial`]; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Keyset, UnixTime};
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keyset::new();
+    /// let now = UnixTime::from_secs(1_800_000_000)?;
+    /// keys.import_key_at(key_id, &[7; 32], now)?;
+    /// assert_eq!(keys.info(&key_id)?.current_created, Some(now));
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn import_key_at(&mut self, key_id: KeyId, material: &[u8], now: UnixTime) -> Result<(), Error> {
+        self.import(key_id, material, Ok(now))
+    }
+
+    fn import(&mut self, key_id: KeyId, material: &[u8], now: Result<UnixTime, Error>) -> Result<(), Error> {
+        let imported = now.and_then(|now| self.insert_first(key_id, material, now));
+        Event::new("import_key", Some(&key_id), None).emit_sealing(&imported, |()| 0);
+        imported
+    }
+
+    fn insert_first(&mut self, key_id: KeyId, material: &[u8], now: UnixTime) -> Result<(), Error> {
+        let version = self.new_version(key_id, 0, material, now)?;
+        match self.keys.entry(key_id) {
+            Entry::Occupied(_) => Err(Error::from(ErrorKind::KeyExists).with_key_id(&key_id)),
+            Entry::Vacant(slot) => {
+                slot.insert(Key::new(version));
+                Ok(())
+            }
+        }
+    }
+
+    /// Rotates a key: adds its next version with 64 bytes of the operating system's randomness, and returns the number. That version
+    /// seals from then on; the older ones still open.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::Randomness`],
+    /// [`ErrorKind::ImplausibleTime`], and [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keyset;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keyset::new();
+    /// keys.create_key(key_id)?;
+    /// assert_eq!(keys.rotate(&key_id)?, 1);
+    /// assert_eq!(keys.rotate(&key_id)?, 2);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[cfg(feature = "std")]
+    pub fn rotate(&mut self, key_id: &KeyId) -> Result<u32, Error> {
+        self.rotate_to(key_id, UnixTime::now(), &mut getrandom::SysRng)
+    }
+
+    /// `rotate` with the caller's time and random generator.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::Randomness`], and
+    /// [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
+    pub fn rotate_with_rng<R: TryCryptoRng + ?Sized>(
+        &mut self,
+        key_id: &KeyId,
+        now: UnixTime,
+        rng: &mut R,
+    ) -> Result<u32, Error> {
+        self.rotate_to(key_id, Ok(now), rng)
+    }
+
+    fn rotate_to<R: TryCryptoRng + ?Sized>(
+        &mut self,
+        key_id: &KeyId,
+        now: Result<UnixTime, Error>,
+        rng: &mut R,
+    ) -> Result<u32, Error> {
+        let rotated = self.rotate_without_event(key_id, now, rng);
+        Event::new("rotate", Some(key_id), None).emit_sealing(&rotated, |version| *version);
+        rotated
+    }
+
+    fn rotate_without_event<R: TryCryptoRng + ?Sized>(
+        &mut self,
+        key_id: &KeyId,
+        now: Result<UnixTime, Error>,
+        rng: &mut R,
+    ) -> Result<u32, Error> {
+        self.key(key_id)?.check_enabled()?;
+        let now = now?;
+        let material = Dek::generate_with_rng(rng)?;
+        self.insert_next(key_id, material.expose_secret(), now)
+    }
+
+    /// Rotates a key to this material: 32 to 64 random bytes. Returns the number of the version.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::InvalidMaterial`],
+    /// [`ErrorKind::ImplausibleTime`], and [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::Keyset;
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keyset::new();
+    /// # keys.import_key(key_id, &[7; 32])?;
+    /// # let material = [8; 64];
+    /// assert_eq!(keys.import_version(&key_id, &material)?, 1);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[cfg(feature = "std")]
+    pub fn import_version(&mut self, key_id: &KeyId, material: &[u8]) -> Result<u32, Error> {
+        self.import_next(key_id, material, UnixTime::now())
+    }
+
+    /// `import_version` with the caller's time.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::InvalidMaterial`], and
+    /// [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Keyset, UnixTime};
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keyset::new();
+    /// # let now = UnixTime::from_secs(1_800_000_000)?;
+    /// # keys.import_key_at(key_id, &[7; 32], now)?;
+    /// # let material = [8; 64];
+    /// assert_eq!(keys.import_version_at(&key_id, &material, now)?, 1);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn import_version_at(&mut self, key_id: &KeyId, material: &[u8], now: UnixTime) -> Result<u32, Error> {
+        self.import_next(key_id, material, Ok(now))
+    }
+
+    fn import_next(&mut self, key_id: &KeyId, material: &[u8], now: Result<UnixTime, Error>) -> Result<u32, Error> {
+        let imported = now.and_then(|now| self.insert_next(key_id, material, now));
+        Event::new("import_version", Some(key_id), None).emit_sealing(&imported, |version| *version);
+        imported
+    }
+
+    fn insert_next(&mut self, key_id: &KeyId, material: &[u8], now: UnixTime) -> Result<u32, Error> {
+        let key = self.key(key_id)?;
+        key.check_enabled()?;
+        let next = key.current_version().checked_add(1);
+        let next = next.ok_or_else(|| key.error(ErrorKind::TooManyVersions))?;
+        let version = self.new_version(*key_id, next, material, now)?;
+        self.key_mut(key_id)?.add(version);
+        Ok(next)
+    }
+
+    /// What the keyset knows about a key.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownKey`]; no other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Keyset, UnixTime};
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keyset::new();
+    /// # keys.import_key_at(key_id, &[7; 32], UnixTime::from_secs(1_800_000_000)?)?;
+    /// let info = keys.info(&key_id)?;
+    /// assert_eq!((info.current_version, info.min_version), (0, 0));
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn info(&self, key_id: &KeyId) -> Result<KeyInfo, Error> {
+        Ok(self.key(key_id)?.info(*key_id))
+    }
+
+    /// What the keyset knows about every key, in the order of their IDs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{Keyset, UnixTime};
+    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let mut keys = Keyset::new();
+    /// # keys.import_key_at(key_id, &[7; 32], UnixTime::from_secs(1_800_000_000)?)?;
+    /// let ids: Vec<_> = keys.list().iter().map(|info| info.key_id).collect();
+    /// assert_eq!(ids, [key_id]);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[must_use]
+    pub fn list(&self) -> Vec<KeyInfo> {
+        let mut list: Vec<_> = self.keys.iter().map(|(key_id, key)| key.info(*key_id)).collect();
+        list.sort_unstable_by_key(|info| info.key_id);
+        list
+    }
+
+    /// Adds a CMK of any version.
+    pub(super) fn add(&mut self, cmk: CmkVersion) -> Result<(), Error> {
+        let (key_id, key_version) = (cmk.key_id(), cmk.key_version());
+        let version = Arc::new(Version {
+            cmk,
+            created: None,
+            #[cfg(feature = "file-keyring")]
+            sealed: None,
+        });
+        match self.keys.entry(key_id) {
+            Entry::Occupied(key) if key.get().get(key_version).is_some() => {
+                let error = Error::from(ErrorKind::DuplicateKeyVersion).with_key_id(&key_id);
+                return Err(error.with_key_version(key_version));
+            }
+            Entry::Occupied(mut key) => key.get_mut().add(version),
+            Entry::Vacant(slot) => drop(slot.insert(Key::new(version))),
+        }
+        Ok(())
+    }
+
+    /// The version of a key that seals.
+    pub(super) fn current(&self, key_id: &KeyId) -> Result<&CmkVersion, Error> {
+        let key = self.key(key_id)?;
+        key.check_enabled()?;
+        Ok(&key.current.cmk)
+    }
+
+    /// The version of a key that opens what was sealed under it.
+    pub(super) fn opening(&self, key_id: &KeyId, key_version: u32) -> Result<&CmkVersion, Error> {
+        // In the order of the wire API's table: whether there is such a version, then whether the key may be used.
+        let key = self.key(key_id)?;
+        let version = key.opening(key_version)?;
+        key.check_enabled()?;
+        Ok(&version.cmk)
+    }
+
+    pub(super) fn get(&self, key_id: &KeyId) -> Option<&Key> {
+        self.keys.get(key_id)
+    }
+
+    fn key(&self, key_id: &KeyId) -> Result<&Key, Error> {
+        self.get(key_id)
+            .ok_or_else(|| Error::from(ErrorKind::UnknownKey).with_key_id(key_id))
+    }
+
+    fn key_mut(&mut self, key_id: &KeyId) -> Result<&mut Key, Error> {
+        self.keys
+            .get_mut(key_id)
+            .ok_or_else(|| Error::from(ErrorKind::UnknownKey).with_key_id(key_id))
+    }
+
+    fn new_version(
+        &self,
+        key_id: KeyId,
+        key_version: u32,
+        material: &[u8],
+        now: UnixTime,
+    ) -> Result<Arc<Version>, Error> {
+        Ok(Arc::new(Version {
+            cmk: CmkVersion::new(key_id, key_version, material)?,
+            created: Some(now),
+            #[cfg(feature = "file-keyring")]
+            sealed: match &self.root {
+                // FORMAT.md A6: a CMK is never sealed under itself.
+                Some(root) if root.key_id() == key_id => {
+                    return Err(Error::from(ErrorKind::KeyExists).with_key_id(&key_id));
+                }
+                Some(root) => Some(Box::new(SealedMaterial::seal(root, &key_id, key_version, material)?)),
+                None => None,
+            },
+        }))
+    }
+}
+
+/// What a keyring that is stored needs besides.
+#[cfg(feature = "file-keyring")]
+impl Keyset {
+    /// From now on, seals the material of new versions under `root`.
+    pub(super) fn seal_under(&mut self, root: Arc<CmkVersion>) {
+        self.root = Some(root);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyId, &Key)> {
+        self.keys.iter()
+    }
+
+    pub(super) fn version(&self, key_id: &KeyId, key_version: u32) -> Option<&Arc<Version>> {
+        self.get(key_id)?.get(key_version)
+    }
+
+    pub(super) fn insert(&mut self, key_id: KeyId, key: Key) {
+        self.keys.insert(key_id, key);
+    }
+}
+
+impl fmt::Debug for Keyset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyset({} keys)", self.keys.len())
+    }
+}
