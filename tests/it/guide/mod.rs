@@ -4,6 +4,7 @@
 //! compares each guide's code blocks with them.
 
 mod migrating;
+mod restore;
 mod rotation;
 mod storing_cmks;
 mod tenants;
