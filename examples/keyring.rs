@@ -3,18 +3,18 @@
 //! ```text
 //! keyring --keyring FILE --root-key-file FILE COMMAND
 //!
-//! init                                  create a file without keys
-//! create-key [KEY_ID]                   create a key, of that ID or a random one
-//! list                                  show every key
-//! versions KEY_ID                       show every version of a key
-//! rotate KEY_ID                         add the version that seals from now on
-//! disable KEY_ID                        neither seal nor open with the key
-//! enable KEY_ID
-//! schedule-deletion KEY_ID DAYS         7 to 1096 days ahead
-//! cancel-deletion KEY_ID
-//! purge KEY_ID                          delete the key, once its date has come
-//! set-min-version KEY_ID VERSION        the oldest version that still opens
-//! destroy-versions KEY_ID VERSION DAYS  destroy the versions before VERSION for good, if each was replaced so many days ago
+//! init                                  make a keyring file without keys
+//! create-key [KEY_ID]                   make a key with this ID, or with a random one
+//! list                                  show all keys
+//! versions KEY_ID                       show all versions of a key
+//! rotate KEY_ID                         add a version, which seals from now on
+//! disable KEY_ID                        stop sealing and opening with this key
+//! enable KEY_ID                         use a disabled key again
+//! schedule-deletion KEY_ID DAYS         schedule the deletion of a key, 7 to 1096 days ahead
+//! cancel-deletion KEY_ID                cancel it; the key is disabled then
+//! purge KEY_ID                          delete a key whose date has come
+//! set-min-version KEY_ID VERSION        set the oldest version that still opens
+//! destroy-versions KEY_ID VERSION DAYS  destroy versions before VERSION that were replaced DAYS days ago
 //! ```
 //!
 //! The root key file holds 32 to 64 random bytes in hex. Errors go to standard error, with exit code 1.

@@ -12,7 +12,7 @@
 //! | seal and open with one CMK version | [`CmkVersion`] |
 //! | say what a DEK is for | [`EncryptionContext`] |
 //! | inspect a sealed DEK without any key | [`SealedDek`] |
-//! | encrypt data in memory, as a stream, or with random access | [`payload`](crate::payload) |
+//! | encrypt data in memory, as a stream, or with random access | [`payload`] |
 //! | store CMKs in memory, in a file, or in a store of your own | [`MemoryKeyring`], `FileKeyring`, [`Keyring`] |
 //! | make, rotate, disable and delete CMKs | [`Keyset`], through `update` of a keyring |
 //! | serve the KMS API | module `api` |

@@ -146,6 +146,15 @@ fn a_sweep_survives_a_crash_and_a_lost_cursor() -> Result<(), Error> {
     // ANCHOR: retire
     engine.keyring().update(|keys| keys.set_min_version(&key_id, 1))?;
     // ANCHOR_END: retire
+    // ANCHOR: destroy
+    use std::time::Duration;
+
+    // No process works for an hour without a refresh.
+    let grace = Duration::from_secs(60 * 60);
+    let destroyed = engine.keyring().update(|keys| keys.destroy_versions(&key_id, 1, grace));
+    // The rotation was less than an hour ago, so version 0 is kept for now.
+    assert_eq!(destroyed.unwrap_err().kind(), ErrorKind::GracePeriod);
+    // ANCHOR_END: destroy
 
     engine.keyring().update(|keys| keys.disable(&key_id))?;
     db.cursor = None;

@@ -12,7 +12,7 @@ use std::{
 use self::place::{Place, Temporary, failed, if_there, is_unchanged, names, not_a_file};
 use crate::error::{Error, ErrorKind, FileFault};
 
-/// Some 140,000 versions.
+/// About 128,000 versions.
 const MAX_LEN: u64 = 64 * 1024 * 1024;
 
 /// How often a writer tries to lock a file that another program removes or replaces each time.
