@@ -69,7 +69,7 @@
 //! | errors | A wrong CMK, a wrong context and a changed blob give [`ErrorKind::AuthenticationFailed`], with the same text. | |
 //! | secrets | They are wiped on drop, appear in no `Debug`, error or log, and are compared in constant time. | Copies that moves leave on the stack, and ring's keys (feature `ring`), are not wiped. |
 //! | panics | No input causes a panic. The crate has no `unsafe` code. | |
-//! | memory | Sealing and opening a DEK allocate nothing. | |
+//! | memory | Sealing and opening a DEK allocate nothing. | A context above 980 bytes takes one allocation, and so may an error. |
 //! | formats | Every byte is specified. Every later version opens what an earlier version sealed. | Blobs of the cloud service whose API this crate implements do not open here. |
 //! | certification | The algorithms are NIST-approved. | There is no FIPS claim. |
 //!
