@@ -115,12 +115,22 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         rng: &mut R,
     ) -> Result<(Dek, SealedDek), Error> {
+        self.make_filled(key_id, context, |dek| dek.fill(rng))
+    }
+
+    /// Makes a DEK that `fill` draws, once the key is found.
+    pub(crate) fn make_filled(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        fill: impl FnOnce(&mut Dek) -> Result<(), Error>,
+    ) -> Result<(Dek, SealedDek), Error> {
         // Both are made where they are returned: to hand them through the keyring, or to put them into a result at the end, would
         // copy them at each step.
         let mut made = Ok((Dek::zeroed(), SealedDek::zeroed()));
         if let Ok((dek, sealed)) = &mut made {
             let sealing = self.keyring.with_current(key_id, |cmk| {
-                dek.fill(rng)?;
+                fill(dek)?;
                 cmk.seal_into(context, dek, sealed);
                 Ok(())
             });

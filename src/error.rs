@@ -39,6 +39,7 @@ struct Details {
     found_key_version: Option<u32>,
     #[cfg(feature = "std")]
     path: Option<PathBuf>,
+    may_be_truncated: bool,
     source: Option<Box<dyn core::error::Error + Send + Sync>>,
 }
 
@@ -144,6 +145,12 @@ impl Error {
         self
     }
 
+    /// The end of a payload is missing, or is not authentic.
+    pub(crate) fn may_be_truncated(mut self) -> Self {
+        self.details().may_be_truncated = true;
+        self
+    }
+
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn core::error::Error + Send + Sync>>) -> Self {
         self.details().source = Some(source.into());
         self
@@ -218,6 +225,9 @@ impl fmt::Display for Details {
             ("newest known version", self.newest_key_version),
         ];
         let found = self.found_key_id.as_ref().map(text);
+        if self.may_be_truncated {
+            f.write_str(": the payload was changed, or it is truncated, or its writer never finished it")?;
+        }
         let mut before = " (";
         if let Some(key_id) = &self.key_id {
             write!(f, "{before}key {}", text(key_id))?;
@@ -570,7 +580,7 @@ impl fmt::Display for ErrorKind {
             Self::NotAPayload(PayloadRule::Version) => "not a sealed payload: the version is not 1",
             Self::NotAPayload(PayloadRule::SegmentLength) => "not a sealed payload: the segment length is not 65536",
             Self::NotAPayload(PayloadRule::Length) => {
-                "not a sealed payload: no payload has this length; it may be truncated"
+                "not a sealed payload: no payload has this length; it may be truncated, or its writer never finished it"
             }
             Self::PayloadTooLong => "payload too long: more than 4294967295 segments",
             Self::BufferLength => "a buffer has the wrong length",

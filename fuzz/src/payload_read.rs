@@ -267,8 +267,13 @@ fn at_once(payload: &[u8], truth: &Truth) {
         assert!(!truth.whole);
         return;
     };
+    let header = payload.first_chunk().map(PayloadHeader::from_bytes);
+    let Some(Ok(header)) = header else { return };
+    let Ok(payload_cipher) = engine.open_payload_cipher(key_id, context, header.sealed_dek()) else {
+        return;
+    };
     let mut plaintext = vec![0xa5; length as usize];
-    match engine.decrypt_into(key_id, context, payload, &mut plaintext) {
+    match payload_cipher.decrypt_into(payload, &mut plaintext) {
         Ok(()) => assert!(truth.whole && plaintext == truth.prefix),
         Err(_) => {
             assert!(!truth.whole);

@@ -5,21 +5,27 @@ use alloc::vec::Vec;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
-use super::{PayloadCipher, oneshot::Payload};
+use super::{PayloadCipher, header::PayloadSalt, oneshot::Payload};
 use crate::{
-    blob::SealedDek, context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring,
+    blob::SealedDek,
+    context::EncryptionContext,
+    dek::{Dek, draw},
+    engine::Engine,
+    error::{Error, ErrorKind, RandomnessFault},
+    key_id::KeyId,
+    keyring::Keyring,
+    secret::{Secret, ct_eq},
     trace::Event,
 };
 
-/// Payloads: see the module [`payload`](crate::payload).
+/// Payloads: see the module [`payload`](crate::payload). Variants that take a buffer or a random generator are methods of
+/// [`PayloadCipher`].
 impl<K: Keyring> Engine<K> {
-    /// Encrypts `plaintext` under a DEK of its own, which is sealed under the current version of `key_id` and travels
-    /// in front.
+    /// Encrypts `plaintext` under a new DEK. The payload begins with that DEK, sealed under the current version of `key_id`.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers; [`ErrorKind::Randomness`](crate::ErrorKind::Randomness);
-    /// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). No others.
+    /// The errors of the [`Keyring`]; [`ErrorKind::Randomness`]; [`ErrorKind::PayloadTooLong`]. No others.
     ///
     /// # Examples
     ///
@@ -37,102 +43,19 @@ impl<K: Keyring> Engine<K> {
     /// ```
     #[cfg(feature = "std")]
     pub fn encrypt(&self, key_id: &KeyId, context: &EncryptionContext, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
-        self.encrypt_with_rng(key_id, context, plaintext, &mut getrandom::SysRng)
-    }
-
-    /// [`encrypt`](Self::encrypt) with a caller's random generator, of which it draws first the 64 bytes of the DEK,
-    /// then the 32 of the payload salt.
-    ///
-    /// # Errors
-    ///
-    /// What the [`Keyring`] answers; [`ErrorKind::Randomness`](crate::ErrorKind::Randomness);
-    /// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). No others.
-    ///
-    /// # Security
-    ///
-    /// Where a generator gives bytes again that it gave before, two payloads have the same DEK and payload salt. They
-    /// share their key and nonces then, which gives away both.
-    pub fn encrypt_with_rng<R: TryCryptoRng + ?Sized>(
-        &self,
-        key_id: &KeyId,
-        context: &EncryptionContext,
-        plaintext: &[u8],
-        rng: &mut R,
-    ) -> Result<Vec<u8>, Error> {
         Event::new("encrypt", Some(key_id), Some(context)).of(|event| {
-            let payload_cipher = self.make_payload_cipher(key_id, context, rng, event)?;
-            payload_cipher.encrypt_with_rng(plaintext, rng)
+            let (payload_cipher, salt) = self.make_for_one(key_id, context, &mut getrandom::SysRng, event)?;
+            payload_cipher.encrypt_salted(plaintext, salt)
         })
     }
 
-    /// [`encrypt`](Self::encrypt) into `payload`, which is [`encrypted_len`](crate::payload::encrypted_len) bytes long.
-    /// Allocates nothing, unless the keyring does.
+    /// Decrypts a payload that the caller expects to be sealed under `key_id`. The result is wiped on drop.
     ///
     /// # Errors
     ///
-    /// As for [`encrypt`](Self::encrypt), and [`ErrorKind::BufferLength`](crate::ErrorKind::BufferLength) where
-    /// `payload` is shorter or longer.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
-    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
-    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
-    /// use dekseal::payload::encrypted_len;
-    ///
-    /// let mut payload = [0; encrypted_len(14).unwrap() as usize];
-    /// engine.encrypt_into(&key_id, &context, b"attack at dawn", &mut payload)?;
-    /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
-    /// # Ok::<(), dekseal::Error>(())
-    /// ```
-    #[cfg(feature = "std")]
-    pub fn encrypt_into(
-        &self,
-        key_id: &KeyId,
-        context: &EncryptionContext,
-        plaintext: &[u8],
-        payload: &mut [u8],
-    ) -> Result<(), Error> {
-        self.encrypt_into_with_rng(key_id, context, plaintext, payload, &mut getrandom::SysRng)
-    }
-
-    /// [`encrypt_into`](Self::encrypt_into) with a caller's random generator, of which it draws first the 64 bytes of
-    /// the DEK, then the 32 of the payload salt.
-    ///
-    /// # Errors
-    ///
-    /// As for [`encrypt_with_rng`](Self::encrypt_with_rng), and
-    /// [`ErrorKind::BufferLength`](crate::ErrorKind::BufferLength) where `payload` is shorter or longer.
-    ///
-    /// # Security
-    ///
-    /// As for [`encrypt_with_rng`](Self::encrypt_with_rng).
-    pub fn encrypt_into_with_rng<R: TryCryptoRng + ?Sized>(
-        &self,
-        key_id: &KeyId,
-        context: &EncryptionContext,
-        plaintext: &[u8],
-        payload: &mut [u8],
-        rng: &mut R,
-    ) -> Result<(), Error> {
-        Event::new("encrypt_into", Some(key_id), Some(context)).of(|event| {
-            let payload_cipher = self.make_payload_cipher(key_id, context, rng, event)?;
-            payload_cipher.encrypt_into_with_rng(plaintext, payload, rng)
-        })
-    }
-
-    /// Decrypts a payload, which the caller expects to be sealed under `key_id`. The result is wiped when it is
-    /// dropped.
-    ///
-    /// # Errors
-    ///
-    /// What [`PayloadHeader::from_bytes`](crate::payload::PayloadHeader::from_bytes) says of the header;
-    /// [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) where no payload has that length; what
-    /// [`decrypt_dek`](Self::decrypt_dek) says of the sealed DEK;
-    /// [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) where the payload was changed, cut
-    /// short or continued. No others.
+    /// The errors of [`PayloadHeader::from_bytes`](crate::payload::PayloadHeader::from_bytes) for the header;
+    /// [`ErrorKind::NotAPayload`] if no payload has this length; the errors of [`decrypt_dek`](Self::decrypt_dek) for the
+    /// sealed DEK; [`ErrorKind::AuthenticationFailed`] if the payload was changed, truncated or extended. No others.
     ///
     /// # Examples
     ///
@@ -163,50 +86,11 @@ impl<K: Keyring> Engine<K> {
         })
     }
 
-    /// [`decrypt`](Self::decrypt) into `plaintext`, which is [`plaintext_len`](crate::payload::plaintext_len) bytes
-    /// long. Allocates nothing, unless the keyring does.
+    /// Makes a DEK for any number of payloads and seals it under the current version of `key_id`.
     ///
     /// # Errors
     ///
-    /// As for [`decrypt`](Self::decrypt), and [`ErrorKind::BufferLength`](crate::ErrorKind::BufferLength) where
-    /// `plaintext` is shorter or longer. `plaintext` is then as it was, or zeros.
-    ///
-    /// # Examples
-    ///
-    #[cfg_attr(feature = "std", doc = "```")]
-    #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
-    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, KeyId, MemoryKeyring};
-    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
-    /// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
-    /// use dekseal::payload::plaintext_len;
-    ///
-    /// let payload = engine.encrypt(&key_id, &context, b"attack at dawn")?;
-    /// let length = plaintext_len(payload.len() as u64).unwrap();
-    /// let mut plaintext = vec![0; length as usize];
-    /// engine.decrypt_into(&key_id, &context, &payload, &mut plaintext)?;
-    /// assert_eq!(plaintext, b"attack at dawn");
-    /// # Ok::<(), dekseal::Error>(())
-    /// ```
-    pub fn decrypt_into(
-        &self,
-        key_id: &KeyId,
-        context: &EncryptionContext,
-        payload: &[u8],
-        plaintext: &mut [u8],
-    ) -> Result<(), Error> {
-        Event::new("decrypt_into", Some(key_id), Some(context)).of(|event| {
-            let payload = Payload::parse(payload)?;
-            let payload_cipher = self.payload_cipher(key_id, context, payload.header.sealed_dek(), event)?;
-            payload_cipher.decrypt_parsed_into(&payload, plaintext)
-        })
-    }
-
-    /// Makes a DEK for any number of payloads, sealed under the current version of `key_id`.
-    ///
-    /// # Errors
-    ///
-    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
+    /// The errors of the [`Keyring`] and [`ErrorKind::Randomness`]; no others.
     ///
     /// # Examples
     ///
@@ -225,37 +109,57 @@ impl<K: Keyring> Engine<K> {
         self.create_payload_cipher_with_rng(key_id, context, &mut getrandom::SysRng)
     }
 
-    /// [`create_payload_cipher`](Self::create_payload_cipher) with a caller's random generator, of which it draws the 64 bytes of
+    /// [`create_payload_cipher`](Self::create_payload_cipher) with a random generator of the caller's: draws the 64 bytes of
     /// the DEK.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
+    /// The errors of the [`Keyring`] and [`ErrorKind::Randomness`]; no others.
     pub fn create_payload_cipher_with_rng<R: TryCryptoRng + ?Sized>(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
         rng: &mut R,
     ) -> Result<PayloadCipher, Error> {
-        Event::new("create_payload_cipher", Some(key_id), Some(context))
-            .of(|event| self.make_payload_cipher(key_id, context, rng, event))
+        Event::new("create_payload_cipher", Some(key_id), Some(context)).of(|event| {
+            let (dek, sealed) = self.make(key_id, context, rng)?;
+            event.seals(sealed.key_version());
+            Ok(PayloadCipher::new(&dek, sealed))
+        })
     }
 
-    /// For an operation that has an event of its own.
-    pub(super) fn make_payload_cipher<R: TryCryptoRng + ?Sized>(
+    /// Makes a DEK and the salt of its only payload from one draw: first the 64 bytes of the DEK, then the 32 of the salt.
+    #[cfg_attr(
+        not(feature = "std"),
+        expect(dead_code, reason = "what draws from the system calls it")
+    )]
+    pub(super) fn make_for_one<R: TryCryptoRng + ?Sized>(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
         rng: &mut R,
         event: &mut Event<'_>,
-    ) -> Result<PayloadCipher, Error> {
-        let (dek, sealed) = self.make(key_id, context, rng)?;
+    ) -> Result<(PayloadCipher, PayloadSalt), Error> {
+        let mut salt = [0; PayloadSalt::LEN];
+        let (dek, sealed) = self.make_filled(key_id, context, |dek| {
+            let mut drawn = Secret::<{ Dek::LEN + PayloadSalt::LEN }>::zeroed();
+            draw(rng, &mut *drawn)?;
+            let (for_dek, for_salt) = drawn.split_at(Dek::LEN);
+            dek.expose_mut().copy_from_slice(for_dek);
+            salt.copy_from_slice(for_salt);
+            dek.check()
+        })?;
+        // A generator that repeats itself here would make a part of the DEK public.
+        if dek.expose_secret().as_chunks().0.iter().any(|half| ct_eq(half, &salt)) {
+            return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
+        }
+        let salt = PayloadSalt::from_drawn(salt)?;
         event.seals(sealed.key_version());
-        Ok(PayloadCipher::new(&dek, sealed))
+        Ok((PayloadCipher::new(&dek, sealed), salt))
     }
 
-    /// Opens the DEK of a payload, which the caller expects to be sealed under `key_id`, for this payload and any other
-    /// of the same DEK. `sealed` stands in a payload's [header](crate::payload::PayloadHeader::sealed_dek).
+    /// Opens the DEK of a payload that the caller expects to be sealed under `key_id`, for this payload and any other of the
+    /// same DEK. A payload's [header](crate::payload::PayloadHeader::sealed_dek) contains `sealed`.
     ///
     /// # Errors
     ///
@@ -293,7 +197,7 @@ impl<K: Keyring> Engine<K> {
             .of(|event| self.payload_cipher(key_id, context, sealed, event))
     }
 
-    /// For an operation that has an event of its own.
+    /// [`open_payload_cipher`](Self::open_payload_cipher) as a step of an operation that emits its own event.
     pub(super) fn payload_cipher(
         &self,
         key_id: &KeyId,
@@ -306,3 +210,6 @@ impl<K: Keyring> Engine<K> {
         Ok(PayloadCipher::new(&dek, *sealed))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,21 +21,21 @@ const LEN: usize = COMMITMENT + COMMITMENT_LEN;
 
 const SALT_LEN: usize = 32;
 pub(super) const COMMITMENT_LEN: usize = 32;
-/// `header[0..44]`, which the keys of a payload are derived from.
+/// `header[0..44]`: the keys of a payload are derived from it.
 pub(super) const INFO_LEN: usize = SEALED_DEK;
 
 const _: () = assert!(SEGMENT_LENGTH == 8 && SALT == 12 && SEALED_DEK == 44 && COMMITMENT == 232 && LEN == 264);
 
-/// Magic, version and segment length: all that they can be.
+/// Magic, version and segment length. No other values are accepted.
 const FIXED: [u8; SALT] = *b"dekseal\x01\0\0\x01\0";
 
 /// The header of a sealed payload: the 264 bytes of FORMAT.md B1.
 ///
-/// Whoever holds one knows that it is well-formed, and no more: it takes the DEK to tell whether it is authentic.
+/// A value of this type is well-formed. Whether it is authentic cannot be checked without the DEK.
 ///
 /// # Examples
 ///
-/// What a payload is sealed under, without any key:
+/// Which key a payload is sealed under can be read without any key:
 ///
 #[cfg_attr(feature = "std", doc = "```")]
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
@@ -62,12 +62,12 @@ impl PayloadHeader {
     /// The length of a header in bytes.
     pub const LEN: usize = LEN;
 
-    /// Takes bytes for a header. Needs no key.
+    /// Parses a header. Needs no key.
     ///
     /// # Errors
     ///
-    /// In this order, and no others: [`ErrorKind::NotAPayload`] with the rule that is broken; what
-    /// [`SealedDek::from_bytes`] says of the sealed DEK in it.
+    /// In this order: [`ErrorKind::NotAPayload`] with the broken rule; the errors of [`SealedDek::from_bytes`] for the
+    /// sealed DEK. No others.
     pub fn from_bytes(bytes: &[u8; LEN]) -> Result<Self, Error> {
         let broken = if bytes[MAGIC..VERSION] != FIXED[MAGIC..VERSION] {
             Some(PayloadRule::Magic)
@@ -92,7 +92,6 @@ impl PayloadHeader {
         })
     }
 
-    /// A header of these parts.
     pub(super) fn new(salt: PayloadSalt, sealed: SealedDek, commitment: [u8; COMMITMENT_LEN]) -> Self {
         Self {
             salt,
@@ -111,7 +110,7 @@ impl PayloadHeader {
         bytes
     }
 
-    /// The sealed DEK, which says what key and which version of it the payload is sealed under.
+    /// The sealed DEK. It names the key and the version that the payload is sealed under.
     #[must_use]
     pub fn sealed_dek(&self) -> &SealedDek {
         &self.sealed
@@ -125,7 +124,7 @@ impl PayloadHeader {
         &self.commitment
     }
 
-    /// The header of the same payload with its DEK sealed another time.
+    /// The header of the same payload, with its DEK in another sealed form.
     pub(super) fn rewrapped(&self, sealed: SealedDek) -> Self {
         Self { sealed, ..*self }
     }
@@ -137,17 +136,22 @@ impl fmt::Debug for PayloadHeader {
     }
 }
 
-/// The payload salt of B1.
+/// The payload salt of B1: "random, new for each payload, even under a DEK that was used before".
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PayloadSalt([u8; SALT_LEN]);
 
 impl PayloadSalt {
-    /// "random, new for each payload, even under a DEK that was used before". Two payloads of one DEK with one salt would
-    /// share their nonces, so a generator that gives the same 16 bytes twice is refused; chance does that once in 2¹²⁸
-    /// salts.
+    pub(super) const LEN: usize = SALT_LEN;
+
     pub(super) fn fresh<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, Error> {
         let mut salt = [0; SALT_LEN];
         draw(rng, &mut salt)?;
+        Self::from_drawn(salt)
+    }
+
+    /// Two payloads of one DEK with the same salt would share their nonces, so a generator that repeats its last 16 bytes is
+    /// refused. A sound one does that once in 2¹²⁸ salts.
+    pub(super) fn from_drawn(salt: [u8; SALT_LEN]) -> Result<Self, Error> {
         if salt[..SALT_LEN / 2] == salt[SALT_LEN / 2..] {
             return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
         }

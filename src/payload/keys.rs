@@ -29,13 +29,17 @@ impl Prk {
     }
 
     /// The header and the key of a new payload.
-    pub(super) fn seal(&self, salt: PayloadSalt, sealed: SealedDek) -> Result<(PayloadHeader, PayloadKey), Error> {
+    pub(super) fn derive_new(
+        &self,
+        salt: PayloadSalt,
+        sealed: SealedDek,
+    ) -> Result<(PayloadHeader, PayloadKey), Error> {
         let (key, commitment) = self.derive(&salt)?;
         Ok((PayloadHeader::new(salt, sealed, commitment), key))
     }
 
     /// The key of the payload that `header` is from, where the header's commitment is that of the DEK.
-    pub(super) fn open(&self, header: &PayloadHeader) -> Result<PayloadKey, Error> {
+    pub(super) fn derive_for(&self, header: &PayloadHeader) -> Result<PayloadKey, Error> {
         let (key, commitment) = self.derive(header.salt())?;
         // B3.1: the commitment is compared in constant time before any segment is decrypted.
         if ct_eq(&commitment, header.commitment()) {
@@ -76,6 +80,13 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The segment at this place does not open.
+    fn refused(self) -> Error {
+        let error = Error::from(ErrorKind::AuthenticationFailed);
+        // At the end of a truncated payload another segment stands in the place of the last.
+        if self.last { error.may_be_truncated() } else { error }
+    }
+
     /// `nonce = 0⁷ ‖ u32be(i) ‖ last`; last is the byte 1 for the last segment, else 0.
     ///
     /// The key belongs to one payload, so the nonce needs no random part.
@@ -121,14 +132,14 @@ impl PayloadKey {
             return Err(ErrorKind::BufferLength.into());
         }
         let opened = self.cipher.open(&place.nonce(), ciphertext, tag, plaintext);
-        Ok(opened.ok_or(ErrorKind::AuthenticationFailed)?)
+        opened.ok_or_else(|| place.refused())
     }
 
     /// Opens `segment`: gives its plaintext, which is all of it but the tag.
     pub(super) fn open_in_place<'a>(&self, place: Place, segment: &'a mut [u8]) -> Result<&'a mut [u8], Error> {
         let (text, tag) = split_tag_mut(segment)?;
         let opened = self.cipher.open_in_place(&place.nonce(), text, tag);
-        opened.ok_or(ErrorKind::AuthenticationFailed)?;
+        opened.ok_or_else(|| place.refused())?;
         Ok(text)
     }
 }

@@ -1,25 +1,24 @@
-//! Data of any length, encrypted under a DEK that travels in front of it (FORMAT.md part B).
+//! Data of any length, encrypted under a DEK whose sealed form stands in front of it (FORMAT.md part B).
 //!
-//! | you want to | use |
+//! | task | use |
 //! |---|---|
-//! | encrypt and decrypt what is in memory | [`Engine::encrypt`], [`Engine::decrypt`] |
-//! | the same into a buffer of your own | [`Engine::encrypt_into`], [`Engine::decrypt_into`] |
-//! | know how long that buffer is | [`encrypted_len`], [`plaintext_len`] |
+//! | encrypt and decrypt data in memory | [`Engine::encrypt`], [`Engine::decrypt`] |
 //! | encrypt and decrypt streams | [`Engine::encrypt_writer`], [`Engine::decrypt_reader`] |
 //! | read parts of a large payload | [`Engine::decrypt_seek_reader`] |
-//! | give up an old key, and keep what is under it | [`Engine::rewrap`], [`Engine::rewrap_file`], [`Engine::rewrap_header`] |
-//! | encrypt many small records | [`PayloadCipher`] |
-//! | look at a payload without any key | [`PayloadHeader`] |
-//! | do the I/O yourself, async perhaps | [`SegmentSealer`], [`SegmentOpener`] |
+//! | move payloads to the current version, or to another key | [`Engine::rewrap`], [`Engine::rewrap_file`], [`Engine::rewrap_header`] |
+//! | encrypt many small records under one DEK | [`PayloadCipher`] |
+//! | encrypt and decrypt into a buffer, or with your own random generator | [`PayloadCipher`] |
+//! | compute the length of that buffer | [`encrypted_len`], [`plaintext_len`] |
+//! | see which key a payload is under, without any key | [`PayloadHeader`] |
+//! | do the I/O yourself, for example async | [`SegmentSealer`], [`SegmentOpener`] |
 //!
-//! A payload is a header of 264 bytes and segments of 64 KiB, each with a tag of 16. Nothing is given out that was not
-//! verified, and a payload of which anything was changed, exchanged, repeated, left out, cut off or added is refused.
+//! A payload is a header of 264 bytes and segments of 64 KiB, each with a tag of 16 bytes. No plaintext is returned before it
+//! is verified. A payload with any byte changed, removed or added, or with segments swapped or repeated, is refused.
 //!
 //! # Without I/O
 //!
-//! The [`SegmentSealer`] and the [`SegmentOpener`] turn segments into segments, and leave reading and writing to their
-//! host. All it has to know is which segment is the last: the one that nothing follows, so both loops read one byte
-//! more than a segment has.
+//! [`SegmentSealer`] and [`SegmentOpener`] convert segments, and leave reading and writing to the caller. The caller must
+//! know which segment is the last: the one that nothing follows. So both loops read one byte more than a segment has.
 //!
 #![cfg_attr(feature = "std", doc = "```")]
 #![cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
@@ -123,24 +122,21 @@
 //!
 //! # Features
 //!
-//! `ring`: the segments go through ring's AES-256-GCM, which is faster; the bytes are the same. What is secret is wiped
-//! as without it, but for what ring holds: it does not wipe the key schedule of a payload, nor what its assembly left
-//! in registers and on the stack. And where the default tells a changed segment before it decrypts it, ring decrypts it
-//! first, and overwrites it before anyone sees it.
+//! `ring`: AES-256-GCM from ring, which is faster. The bytes are the same. ring does not wipe the key schedule of a payload,
+//! nor the registers and the stack that its assembly used; everything else is wiped as without the feature. The default
+//! checks the tag of a segment before it decrypts; ring decrypts first, and overwrites the plaintext if the tag is wrong.
 //!
-//! `rayon`: what is encrypted or decrypted in one call, and has 1 MiB or more, goes through all cores; the bytes are
-//! the same. The threads are those of the pool that the call is made in, and of the global one where it is in none.
+//! `rayon`: a call that encrypts or decrypts 1 MiB or more uses all cores. The bytes are the same. The call runs in the
+//! current thread pool, or in the global one.
 //!
 //! # Security
 //!
-//! At 1 TiB under one payload key the advantage of an attacker is about 2⁻⁵⁷, at the longest payload, 2⁴⁸ bytes, about
-//! 2⁻⁴¹. The length of the plaintext shows in the length of the payload, and who holds two payloads of one [`PayloadCipher`]
-//! sees that they are. A payload cannot be changed in place, appended to or resumed: encrypt it anew.
+//! At 1 TiB under one payload key the advantage of an attacker is about 2⁻⁵⁷; at the maximum, 2⁴⁸ bytes, it is about 2⁻⁴¹.
+//! The length of a payload reveals the length of its plaintext, and payloads of one [`PayloadCipher`] have the same sealed
+//! DEK. A payload cannot be changed in place, extended or resumed: encrypt the data again.
 //!
 //! [`Engine::encrypt`]: crate::Engine::encrypt
 //! [`Engine::decrypt`]: crate::Engine::decrypt
-//! [`Engine::encrypt_into`]: crate::Engine::encrypt_into
-//! [`Engine::decrypt_into`]: crate::Engine::decrypt_into
 //! [`Engine::encrypt_writer`]: crate::Engine::encrypt_writer
 //! [`Engine::decrypt_reader`]: crate::Engine::decrypt_reader
 //! [`Engine::decrypt_seek_reader`]: crate::Engine::decrypt_seek_reader
@@ -177,7 +173,7 @@ pub use self::{
 #[cfg(feature = "std")]
 pub use self::{reader::PayloadReader, seek::PayloadSeekReader, writer::PayloadWriter};
 
-/// How many bytes of plaintext are in every segment but the last.
+/// The length of the plaintext in every segment but the last.
 pub const SEGMENT_LEN: usize = 65536;
 
 /// The length of a segment's tag in bytes.

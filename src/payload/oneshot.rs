@@ -100,7 +100,7 @@ fn last_index(plaintext_len: usize) -> usize {
 }
 
 /// B3.4 holds by the length, which was checked before.
-fn place(index: usize, last: usize) -> Result<Place, Error> {
+pub(super) fn place(index: usize, last: usize) -> Result<Place, Error> {
     Ok(Place {
         index: u32::try_from(index).map_err(|_| ErrorKind::PayloadTooLong)?,
         last: index == last,

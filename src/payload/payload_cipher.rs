@@ -19,14 +19,14 @@ use crate::{
     error::{Error, ErrorKind},
 };
 
-/// A DEK at work: opened, and with its sealed form, which travels in front of every payload.
+/// Encrypts and decrypts any number of payloads under one DEK.
 ///
-/// It seals and opens any number of payloads, each with a payload salt of its own, so that small records need one DEK
-/// for each tenant or batch and not one each: no [`Keyring`](crate::Keyring) is asked again. It serves any number of
-/// threads.
+/// Each payload has a salt of its own, and begins with the sealed form of the DEK. Small records can share one DEK for
+/// each tenant or batch: the [`Keyring`](crate::Keyring) is used once, when the cipher is made. Any number of threads can
+/// use one cipher.
 ///
-/// Holds the key that was extracted from the DEK, not the DEK, and wipes it on drop. It cannot be cloned, printed or
-/// serialized.
+/// A cipher holds the key that was extracted from the DEK, not the DEK, and wipes it on drop. It cannot be cloned,
+/// printed or serialized.
 ///
 /// [`Engine::create_payload_cipher`](crate::Engine::create_payload_cipher) and
 /// [`Engine::open_payload_cipher`](crate::Engine::open_payload_cipher) make one.
@@ -50,21 +50,20 @@ use crate::{
 ///
 /// # Security
 ///
-/// What it opens, it opens for whoever holds it: key ID and encryption context were checked when the DEK was opened,
-/// and are not checked again.
+/// Key ID and encryption context were checked when the DEK was opened. The cipher does not check them again: every caller
+/// that can use it can decrypt every payload of the DEK.
 pub struct PayloadCipher {
     prk: Prk,
     sealed: SealedDek,
 }
 
 impl PayloadCipher {
-    /// A DEK that the caller has opened, with its sealed form.
+    /// A cipher from an open DEK and its sealed form.
     ///
     /// # Security
     ///
-    /// That the two belong together is the caller's to know. Behind a sealed form of another DEK, payloads open with
-    /// this handle and with nothing else: when it is gone, they are lost. The DEK stays the caller's, and is wiped when
-    /// it is dropped.
+    /// The caller must know that the two belong together. With the sealed form of another DEK, payloads can be decrypted
+    /// by this cipher only: once it is dropped, they are lost.
     ///
     /// # Examples
     ///
@@ -97,8 +96,8 @@ impl PayloadCipher {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PayloadTooLong`]; [`ErrorKind::Randomness`] where the operating system's generator failed or
-    /// repeats itself. No others.
+    /// [`ErrorKind::PayloadTooLong`]; [`ErrorKind::Randomness`] if the operating system's generator fails or repeats
+    /// itself. No others.
     ///
     /// # Examples
     ///
@@ -109,7 +108,7 @@ impl PayloadCipher {
     /// # let payload_cipher = engine.create_payload_cipher(&key_id, &EncryptionContext::none())?;
     /// let payload = payload_cipher.encrypt(b"attack at dawn")?;
     /// assert_eq!(*payload_cipher.decrypt(&payload)?, b"attack at dawn");
-    /// assert_ne!(payload_cipher.encrypt(b"attack at dawn")?, payload); // each has a payload salt of its own
+    /// assert_ne!(payload_cipher.encrypt(b"attack at dawn")?, payload); // each has a salt of its own
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     #[cfg(feature = "std")]
@@ -117,30 +116,54 @@ impl PayloadCipher {
         self.encrypt_with_rng(plaintext, &mut getrandom::SysRng)
     }
 
-    /// [`encrypt`](Self::encrypt) with a caller's random generator, of which it draws the 32 bytes of the payload salt.
+    /// [`encrypt`](Self::encrypt) with a random generator of the caller's: draws the 32 bytes of the payload salt.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PayloadTooLong`]; [`ErrorKind::Randomness`] where the generator failed or repeats itself. No
-    /// others.
+    /// [`ErrorKind::PayloadTooLong`]; [`ErrorKind::Randomness`] if the generator fails or repeats itself. No others.
     ///
     /// # Security
     ///
-    /// Two payloads of one DEK with the same payload salt share their key and nonces, which gives away both: a
-    /// generator must never give the same bytes again, and a copy of one must not go on from the same state.
+    /// Two payloads of one DEK with the same salt share their key and nonces, which reveals both. A generator must never
+    /// give the same bytes twice; after a fork or a restored snapshot it must not continue from the same state.
+    ///
+    /// # Examples
+    ///
+    /// Without the feature `std`, this and
+    /// [`create_payload_cipher_with_rng`](crate::Engine::create_payload_cipher_with_rng) encrypt a payload under a new DEK.
+    /// The generator gives the 64 bytes of the DEK, then the 32 of the salt:
+    ///
+    /// ```
+    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, Error, KeyId, Keyring, MemoryKeyring};
+    /// use dekseal::rand_core::TryCryptoRng;
+    ///
+    /// fn encrypt<R: TryCryptoRng>(
+    ///     engine: &Engine<impl Keyring>,
+    ///     key_id: &KeyId,
+    ///     context: &EncryptionContext,
+    ///     plaintext: &[u8],
+    ///     rng: &mut R,
+    /// ) -> Result<Vec<u8>, Error> {
+    ///     engine.create_payload_cipher_with_rng(key_id, context, rng)?.encrypt_with_rng(plaintext, rng)
+    /// }
+    /// ```
     pub fn encrypt_with_rng<R: TryCryptoRng + ?Sized>(&self, plaintext: &[u8], rng: &mut R) -> Result<Vec<u8>, Error> {
+        self.encrypt_salted(plaintext, PayloadSalt::fresh(rng)?)
+    }
+
+    pub(super) fn encrypt_salted(&self, plaintext: &[u8], salt: PayloadSalt) -> Result<Vec<u8>, Error> {
         let mut payload = vec![0; encrypted_len_in_memory(plaintext)?];
-        self.encrypt_into_with_rng(plaintext, &mut payload, rng)?;
+        self.seal_into(plaintext, &mut payload, salt)?;
         Ok(payload)
     }
 
-    /// Encrypts `plaintext` into `payload`, which is [`encrypted_len`](super::encrypted_len) bytes long. Allocates
+    /// Encrypts `plaintext` into `payload`, which must be [`encrypted_len`](super::encrypted_len) bytes long. Allocates
     /// nothing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PayloadTooLong`]; [`ErrorKind::BufferLength`] where `payload` is shorter or longer;
-    /// [`ErrorKind::Randomness`] where the operating system's generator failed or repeats itself. No others.
+    /// [`ErrorKind::PayloadTooLong`]; [`ErrorKind::BufferLength`] if `payload` has another length;
+    /// [`ErrorKind::Randomness`] if the operating system's generator fails or repeats itself. No others.
     ///
     /// # Examples
     ///
@@ -160,13 +183,13 @@ impl PayloadCipher {
         self.encrypt_into_with_rng(plaintext, payload, &mut getrandom::SysRng)
     }
 
-    /// [`encrypt_into`](Self::encrypt_into) with a caller's random generator, of which it draws the 32 bytes of the
-    /// payload salt.
+    /// [`encrypt_into`](Self::encrypt_into) with a random generator of the caller's: draws the 32 bytes of the payload
+    /// salt.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PayloadTooLong`]; [`ErrorKind::BufferLength`] where `payload` is shorter or longer;
-    /// [`ErrorKind::Randomness`] where the generator failed or repeats itself. No others.
+    /// [`ErrorKind::PayloadTooLong`]; [`ErrorKind::BufferLength`] if `payload` has another length;
+    /// [`ErrorKind::Randomness`] if the generator fails or repeats itself. No others.
     ///
     /// # Security
     ///
@@ -180,8 +203,13 @@ impl PayloadCipher {
         if payload.len() != encrypted_len_in_memory(plaintext)? {
             return Err(ErrorKind::BufferLength.into());
         }
+        self.seal_into(plaintext, payload, PayloadSalt::fresh(rng)?)
+    }
+
+    /// `payload` has the right length.
+    fn seal_into(&self, plaintext: &[u8], payload: &mut [u8], salt: PayloadSalt) -> Result<(), Error> {
         let (head, segments) = payload.split_first_chunk_mut().ok_or(ErrorKind::BufferLength)?;
-        let (header, key) = self.new_payload(rng)?;
+        let (header, key) = self.prk.derive_new(salt, self.sealed)?;
         *head = header.to_bytes();
         oneshot::seal_segments(&key, plaintext, segments)
     }
@@ -190,9 +218,9 @@ impl PayloadCipher {
     ///
     /// # Errors
     ///
-    /// What [`PayloadHeader::from_bytes`] says of the header; [`ErrorKind::NotAPayload`] where no payload has that
-    /// length; [`ErrorKind::AuthenticationFailed`] where the payload is of another DEK, or was changed, cut short or
-    /// continued. No others.
+    /// The errors of [`PayloadHeader::from_bytes`] for the header; [`ErrorKind::NotAPayload`] if no payload has this
+    /// length; [`ErrorKind::AuthenticationFailed`] if the payload is of another DEK, or was changed, truncated or
+    /// extended. No others.
     ///
     /// # Examples
     ///
@@ -213,13 +241,13 @@ impl PayloadCipher {
         self.decrypt_parsed(&Payload::parse(payload)?)
     }
 
-    /// Decrypts a payload of this DEK into `plaintext`, which is [`plaintext_len`](super::plaintext_len) bytes long.
+    /// Decrypts a payload of this DEK into `plaintext`, which must be [`plaintext_len`](super::plaintext_len) bytes long.
     /// Allocates nothing.
     ///
     /// # Errors
     ///
-    /// As for [`decrypt`](Self::decrypt), and [`ErrorKind::BufferLength`] where `plaintext` is shorter or longer.
-    /// `plaintext` is then as it was, or zeros.
+    /// As for [`decrypt`](Self::decrypt), and [`ErrorKind::BufferLength`] if `plaintext` has another length. After an
+    /// error `plaintext` is unchanged or all zeros.
     ///
     /// # Examples
     ///
@@ -236,15 +264,16 @@ impl PayloadCipher {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn decrypt_into(&self, payload: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
-        self.decrypt_parsed_into(&Payload::parse(payload)?, plaintext)
+        let payload = Payload::parse(payload)?;
+        payload.open(&self.open_payload(&payload.header)?, plaintext)
     }
 
-    /// Begins a payload of which the caller writes the segments: gives the header that goes in front of them, and what
-    /// seals them.
+    /// Begins a payload whose segments the caller writes: returns the header, which comes first, and a sealer for the
+    /// segments.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Randomness`] where the operating system's generator failed or repeats itself; no other.
+    /// [`ErrorKind::Randomness`] if the operating system's generator fails or repeats itself; no other.
     ///
     /// # Examples
     ///
@@ -266,11 +295,11 @@ impl PayloadCipher {
         self.sealer_with_rng(&mut getrandom::SysRng)
     }
 
-    /// [`sealer`](Self::sealer) with a caller's random generator, of which it draws the 32 bytes of the payload salt.
+    /// [`sealer`](Self::sealer) with a random generator of the caller's: draws the 32 bytes of the payload salt.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Randomness`] where the generator failed or repeats itself; no other.
+    /// [`ErrorKind::Randomness`] if the generator fails or repeats itself; no other.
     ///
     /// # Security
     ///
@@ -279,18 +308,22 @@ impl PayloadCipher {
         &self,
         rng: &mut R,
     ) -> Result<(PayloadHeader, SegmentSealer), Error> {
-        let (header, key) = self.new_payload(rng)?;
+        self.sealer_salted(PayloadSalt::fresh(rng)?)
+    }
+
+    pub(super) fn sealer_salted(&self, salt: PayloadSalt) -> Result<(PayloadHeader, SegmentSealer), Error> {
+        let (header, key) = self.prk.derive_new(salt, self.sealed)?;
         Ok((header, SegmentSealer::new(key)))
     }
 
-    /// What opens the segments behind `header`.
+    /// An opener for the segments that follow `header`.
     ///
-    /// The sealed DEK in the header is not looked at: the commitment shows that the payload is of this DEK, whenever
-    /// and under whatever CMK it was sealed again.
+    /// The commitment in the header shows that the payload is of this DEK. The sealed DEK in it is not read, so payloads
+    /// open before and after a rewrap.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::AuthenticationFailed`] where the payload is of another DEK or the header was changed; no other.
+    /// [`ErrorKind::AuthenticationFailed`] if the payload is of another DEK or the header was changed; no other.
     ///
     /// # Examples
     ///
@@ -314,21 +347,13 @@ impl PayloadCipher {
 
     pub(super) fn decrypt_parsed(&self, payload: &Payload<'_>) -> Result<Zeroizing<Vec<u8>>, Error> {
         let mut plaintext = Zeroizing::new(vec![0; payload.plaintext_len()]);
-        self.decrypt_parsed_into(payload, &mut plaintext)?;
+        payload.open(&self.open_payload(&payload.header)?, &mut plaintext)?;
         Ok(plaintext)
     }
 
-    pub(super) fn decrypt_parsed_into(&self, payload: &Payload<'_>, plaintext: &mut [u8]) -> Result<(), Error> {
-        payload.open(&self.open_payload(&payload.header)?, plaintext)
-    }
-
-    /// The key of the payload that `header` is from.
+    /// The key of the payload that begins with `header`.
     pub(super) fn open_payload(&self, header: &PayloadHeader) -> Result<PayloadKey, Error> {
-        self.prk.open(header)
-    }
-
-    fn new_payload<R: TryCryptoRng + ?Sized>(&self, rng: &mut R) -> Result<(PayloadHeader, PayloadKey), Error> {
-        self.prk.seal(PayloadSalt::fresh(rng)?, self.sealed)
+        self.prk.derive_for(header)
     }
 }
 

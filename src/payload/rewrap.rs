@@ -73,7 +73,7 @@ impl<K: Keyring> Engine<K> {
         event.to(new_key_id, None);
         let dek = self.open(key_id, context, header.sealed_dek())?;
         // A blob of another DEK was put here: what is behind it would open no more than before.
-        Prk::extract(&dek).open(header)?;
+        Prk::extract(&dek).derive_for(header)?;
         let sealed = self.seal(new_key_id, context, &dek)?;
         event.seals(sealed.key_version());
         Ok(header.rewrapped(sealed))

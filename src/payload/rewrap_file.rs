@@ -94,7 +94,7 @@ impl<K: Keyring> Engine<K> {
                     key_id
                 };
                 let dek = self.open(expected, context, sealed)?;
-                Prk::extract(&dek).open(header)?;
+                Prk::extract(&dek).derive_for(header)?;
                 Ok(dek)
             };
             let mut file = PayloadFile::lock(path.as_ref())?;

@@ -63,7 +63,7 @@ pub struct PayloadSeekReader<R> {
 
 impl<R: Read + Seek> PayloadSeekReader<R> {
     /// `inner` stands anywhere.
-    fn new(key: PayloadKey, mut inner: R) -> io::Result<Self> {
+    pub(super) fn new(key: PayloadKey, mut inner: R) -> io::Result<Self> {
         let length = retrying(|| inner.seek(SeekFrom::End(0)))?;
         Ok(Self {
             inner,

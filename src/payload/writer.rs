@@ -1,4 +1,4 @@
-//! A payload onto any `io::Write`.
+//! Writes a payload to any `io::Write`.
 
 use core::{fmt, ops::Range};
 use std::io::{self, Read, Write};
@@ -11,24 +11,24 @@ use super::{
 };
 use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring, trace::Event};
 
-/// Encrypts what is written to it, onto an inner writer. [`finish`](Self::finish) ends the payload.
+/// Encrypts everything that is written to it, and writes the payload to an inner writer. Call [`finish`](Self::finish) at
+/// the end: a payload without it does not decrypt.
 ///
-/// Takes 64 KiB of memory, whatever the length. The inner writer is written to in pieces of that size and needs no
+/// A writer needs 64 KiB of memory for any length of data. It writes pieces of that size, so the inner writer needs no
 /// buffer.
 ///
 /// [`Engine::encrypt_writer`] and [`PayloadCipher::encrypt_writer`] make one.
 ///
 /// # Errors
 ///
-/// A writer's errors are those of the inner one, as they are, and with the kind
-/// [`InvalidData`](io::ErrorKind::InvalidData) [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). A call
-/// that the inner writer interrupts goes on. After any other error of it, nothing is lost: the next call takes up where
-/// this one stopped.
+/// The errors of the inner writer, unchanged; and, with the kind [`InvalidData`](io::ErrorKind::InvalidData),
+/// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). Interrupted calls are repeated. After any other error
+/// of the inner writer nothing is lost: the next call continues at the same byte.
 ///
 /// # Security
 ///
-/// A writer that is dropped without `finish` writes no last segment, so what it left behind cannot be read as a whole
-/// payload.
+/// A writer that is dropped without `finish` writes no last segment. Readers refuse such a payload: they say that it may
+/// be truncated or was never finished.
 ///
 /// # Examples
 ///
@@ -44,6 +44,7 @@ use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::Ke
 /// # assert_eq!(*engine.decrypt(&key_id, &context, &output)?, b"attack at dawn");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "a payload without a call of `finish` does not decrypt"]
 pub struct PayloadWriter<W> {
     inner: W,
     sealer: SegmentSealer,
@@ -51,16 +52,16 @@ pub struct PayloadWriter<W> {
     state: State,
 }
 
-/// What is in the buffer.
+/// What the buffer contains.
 enum State {
-    /// So many bytes of plaintext, which are not sealed yet: they may be the last.
+    /// This many bytes of plaintext. They are not sealed yet, since they may be the last.
     Filling(usize),
-    /// The header or a sealed segment, of which these bytes are not written yet.
+    /// The header or a sealed segment. This range of it is not written yet.
     Writing(Range<usize>),
 }
 
 impl<W: Write> PayloadWriter<W> {
-    /// Writes nothing yet: the header is the first that is in the buffer.
+    /// Writes nothing yet: puts the header into the buffer.
     fn new((header, sealer): (PayloadHeader, SegmentSealer), inner: W) -> Self {
         let mut buffer = Buffer::new();
         buffer.all()[..PayloadHeader::LEN].copy_from_slice(&header.to_bytes());
@@ -72,11 +73,11 @@ impl<W: Write> PayloadWriter<W> {
         }
     }
 
-    /// Writes the last segment, flushes the inner writer and gives it back.
+    /// Writes the last segment, flushes the inner writer and returns it.
     ///
     /// # Errors
     ///
-    /// As the type says. What was written may then be no whole payload, and cannot be continued.
+    /// Those of the type. After an error the payload is incomplete and cannot be continued.
     ///
     /// # Examples
     ///
@@ -109,7 +110,7 @@ impl<W: Write> PayloadWriter<W> {
         Ok(inner)
     }
 
-    /// Writes what is sealed: gives how many bytes of plaintext are in the buffer.
+    /// Writes what is sealed. Returns how many bytes of plaintext the buffer contains.
     fn write_out(&mut self) -> io::Result<usize> {
         loop {
             match &mut self.state {
@@ -125,20 +126,19 @@ impl<W: Write> PayloadWriter<W> {
 }
 
 impl<W: Write> Write for PayloadWriter<W> {
-    /// Takes no more than fits into the segment that is being filled. An error means that nothing of `plaintext` was
-    /// taken.
+    /// Takes at most as much as the current segment has room for. After an error it has taken nothing of `plaintext`.
     fn write(&mut self, plaintext: &[u8]) -> io::Result<usize> {
         if plaintext.is_empty() {
             return Ok(0);
         }
-        // B3.2: a full segment is the last or not, and now it is not.
+        // B3.2: a full segment may have been the last one. Now more follows.
         if matches!(self.state, State::Filling(SEGMENT_LEN)) {
             self.sealer.seal_in_place(self.buffer.segment())?;
             self.state = State::Writing(0..SEALED_SEGMENT_LEN);
         }
         let filled = self.write_out()?;
 
-        // A whole segment that more follows need not be copied first.
+        // A whole segment that is not the last is sealed without a copy.
         if let (0, Some((segment, [_, ..]))) = (filled, plaintext.split_first_chunk()) {
             self.sealer.seal(segment, self.buffer.segment())?;
             self.state = State::Writing(0..SEALED_SEGMENT_LEN);
@@ -150,8 +150,8 @@ impl<W: Write> Write for PayloadWriter<W> {
         Ok(count)
     }
 
-    /// Writes what is sealed and flushes the inner writer. The plaintext of the segment that is being filled stays
-    /// here, since only the last segment may be short.
+    /// Writes what is sealed and flushes the inner writer. The plaintext of the current segment stays in the buffer, since
+    /// only the last segment may be short.
     fn flush(&mut self) -> io::Result<()> {
         self.write_out()?;
         retrying(|| self.inner.flush())
@@ -165,7 +165,7 @@ impl<W> fmt::Debug for PayloadWriter<W> {
 }
 
 impl PayloadCipher {
-    /// A writer that encrypts onto `inner`. Nothing is written before its first call.
+    /// A writer that encrypts to `inner`. Writes nothing before its first call.
     ///
     /// # Errors
     ///
@@ -189,8 +189,8 @@ impl PayloadCipher {
         self.encrypt_writer_with_rng(inner, &mut getrandom::SysRng)
     }
 
-    /// [`encrypt_writer`](Self::encrypt_writer) with a caller's random generator, of which it draws the 32 bytes of the
-    /// payload salt.
+    /// [`encrypt_writer`](Self::encrypt_writer) with a random generator of the caller's: draws the 32 bytes of the payload
+    /// salt.
     ///
     /// # Errors
     ///
@@ -209,12 +209,12 @@ impl PayloadCipher {
 }
 
 impl<K: Keyring> Engine<K> {
-    /// A writer that encrypts onto `inner`, under a DEK of its own as [`encrypt`](Self::encrypt) does. Nothing is
-    /// written before its first call.
+    /// A writer that encrypts to `inner` under a new DEK, as [`encrypt`](Self::encrypt) does. Writes nothing before its first
+    /// call.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
+    /// The errors of the [`Keyring`] and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
     ///
     /// # Examples
     ///
@@ -239,29 +239,9 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         inner: W,
     ) -> Result<PayloadWriter<W>, Error> {
-        self.encrypt_writer_with_rng(key_id, context, inner, &mut getrandom::SysRng)
-    }
-
-    /// [`encrypt_writer`](Self::encrypt_writer) with a caller's random generator, of which it draws first the 64 bytes
-    /// of the DEK, then the 32 of the payload salt.
-    ///
-    /// # Errors
-    ///
-    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
-    ///
-    /// # Security
-    ///
-    /// As for [`encrypt_with_rng`](Self::encrypt_with_rng).
-    pub fn encrypt_writer_with_rng<W: Write, R: TryCryptoRng + ?Sized>(
-        &self,
-        key_id: &KeyId,
-        context: &EncryptionContext,
-        inner: W,
-        rng: &mut R,
-    ) -> Result<PayloadWriter<W>, Error> {
         Event::new("encrypt_writer", Some(key_id), Some(context)).of(|event| {
-            let payload_cipher = self.make_payload_cipher(key_id, context, rng, event)?;
-            payload_cipher.encrypt_writer_with_rng(inner, rng)
+            let (payload_cipher, salt) = self.make_for_one(key_id, context, &mut getrandom::SysRng, event)?;
+            Ok(PayloadWriter::new(payload_cipher.sealer_salted(salt)?, inner))
         })
     }
 }

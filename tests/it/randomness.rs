@@ -7,7 +7,7 @@ use dekseal::{
 };
 
 use crate::support::{
-    Exhausted, Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, key_id, one_key, time, words_from_bytes,
+    Exhausted, Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, encrypt, key_id, one_key, time, words_from_bytes,
 };
 
 #[test]
@@ -156,32 +156,14 @@ const ENTRIES: &[Entry] = &[
         let made = engine().create_payload_cipher_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), rng);
         made.map(drop)
     }),
-    // An engine draws a DEK and then a payload salt. A payload cipher draws only the salt.
-    ("encrypt_with_rng", 2, |rng| {
-        let made = engine().encrypt_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), b"x", rng);
-        made.map(drop)
-    }),
     ("encrypt_with_rng", 1, |rng| {
         payload_cipher().encrypt_with_rng(b"x", rng).map(drop)
-    }),
-    ("encrypt_into_with_rng", 2, |rng| {
-        into_buffer(|plaintext, room| {
-            engine().encrypt_into_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), plaintext, room, rng)
-        })
     }),
     ("encrypt_into_with_rng", 1, |rng| {
         into_buffer(|plaintext, room| payload_cipher().encrypt_into_with_rng(plaintext, room, rng))
     }),
     ("sealer_with_rng", 1, |rng| {
         payload_cipher().sealer_with_rng(rng).map(drop)
-    }),
-    #[cfg(feature = "std")]
-    ("encrypt_writer_with_rng", 2, |rng| {
-        let mut written = Vec::new();
-        let made = engine().encrypt_writer_with_rng(&key_id(KEY_ID), &EncryptionContext::none(), &mut written, rng);
-        let made = made.map(drop);
-        assert!(written.is_empty());
-        made
     }),
     #[cfg(feature = "std")]
     ("encrypt_writer_with_rng", 1, |rng| {
@@ -321,16 +303,16 @@ fn a_source_that_gives_a_dek_again_repeats_no_nonce() {
     assert!(slots.iter().flatten().all(|made| made.0 == dek && made.1 == sealed));
 }
 
-/// The case that [`Engine::encrypt_with_rng`] warns of. If this test fails, the warning can be removed.
+/// `PayloadCipher::encrypt_with_rng` warns of this. If it no longer holds, the warning can go.
 #[test]
 fn a_source_that_gives_a_payload_salt_again_gives_both_plaintexts_away() {
     let bytes: Vec<u8> = (0..96).collect();
-    let encrypt = |plaintext| {
+    let segment = |plaintext| {
         let (id, none) = (key_id(KEY_ID), EncryptionContext::none());
-        let made = engine().encrypt_with_rng(&id, &none, plaintext, &mut Fixed(&bytes));
+        let made = encrypt(&engine(), &id, &none, plaintext, &mut Fixed(&bytes));
         made.unwrap().split_off(264)
     };
-    let (first, second) = (encrypt(b"attack at dawn"), encrypt(b"retreat at ten"));
+    let (first, second) = (segment(b"attack at dawn"), segment(b"retreat at ten"));
     for (at, (a, b)) in b"attack at dawn".iter().zip(b"retreat at ten").enumerate() {
         assert_eq!(first[at] ^ second[at], a ^ b);
     }

@@ -12,7 +12,7 @@ use dekseal::{
     payload::{PayloadCipher, PayloadHeader, SEALED_SEGMENT_LEN},
 };
 
-use crate::support::{Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, cmk, key_id, time, with_checksum};
+use crate::support::{Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, cmk, encrypt, key_id, time, with_checksum};
 
 const MARK: [u8; 6] = *b"S3cr3t";
 
@@ -300,13 +300,13 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
     for half in [&secret(1)[..32], &secret(1)[..8]] {
         heard.refused(Dek::generate_with_rng(&mut Repeating(half)));
         heard.refused(engine.create_dek_with_rng(&id, &context, &mut Repeating(half)));
-        heard.refused(engine.encrypt_with_rng(&id, &context, &secret(1), &mut Repeating(half)));
+        heard.refused(encrypt(&engine, &id, &context, &secret(1), &mut Repeating(half)));
         heard.refused(Keyset::new().create_key_with_rng(id, time(NOW), &mut Repeating(half)));
     }
     let mut slots = [const { None }; 70];
     heard.refused(engine.create_deks_with_rng(&id, &context, &mut slots, &mut Fixed(&secret(1).repeat(64))));
-    heard.refused(engine.encrypt_with_rng(&id, &context, &secret(1), &mut Fixed(&secret(1))));
-    heard.refused(engine.encrypt_with_rng(&id, &context, &secret(1), &mut Failing));
+    heard.refused(encrypt(&engine, &id, &context, &secret(1), &mut Fixed(&secret(1))));
+    heard.refused(encrypt(&engine, &id, &context, &secret(1), &mut Failing));
 
     // A key in each of its states, and material of every length.
     let mut keys = Keyset::clone(&engine.keyring().keys());
@@ -354,7 +354,7 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
     }
     for engine in [&unusable, &nobody] {
         heard.refused(engine.encrypt_dek(&id, &context, &dek));
-        heard.refused(engine.encrypt_with_rng(&other, &context, &secret(5), &mut Fixed(&secret(4))));
+        heard.refused(encrypt(engine, &other, &context, &secret(5), &mut Fixed(&secret(4))));
     }
     heard.refused(engine.decrypt_dek_under_any_key(&none, &moved));
     for other in [
@@ -381,8 +381,9 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
         heard.refused(engine.decrypt(&id, &context, &payload[..at]));
     }
     let mut room = [0; 10];
-    heard.refused(engine.decrypt_into(&id, &context, &payload, &mut room));
-    heard.refused(engine.encrypt_into_with_rng(&id, &context, &secret(5), &mut room, &mut Fixed(&secret(4).repeat(2))));
+    let payload_cipher = engine.open_payload_cipher(&id, &context, header.sealed_dek()).unwrap();
+    heard.refused(payload_cipher.decrypt_into(&payload, &mut room));
+    heard.refused(payload_cipher.encrypt_into_with_rng(&secret(5), &mut room, &mut Fixed(&secret(4))));
 
     // Results that a caller expected to fail, or to be equal.
     heard.panic(|| engine.decrypt_dek(&id, &context, &sealed).unwrap_err());

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, convert::Infallible};
 
 use dekseal::{
-    CmkVersion, Dek, EncryptionContext, KeyId, MemoryKeyring, SealedDek, UnixTime,
+    CmkVersion, Dek, EncryptionContext, Engine, Error, KeyId, Keyring, MemoryKeyring, SealedDek, UnixTime,
     rand_core::{TryCryptoRng, TryRng},
 };
 use serde::Deserialize;
@@ -39,6 +39,18 @@ pub(crate) fn dek(digits: &str) -> Dek {
 
 pub(crate) fn context<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> EncryptionContext {
     EncryptionContext::from_pairs(pairs).unwrap()
+}
+
+/// A payload under a DEK of its own. The generator gives first the DEK, then the payload salt.
+pub(crate) fn encrypt<R: TryCryptoRng + ?Sized>(
+    engine: &Engine<impl Keyring>,
+    key_id: &KeyId,
+    context: &EncryptionContext,
+    plaintext: &[u8],
+    rng: &mut R,
+) -> Result<Vec<u8>, Error> {
+    let payload_cipher = engine.create_payload_cipher_with_rng(key_id, context, rng)?;
+    payload_cipher.encrypt_with_rng(plaintext, rng)
 }
 
 /// `blob` with the correct checksum of its first 156 bytes.

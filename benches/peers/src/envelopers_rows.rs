@@ -1,7 +1,7 @@
 //! envelopers: its envelope cipher, which takes the job's key as a message; and its key provider alone, which makes a key
 //! itself. Its master key is of 128 bits, whatever the data cipher.
 
-use envelopers::{Aes256Gcm, PayloadCipher, EncryptedRecord, EnvelopeCipher, Key, KeyProvider, SimpleKeyProvider};
+use envelopers::{Aes256Gcm, EncryptedRecord, EnvelopeCipher, Key, KeyProvider, PayloadCipher, SimpleKeyProvider};
 use rand_core::RngCore;
 
 use crate::peer::{Binding, Bytes, Facts, MASTER_KEY, Made, Map, Pairs, Peer, joined_text, map, ready};

@@ -1,37 +1,17 @@
-//! The limit of B3.4, which takes 256 TiB to reach from outside.
+//! Segments at indices that a test could reach from outside only with gigabytes, and the limit of B3.4.
 
 use alloc::{string::String, vec, vec::Vec};
 
 use serde::Deserialize;
 
 use super::*;
+#[cfg(feature = "std")]
+use crate::payload::PayloadSeekReader;
 use crate::{
     dek::Dek,
     error::Error,
-    payload::{PayloadHeader, header::PayloadSalt, keys::Prk},
+    payload::{PayloadHeader, header::PayloadSalt, keys::Prk, oneshot},
 };
-
-/// A generator of one salt.
-struct Salt([u8; 32]);
-
-impl rand_core::TryRng for Salt {
-    type Error = core::convert::Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        Ok(0)
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        Ok(0)
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        bytes.copy_from_slice(&self.0);
-        Ok(())
-    }
-}
-
-impl rand_core::TryCryptoRng for Salt {}
 
 fn key() -> PayloadKey {
     let salt = core::array::from_fn(|at| at as u8);
@@ -40,11 +20,11 @@ fn key() -> PayloadKey {
 
 /// The header and the key of the payload with this salt under this DEK.
 fn payload_key(salt: [u8; 32], dek: &[u8; Dek::LEN]) -> (PayloadHeader, PayloadKey) {
-    let salt = PayloadSalt::fresh(&mut Salt(salt)).unwrap();
+    let salt = PayloadSalt::from_drawn(salt).unwrap();
     let sealed = crate::cmk::CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32])
         .unwrap()
         .seal(&crate::context::EncryptionContext::none(), &Dek::from_bytes(dek));
-    Prk::extract(&Dek::from_bytes(dek)).seal(salt, sealed).unwrap()
+    Prk::extract(&Dek::from_bytes(dek)).derive_new(salt, sealed).unwrap()
 }
 
 fn sealer_at(index: u32) -> SegmentSealer {
@@ -150,5 +130,136 @@ fn single_segments_at_every_index_are_the_known_ones() {
             key.open_segment(place, &sealed, &mut opened).unwrap();
             assert_eq!(opened, plaintext, "segment {}, last: {}", v.index, v.last);
         }
+        if v.last {
+            let known_key = || PayloadKey::of_known(&bytes(&vectors.segment_key));
+            let mut sealed = vec![0; plaintext.len() + TAG_LEN];
+            let mut sealer = SegmentSealer::new(known_key());
+            sealer.counter = Counter(v.index);
+            sealer.seal_last(&plaintext, &mut sealed).unwrap();
+            assert_eq!(hex::encode(&sealed), v.segment, "the sealer at {}", v.index);
+            let mut opener = SegmentOpener::new(known_key());
+            opener.counter = Counter(v.index);
+            opener.open_last(&sealed, &mut vec![0; plaintext.len()]).unwrap();
+        }
+        if let Ok(index) = usize::try_from(v.index) {
+            assert_eq!(oneshot::place(index, index).unwrap().index, v.index);
+        }
     }
+}
+
+/// From one index to the next, over each byte of the counter.
+#[test]
+fn a_sealer_and_an_opener_count_through_every_byte_of_the_index() {
+    for index in [0, 0xff, 0xffff, 0xff_ffff, u32::MAX - 2] {
+        let mut first = vec![7; SEALED_SEGMENT_LEN];
+        let mut last = vec![0; 3 + TAG_LEN];
+        let mut sealer = sealer_at(index);
+        sealer.seal_in_place(first.first_chunk_mut().unwrap()).unwrap();
+        sealer.seal_last(b"end", &mut last).unwrap();
+
+        let mut expected = vec![7; SEALED_SEGMENT_LEN];
+        key()
+            .seal_in_place(Place { index, last: false }, &mut expected)
+            .unwrap();
+        assert!(first == expected, "{index}");
+        let mut expected = vec![0; 3 + TAG_LEN];
+        let next = Place {
+            index: index + 1,
+            last: true,
+        };
+        key().seal(next, b"end", &mut expected).unwrap();
+        assert_eq!(last, expected, "after {index}");
+
+        let mut opener = opener_at(index);
+        opener.open_in_place(first.first_chunk_mut().unwrap()).unwrap();
+        opener.open_last_in_place(&mut last).unwrap();
+        assert_eq!(&last[..3], b"end");
+    }
+}
+
+/// The longest payload there can be, of which a segment is made when it is read.
+#[cfg(feature = "std")]
+struct Longest {
+    position: u64,
+}
+
+#[cfg(feature = "std")]
+impl Longest {
+    const LAST: u32 = u32::MAX - 1;
+    const PLAINTEXT_LEN: u64 = Self::LAST as u64 * SEGMENT_LEN as u64 + 5;
+
+    /// The plaintext of a segment.
+    fn plaintext(index: u32) -> Vec<u8> {
+        let length = if index == Self::LAST { 5 } else { SEGMENT_LEN };
+        index.to_le_bytes().into_iter().cycle().take(length).collect()
+    }
+}
+
+#[cfg(feature = "std")]
+#[expect(clippy::arithmetic_side_effects, reason = "an overflow would panic")]
+impl std::io::Read for Longest {
+    fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
+        let behind_header = self.position - PayloadHeader::LEN as u64;
+        let (index, within) = (
+            behind_header / SEALED_SEGMENT_LEN as u64,
+            behind_header % SEALED_SEGMENT_LEN as u64,
+        );
+        let index = u32::try_from(index).unwrap();
+        let mut sealed = Self::plaintext(index);
+        sealed.extend_from_slice(&[0; TAG_LEN]);
+        let place = Place {
+            index,
+            last: index == Self::LAST,
+        };
+        key().seal_in_place(place, &mut sealed).unwrap();
+        let rest = &sealed[usize::try_from(within).unwrap()..];
+        let count = rest.len().min(room.len());
+        room[..count].copy_from_slice(&rest[..count]);
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(feature = "std")]
+impl std::io::Seek for Longest {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        self.position = match to {
+            std::io::SeekFrom::Start(position) => position,
+            std::io::SeekFrom::End(0) => crate::payload::encrypted_len(Self::PLAINTEXT_LEN).unwrap(),
+            _ => unreachable!("a reader seeks to its end or to a position"),
+        };
+        Ok(self.position)
+    }
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_seek_reader_reads_any_segment_of_the_longest_payload() {
+    use std::io::{Read, Seek, SeekFrom};
+
+    let mut reader = PayloadSeekReader::new(key(), Longest { position: 0 }).unwrap();
+    for index in [
+        0,
+        0xff,
+        0x100,
+        0xffff,
+        0x1_0000,
+        0xff_ffff,
+        0x100_0000,
+        0x8000_0000,
+        u32::MAX - 2,
+    ] {
+        reader
+            .seek(SeekFrom::Start(u64::from(index) * SEGMENT_LEN as u64))
+            .unwrap();
+        // The segment and the first bytes of the next.
+        let mut found = vec![0; SEGMENT_LEN + 4];
+        reader.read_exact(&mut found).unwrap();
+        assert!(found[..SEGMENT_LEN] == Longest::plaintext(index), "{index}");
+        assert_eq!(found[SEGMENT_LEN..], (index + 1).to_le_bytes(), "after {index}");
+    }
+    assert_eq!(reader.seek(SeekFrom::End(-5)).unwrap(), Longest::PLAINTEXT_LEN - 5);
+    let mut end = Vec::new();
+    reader.read_to_end(&mut end).unwrap();
+    assert_eq!(end, Longest::plaintext(Longest::LAST));
 }

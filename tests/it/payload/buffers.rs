@@ -6,7 +6,7 @@ use dekseal::{
 };
 
 use super::file::plaintext;
-use crate::support::{Failing, Fixed, KEY_ID, Repeating, key_id, one_key};
+use crate::support::{Failing, Fixed, KEY_ID, Repeating, encrypt, key_id, one_key};
 
 const SEGMENT: u64 = 65536;
 /// The longest plaintext: 2³² − 1 segments.
@@ -86,14 +86,13 @@ fn a_length_that_no_plaintext_gives_is_none() {
 
 #[test]
 fn a_buffer_has_the_right_length_or_is_refused() {
-    let (engine, key_id, none) = (Engine::new(one_key()), key_id(KEY_ID), EncryptionContext::none());
+    let payload_cipher = payload_cipher();
     for length in [0, 1, 100, SEGMENT_LEN, SEGMENT_LEN + 1] {
         let plaintext = plaintext(length);
         let payload = payload(&plaintext);
         for wrong in [0, payload.len() - 1, payload.len() + 1, payload.len() + 16] {
             let mut room = vec![0xa5; wrong];
-            let refused =
-                engine.encrypt_into_with_rng(&key_id, &none, &plaintext, &mut room, &mut Fixed(&randomness()));
+            let refused = payload_cipher.encrypt_into_with_rng(&plaintext, &mut room, &mut Fixed(&randomness()));
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::BufferLength);
             assert!(room.iter().all(|byte| *byte == 0xa5), "something was written");
         }
@@ -102,7 +101,7 @@ fn a_buffer_has_the_right_length_or_is_refused() {
                 continue;
             }
             let mut room = vec![0xa5; wrong];
-            let refused = engine.decrypt_into(&key_id, &none, &payload, &mut room);
+            let refused = payload_cipher.decrypt_into(&payload, &mut room);
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::BufferLength);
             assert!(room.iter().all(|byte| *byte == 0xa5), "something was written");
         }
@@ -178,14 +177,11 @@ fn a_random_source_that_fails_or_is_stuck_gives_no_payload() {
     let stuck = ErrorKind::Randomness(RandomnessFault::Stuck);
     let kind = |result: Result<Vec<u8>, dekseal::Error>| result.unwrap_err().kind();
 
-    assert_eq!(
-        kind(engine.encrypt_with_rng(&key_id, &none, b"x", &mut Failing)),
-        failed
-    );
+    assert_eq!(kind(encrypt(&engine, &key_id, &none, b"x", &mut Failing)), failed);
     assert_eq!(kind(payload_cipher().encrypt_with_rng(b"x", &mut Failing)), failed);
     // First the 64 bytes of the DEK, then the 32 of the salt: one less is not enough.
     assert_eq!(
-        kind(engine.encrypt_with_rng(&key_id, &none, b"x", &mut Fixed(&randomness()[..95]))),
+        kind(encrypt(&engine, &key_id, &none, b"x", &mut Fixed(&randomness()[..95]))),
         failed
     );
     assert_eq!(
@@ -202,7 +198,7 @@ fn a_random_source_that_fails_or_is_stuck_gives_no_payload() {
     let mut good_dek_then_stuck = randomness();
     good_dek_then_stuck[64..].fill(9);
     assert_eq!(
-        kind(engine.encrypt_with_rng(&key_id, &none, b"x", &mut Fixed(&good_dek_then_stuck))),
+        kind(encrypt(&engine, &key_id, &none, b"x", &mut Fixed(&good_dek_then_stuck))),
         stuck
     );
     // Halves that differ in one bit pass.
@@ -274,16 +270,17 @@ fn the_system_is_a_source_of_randomness() {
     let plaintext = plaintext(100_000);
     let length = usize::try_from(encrypted_len(100_000).unwrap()).unwrap();
     let payload_cipher = engine.create_payload_cipher(&id, &none).unwrap();
-    let (mut by_engine, mut by_key) = (vec![0; length], vec![0; length]);
-    engine.encrypt_into(&id, &none, &plaintext, &mut by_engine).unwrap();
-    payload_cipher.encrypt_into(&plaintext, &mut by_key).unwrap();
+    let mut into_buffer = vec![0; length];
+    payload_cipher.encrypt_into(&plaintext, &mut into_buffer).unwrap();
+    let mut writer = engine.encrypt_writer(&id, &none, Vec::new()).unwrap();
+    std::io::Write::write_all(&mut writer, &plaintext).unwrap();
     let (header, sealer) = payload_cipher.sealer().unwrap();
     let mut segment = vec![0; TAG_LEN];
     sealer.seal_last(&[], &mut segment).unwrap();
     let empty = [header.to_bytes().as_slice(), &segment].concat();
     let payloads = [
-        by_engine,
-        by_key,
+        writer.finish().unwrap(),
+        into_buffer,
         engine.encrypt(&id, &none, &plaintext).unwrap(),
         payload_cipher.encrypt(&plaintext).unwrap(),
     ];

@@ -11,7 +11,7 @@ use shake::{
     digest::{ExtendableOutput, Update},
 };
 
-use crate::support::{Fixed, cmk, context, dek, key_id, vectors};
+use crate::support::{Fixed, cmk, context, dek, encrypt, key_id, vectors};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,7 +117,13 @@ impl File {
         let engine = self.engine(1);
         let plaintext = plaintext(self.base.plaintext_length);
         let randomness = self.base_randomness();
-        let payload = engine.encrypt_with_rng(&self.key_id(), &self.context(), &plaintext, &mut Fixed(&randomness));
+        let payload = encrypt(
+            &engine,
+            &self.key_id(),
+            &self.context(),
+            &plaintext,
+            &mut Fixed(&randomness),
+        );
         let payload = payload.unwrap();
         assert_eq!(hex::encode(Sha256::digest(&payload)), self.base.payload_sha256);
         payload

@@ -4,7 +4,7 @@ use dekseal::payload::{PayloadHeader, SEALED_SEGMENT_LEN, encrypted_len, plainte
 use sha2::{Digest, Sha256};
 
 use super::file::{File, plaintext};
-use crate::support::Fixed;
+use crate::support::{Fixed, encrypt};
 
 #[test]
 fn every_known_answer_is_encrypted_to_the_byte() {
@@ -27,20 +27,19 @@ fn every_known_answer_is_encrypted_to_the_byte() {
             }
         };
 
-        let payload = engine.encrypt_with_rng(&key_id, &context, &plaintext, &mut Fixed(&randomness));
+        let payload = encrypt(&engine, &key_id, &context, &plaintext, &mut Fixed(&randomness));
         check("encrypt", &payload.unwrap());
 
         assert_eq!(encrypted_len(v.plaintext_length as u64), Some(v.payload_length as u64));
         let mut payload = vec![0; v.payload_length];
-        engine
-            .encrypt_into_with_rng(&key_id, &context, &plaintext, &mut payload, &mut Fixed(&randomness))
+        let salt = hex::decode(&v.payload_salt).unwrap();
+        file.payload_cipher()
+            .encrypt_into_with_rng(&plaintext, &mut payload, &mut Fixed(&salt))
             .unwrap();
         check("encrypt_into", &payload);
 
-        // A handle has its DEK already, and draws the payload salt alone.
-        let salt = hex::decode(&v.payload_salt).unwrap();
         let payload = file.payload_cipher().encrypt_with_rng(&plaintext, &mut Fixed(&salt));
-        check("data key", &payload.unwrap());
+        check("payload cipher", &payload.unwrap());
 
         let (header, mut sealer) = file.payload_cipher().sealer_with_rng(&mut Fixed(&salt)).unwrap();
         let mut payload = header.to_bytes().to_vec();
@@ -59,8 +58,9 @@ fn every_known_answer_is_encrypted_to_the_byte() {
         #[cfg(feature = "std")]
         for cut in [1, 7, 8192, 65536, 65537, 1 << 20] {
             use std::io::Write;
-            let mut writer = engine
-                .encrypt_writer_with_rng(&key_id, &context, Vec::new(), &mut Fixed(&randomness))
+            let mut writer = file
+                .payload_cipher()
+                .encrypt_writer_with_rng(Vec::new(), &mut Fixed(&salt))
                 .unwrap();
             for piece in plaintext.chunks(cut) {
                 writer.write_all(piece).unwrap();
@@ -78,10 +78,7 @@ fn every_known_answer_is_decrypted() {
         let plaintext = plaintext(v.plaintext_length);
         let randomness = file.randomness(&v.payload_salt);
         // It is the known one: the test above shows that.
-        let payload = file
-            .engine(1)
-            .encrypt_with_rng(&key_id, &context, &plaintext, &mut Fixed(&randomness))
-            .unwrap();
+        let payload = encrypt(&file.engine(1), &key_id, &context, &plaintext, &mut Fixed(&randomness)).unwrap();
 
         assert_eq!(
             *engine.decrypt(&key_id, &context, &payload).unwrap(),
@@ -90,10 +87,6 @@ fn every_known_answer_is_decrypted() {
             v.name
         );
         assert_eq!(plaintext_len(payload.len() as u64), Some(v.plaintext_length as u64));
-        let mut opened = vec![0xa5; v.plaintext_length];
-        engine.decrypt_into(&key_id, &context, &payload, &mut opened).unwrap();
-        assert_eq!(opened, plaintext, "{}", v.name);
-
         let header = PayloadHeader::from_bytes(payload.first_chunk().unwrap()).unwrap();
         assert_eq!(header.to_bytes(), payload[..PayloadHeader::LEN], "{}", v.name);
         assert_eq!(
@@ -104,6 +97,9 @@ fn every_known_answer_is_decrypted() {
             .open_payload_cipher(&key_id, &context, header.sealed_dek())
             .unwrap();
         assert_eq!(*payload_cipher.decrypt(&payload).unwrap(), plaintext, "{}", v.name);
+        let mut opened = vec![0xa5; v.plaintext_length];
+        payload_cipher.decrypt_into(&payload, &mut opened).unwrap();
+        assert_eq!(opened, plaintext, "{}", v.name);
 
         #[cfg(feature = "std")]
         for cut in [1, 7, 1 << 20] {

@@ -6,7 +6,7 @@ use dekseal::{
 };
 
 use super::file::File;
-use crate::support::Fixed;
+use crate::support::{Fixed, encrypt};
 
 /// What opening the refusal of this name gives.
 fn expected(name: &str) -> ErrorKind {
@@ -30,6 +30,7 @@ fn every_known_refusal_is_refused_in_one_call() {
         file.base_plaintext()
     );
     assert_eq!(file.invalid().count(), 30);
+    let mut reached = 0;
     for (name, payload) in file.invalid() {
         let kind = engine.decrypt(&key_id, &context, &payload).unwrap_err().kind();
         assert_eq!(kind, expected(name), "{name}");
@@ -37,16 +38,68 @@ fn every_known_refusal_is_refused_in_one_call() {
         // Whatever room is right for it by its length; where no room is, any.
         let room = plaintext_len(payload.len() as u64).unwrap_or(100);
         let mut opened = vec![0xa5; usize::try_from(room).unwrap()];
-        let kind = engine
-            .decrypt_into(&key_id, &context, &payload, &mut opened)
-            .unwrap_err()
-            .kind();
-        assert_eq!(kind, expected(name), "{name}");
+        let header = payload.first_chunk().map(PayloadHeader::from_bytes);
+        let payload_cipher = header.and_then(Result::ok).and_then(|header| {
+            let opened = engine.open_payload_cipher(&key_id, &context, header.sealed_dek());
+            opened.ok()
+        });
+        if let Some(payload_cipher) = payload_cipher {
+            let refused = payload_cipher.decrypt_into(&payload, &mut opened).unwrap_err();
+            assert_eq!(refused.kind(), expected(name), "{name}");
+            reached += 1;
+        }
         assert!(
             opened.iter().all(|byte| *byte == 0xa5) || opened.iter().all(|byte| *byte == 0),
             "{name}"
         );
     }
+    assert!(reached > 15, "only {reached} came as far as a cipher");
+}
+
+/// Wherever it is cut, whoever reads it. The header is whole: before, nothing shows that this was a payload.
+#[test]
+fn a_payload_that_was_cut_short_says_so() {
+    let file = File::read();
+    let (engine, key_id, context) = (file.engine(1), file.key_id(), file.context());
+    let payload = file.base();
+    let last = payload.len() - (payload.len() - 264) % 65552;
+    let says = |how: &str, length: usize, error: &dyn std::fmt::Display| {
+        let text = error.to_string();
+        assert!(
+            text.contains("truncated") && text.contains("never finished"),
+            "{how}, {length}: {text}"
+        );
+    };
+    for length in [
+        263,
+        264,
+        279,
+        280,
+        281,
+        264 + 65551,
+        264 + 65552,
+        264 + 65553,
+        last,
+        payload.len() - 1,
+    ] {
+        let cut = &payload[..length];
+        says("decrypt", length, &engine.decrypt(&key_id, &context, cut).unwrap_err());
+        #[cfg(feature = "std")]
+        {
+            use std::io::{Cursor, Read, Seek, SeekFrom};
+            let read = engine.decrypt_reader(&key_id, &context, cut);
+            let read = read.and_then(|mut reader| reader.read_to_end(&mut Vec::new()));
+            says("reader", length, &read.unwrap_err());
+            let sought = engine.decrypt_seek_reader(&key_id, &context, Cursor::new(cut));
+            let sought = sought.and_then(|mut reader| reader.seek(SeekFrom::End(0)));
+            says("seek reader", length, &sought.unwrap_err());
+        }
+    }
+    // A segment in the middle, and the DEK of another context, say nothing of the kind.
+    let mut changed = payload.clone();
+    changed[264] ^= 1;
+    let error = engine.decrypt(&key_id, &context, &changed).unwrap_err();
+    assert_eq!(error.to_string(), "authentication failed");
 }
 
 #[test]
@@ -82,10 +135,14 @@ fn no_flipped_byte_is_decrypted() {
     let file = File::read();
     let (engine, key_id, context) = (file.engine(2), file.key_id(), file.context());
     let randomness = file.base_randomness();
-    let payload = file
-        .engine(1)
-        .encrypt_with_rng(&key_id, &context, b"attack at dawn", &mut Fixed(&randomness))
-        .unwrap();
+    let payload = encrypt(
+        &file.engine(1),
+        &key_id,
+        &context,
+        b"attack at dawn",
+        &mut Fixed(&randomness),
+    )
+    .unwrap();
     for at in 0..payload.len() {
         for bit in 0..8 {
             let mut flipped = payload.clone();

@@ -2,7 +2,7 @@
 
 use dekseal::{
     EncryptionContext,
-    payload::{SEALED_SEGMENT_LEN, encrypted_len},
+    payload::{PayloadHeader, SEALED_SEGMENT_LEN, encrypted_len},
     zeroize::Zeroizing,
 };
 
@@ -145,7 +145,8 @@ impl PayloadPeer for IntoBuffer {
         let Service { engine, key_id } = &self.0;
         let len = encrypted_len(PLAINTEXT_LEN as u64).expect("the data is not too long");
         room.resize(len as usize, 0);
-        let sealed = engine.encrypt_into(key_id, context, plaintext, room);
+        let payload_cipher = engine.create_payload_cipher(key_id, context);
+        let sealed = payload_cipher.and_then(|cipher| cipher.encrypt_into(plaintext, room));
         sealed.expect("the key is in the keyring");
         room
     }
@@ -153,7 +154,9 @@ impl PayloadPeer for IntoBuffer {
     fn decrypt<'a>(&self, context: &EncryptionContext, stored: &Vec<u8>, room: &'a mut [u8]) -> Option<&'a [u8]> {
         let Service { engine, key_id } = &self.0;
         let plaintext = &mut room[..PLAINTEXT_LEN];
-        engine.decrypt_into(key_id, context, stored, plaintext).ok()?;
+        let header = PayloadHeader::from_bytes(stored.first_chunk()?).ok()?;
+        let payload_cipher = engine.open_payload_cipher(key_id, context, header.sealed_dek()).ok()?;
+        payload_cipher.decrypt_into(stored, plaintext).ok()?;
         Some(plaintext)
     }
 }

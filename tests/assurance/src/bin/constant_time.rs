@@ -150,7 +150,11 @@ fn payload() {
     let (engine, key_id, context) = (engine(), key_id(), context());
     let mut plaintext = vec![7; 70_000];
     memcheck::secret(&mut plaintext);
-    let payload = engine.encrypt_with_rng(&key_id, &context, &plaintext, &mut drawing(8));
+    let rng = &mut drawing(8);
+    let payload_cipher = engine
+        .create_payload_cipher_with_rng(&key_id, &context, rng)
+        .expect("it is there");
+    let payload = payload_cipher.encrypt_with_rng(&plaintext, rng);
     let mut payload = payload.expect("short enough");
     assert_secret(&payload);
     memcheck::public(&payload[..]);
@@ -166,7 +170,10 @@ fn streams() {
     let mut plaintext = vec![7; 70_000];
     memcheck::secret(&mut plaintext);
     let mut payload = Vec::new();
-    let writer = engine.encrypt_writer_with_rng(&key_id, &context, &mut payload, &mut drawing(9));
+    let rng = &mut drawing(9);
+    let payload_cipher = engine.create_payload_cipher_with_rng(&key_id, &context, rng);
+    let payload_cipher = payload_cipher.expect("a key of the keyring");
+    let writer = payload_cipher.encrypt_writer_with_rng(&mut payload, rng);
     let mut writer = writer.expect("a key of the keyring");
     for piece in plaintext.chunks(30_000) {
         writer.write_all(piece).expect("a Vec takes all");

@@ -109,7 +109,8 @@ entry_points! {
         context: &EncryptionContext,
         plaintext: &[u8]
     ) -> Result<Vec<u8>, Error> {
-        engine.encrypt_with_rng(key_id, context, plaintext, &mut Counting(0))
+        let payload_cipher = engine.create_payload_cipher_with_rng(key_id, context, &mut Counting(0))?;
+        payload_cipher.encrypt_with_rng(plaintext, &mut Counting(0))
     }
     fn entry_payload_decrypt(
         engine: &Engine<MemoryKeyring>,
@@ -125,7 +126,8 @@ entry_points! {
         context: &EncryptionContext,
         plaintext: &[u8]
     ) -> io::Result<Vec<u8>> {
-        let mut writer = engine.encrypt_writer_with_rng(key_id, context, Vec::new(), &mut Counting(0))?;
+        let payload_cipher = engine.create_payload_cipher_with_rng(key_id, context, &mut Counting(0))?;
+        let mut writer = payload_cipher.encrypt_writer_with_rng(Vec::new(), &mut Counting(0))?;
         writer.write_all(plaintext)?;
         writer.finish()
     }

@@ -19,7 +19,7 @@ use std::{
 use dekseal::{
     CmkVersion, Dek, EncryptionContext, Engine, Error, ErrorKind, FileKeyring, Keyring, Keyset, MemoryKeyring,
     SealedDek, UnixTime, api,
-    payload::{PayloadCipher, SEALED_SEGMENT_LEN, SEGMENT_LEN},
+    payload::{PayloadCipher, PayloadHeader, PayloadWriter, SEALED_SEGMENT_LEN, SEGMENT_LEN},
     rand_core::{TryCryptoRng, TryRng},
 };
 use dekseal_assurance::{CONTEXT, KEY_ID, ROOT_ID, derived, forge, hex, key_id, random};
@@ -508,6 +508,21 @@ fn replace_last(text: &str, from: &str, to: &str) -> String {
     [&text[..at], to, &text[at + from.len()..]].concat()
 }
 
+/// A payload under a DEK of its own.
+fn encrypt(engine: &Engine<MemoryKeyring>, plaintext: &[u8], secrets: &mut Secrets) -> Result<Vec<u8>, Error> {
+    let payload_cipher = engine.create_payload_cipher_with_rng(&key_id(), &context(), &mut secrets.rng())?;
+    payload_cipher.encrypt_with_rng(plaintext, &mut secrets.rng())
+}
+
+fn encrypt_writer<W: Write>(
+    engine: &Engine<MemoryKeyring>,
+    inner: W,
+    secrets: &mut Secrets,
+) -> Result<PayloadWriter<W>, Error> {
+    let payload_cipher = engine.create_payload_cipher_with_rng(&key_id(), &context(), &mut secrets.rng())?;
+    payload_cipher.encrypt_writer_with_rng(inner, &mut secrets.rng())
+}
+
 fn payloads(outcome: &mut Outcome, secrets: &mut Secrets) {
     let (key_id, context) = (key_id(), context());
     secrets.version(1, material(2));
@@ -516,7 +531,7 @@ fn payloads(outcome: &mut Outcome, secrets: &mut Secrets) {
     let plaintext = plaintext(200_000);
     let mut payload = Vec::new();
     outcome.nothing("payload: encrypt and decrypt", || {
-        let made = engine.encrypt_with_rng(&key_id, &context, plaintext, &mut secrets.rng());
+        let made = encrypt(&engine, plaintext, secrets);
         payload = made.expect("made");
         let opened = engine.decrypt(&key_id, &context, &payload).expect("opened");
         assert_eq!(*opened, plaintext);
@@ -527,7 +542,9 @@ fn payloads(outcome: &mut Outcome, secrets: &mut Secrets) {
         changed[264 + 2 * SEALED_SEGMENT_LEN] ^= 1;
         assert_refused(&engine.decrypt(&key_id, &context, &changed));
         let mut opened = vec![0; plaintext.len()];
-        assert_refused(&engine.decrypt_into(&key_id, &context, &changed, &mut opened));
+        let header = PayloadHeader::from_bytes(changed.first_chunk().expect("a header")).expect("a header");
+        let payload_cipher = engine.open_payload_cipher(&key_id, &context, header.sealed_dek());
+        assert_refused(&payload_cipher.expect("opened").decrypt_into(&changed, &mut opened));
         // The commitment; the sealed DEK in another context.
         changed[240] ^= 1;
         assert_refused(&engine.decrypt(&key_id, &context, &changed));
@@ -581,7 +598,7 @@ fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
     outcome.nothing("payload: writer, in pieces", || {
         for piece in [1, 1000, SEGMENT_LEN, 100_000] {
             payload.clear();
-            let made = engine.encrypt_writer_with_rng(&key_id, &context, &mut payload, &mut secrets.rng());
+            let made = encrypt_writer(&engine, &mut payload, secrets);
             let mut writer = made.expect("made");
             for piece in plaintext[..plaintext.len() / if piece == 1 { 10 } else { 1 }].chunks(piece) {
                 writer.write_all(piece).expect("written");
@@ -594,18 +611,18 @@ fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
         "a leak: a host's Box of a writer, finished",
         Expected::Found(&["freed::streams"]),
         || {
-            let made = engine.encrypt_writer_with_rng(&key_id, &context, io::sink(), &mut secrets.rng());
+            let made = encrypt_writer(&engine, io::sink(), secrets);
             let writer = std::hint::black_box(Box::new(made.expect("made")));
             writer.finish().expect("written");
         },
     );
     outcome.nothing("payload: writer, not finished, or failed", || {
-        let made = engine.encrypt_writer_with_rng(&key_id, &context, Vec::new(), &mut secrets.rng());
+        let made = encrypt_writer(&engine, Vec::new(), secrets);
         let mut writer = Box::new(made.expect("made"));
         writer.write_all(&plaintext[..100_000]).expect("written");
         drop(writer);
         for (room, length) in [(70_000, 200_000), (300, 100), (100, 100)] {
-            let made = engine.encrypt_writer_with_rng(&key_id, &context, Full(room), &mut secrets.rng());
+            let made = encrypt_writer(&engine, Full(room), secrets);
             let mut writer = made.expect("made");
             let written = writer.write_all(&plaintext[..length]);
             assert!(written.is_err() || writer.finish().is_err());
@@ -660,7 +677,7 @@ fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
     let engine = Engine::new(MemoryKeyring::from_versions([secrets.cmk(0, material(1))]).expect("one"));
     let sealed = cmk.seal(&context, &Dek::from_bytes(dek));
     let forged = apart(|| forge(&derived(&key_id, 0, material(1)), dek, &random(4)));
-    let payload = engine.encrypt_with_rng(&key_id, &context, plaintext(1000), &mut secrets.rng());
+    let payload = encrypt(&engine, plaintext(1000), secrets);
     let payload = payload.expect("made");
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keyring.json");
@@ -703,8 +720,10 @@ fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
     outcome.left("Engine::decrypt_dek", &[], || {
         drop(engine.decrypt_dek(&key_id, &context, &sealed));
     });
-    outcome.left("Engine::encrypt", &[("payload PRK", 0)], || {
-        drop(engine.encrypt_with_rng(&key_id, &context, plaintext(1000), &mut rng));
+    outcome.left("PayloadCipher, made and used", &[("payload PRK", 0)], || {
+        let payload_cipher = engine.create_payload_cipher_with_rng(&key_id, &context, &mut rng);
+        let made = payload_cipher.and_then(|cipher| cipher.encrypt_with_rng(plaintext(1000), &mut rng));
+        drop(made);
     });
     outcome.left("Engine::decrypt", &[("payload PRK", 0)], || {
         drop(engine.decrypt(&key_id, &context, &payload));

@@ -1,0 +1,83 @@
+//! The one draw of `encrypt` and `encrypt_writer`, which take the operating system's randomness.
+
+use alloc::vec::Vec;
+use core::convert::Infallible;
+
+use super::*;
+use crate::{cmk::CmkVersion, keyring::MemoryKeyring};
+
+/// Gives these bytes, and counts the draws.
+struct Fixed {
+    bytes: Vec<u8>,
+    draws: usize,
+}
+
+impl rand_core::TryRng for Fixed {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        unreachable!("bytes are drawn")
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        unreachable!("bytes are drawn")
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        bytes.copy_from_slice(&self.bytes);
+        self.draws = self.draws.saturating_add(1);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Fixed {}
+
+fn key_id() -> KeyId {
+    "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap()
+}
+
+/// Makes a DEK and a salt from these 96 bytes.
+fn made(bytes: &[u8]) -> Result<(PayloadCipher, PayloadSalt), Error> {
+    let versions = [CmkVersion::new(key_id(), 0, &[7; 32]).unwrap()];
+    let engine = Engine::new(MemoryKeyring::from_versions(versions).unwrap());
+    let mut rng = Fixed {
+        bytes: bytes.to_vec(),
+        draws: 0,
+    };
+    let none = EncryptionContext::none();
+    let made = Event::new("test", Some(&key_id()), Some(&none))
+        .of(|event| engine.make_for_one(&key_id(), &none, &mut rng, event));
+    assert_eq!(rng.draws, 1);
+    made
+}
+
+#[test]
+fn one_draw_gives_the_dek_and_then_the_salt() {
+    let bytes: Vec<u8> = (0..96).collect();
+    let (payload_cipher, salt) = made(&bytes).unwrap();
+    let payload = payload_cipher.encrypt_salted(b"attack at dawn", salt).unwrap();
+    assert_eq!(payload[12..44], bytes[64..]);
+    let dek = Dek::from_bytes(bytes.first_chunk().unwrap());
+    let same = PayloadCipher::new(&dek, *payload_cipher.sealed_dek());
+    assert_eq!(*same.decrypt(&payload).unwrap(), b"attack at dawn");
+}
+
+#[test]
+fn a_draw_that_repeats_itself_is_refused() {
+    let sound: Vec<u8> = (0..96).collect();
+    let repeating = |from: core::ops::Range<usize>, to: usize| {
+        let mut bytes = sound.clone();
+        bytes.copy_within(from, to);
+        bytes
+    };
+    // In the DEK, in the salt, and the salt after either half of the DEK.
+    for bytes in [
+        repeating(0..32, 32),
+        repeating(64..80, 80),
+        repeating(0..32, 64),
+        repeating(32..64, 64),
+    ] {
+        let error = made(&bytes).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Randomness(RandomnessFault::Stuck));
+    }
+}
