@@ -138,9 +138,14 @@ impl PayloadKey {
     /// Opens `segment`: gives its plaintext, which is all of it but the tag.
     pub(super) fn open_in_place<'a>(&self, place: Place, segment: &'a mut [u8]) -> Result<&'a mut [u8], Error> {
         let (text, tag) = split_tag_mut(segment)?;
-        let opened = self.cipher.open_in_place(&place.nonce(), text, tag);
-        opened.ok_or_else(|| place.refused())?;
+        self.open_detached(place, text, tag)?;
         Ok(text)
+    }
+
+    /// Opens `text`, whose tag stands elsewhere.
+    pub(super) fn open_detached(&self, place: Place, text: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), Error> {
+        let opened = self.cipher.open_in_place(&place.nonce(), text, tag);
+        opened.ok_or_else(|| place.refused())
     }
 }
 

@@ -1,34 +1,35 @@
-//! A payload from any `io::Read`.
+//! Reads a payload from any `io::Read`.
 
 use core::{fmt, ops::Range};
 use std::io::{self, BufRead, Read};
 
 use super::{
-    PayloadCipher, SEALED_SEGMENT_LEN, SEGMENT_LEN, SegmentOpener,
+    PayloadCipher, SEALED_SEGMENT_LEN, SEGMENT_LEN, SegmentOpener, TAG_LEN,
     io::{Buffer, Failure, read_full, read_header},
 };
 use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::Keyring, trace::Event};
 
-/// Decrypts what it reads from an inner reader.
+/// Decrypts a payload that it reads from an inner reader.
 ///
-/// Takes 64 KiB of memory, whatever the length. The inner reader is read in pieces of that size and needs no buffer; it
-/// is read to its end, since nothing may follow a payload.
+/// A reader needs 64 KiB of memory for any length of data. It reads pieces of that size, so the inner reader needs no buffer,
+/// and it reads to the end, since nothing may follow a payload. It is fastest with reads of 64 KiB and more: they decrypt in
+/// the caller's buffer.
 ///
 /// [`Engine::decrypt_reader`] and [`PayloadCipher::decrypt_reader`] make one.
 ///
 /// # Errors
 ///
-/// A reader's errors are those of the inner one, as they are, and with the kind
-/// [`InvalidData`](io::ErrorKind::InvalidData) an [`Error`](crate::Error):
-/// [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) where the payload was changed, cut short
-/// or continued, [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) where no payload ends there, and
-/// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). A call that the inner reader interrupts goes on.
-/// After any other error a reader gives errors ever after, of the same kind.
+/// The errors of the inner reader, unchanged; and, with the kind [`InvalidData`](io::ErrorKind::InvalidData), an
+/// [`Error`](crate::Error): [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) if the payload was
+/// changed, truncated or extended, [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) if no payload has this length, and
+/// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). Interrupted calls are repeated. After any other error,
+/// every later read fails with an error of the same kind. The contents of the caller's buffer are then unspecified, but
+/// contain no plaintext that was not verified.
 ///
 /// # Security
 ///
-/// What it gives is authentic, and the rest may yet be missing: that the payload is whole is known when a call has
-/// given `Ok(0)`. Whoever acts on the data before that must be able to take it back.
+/// All data that a reader returns is authentic, but the end of the payload may still be missing. The payload is complete
+/// once a call has returned `Ok(0)`. A caller that acts on the data earlier must be able to undo it.
 ///
 /// # Examples
 ///
@@ -46,13 +47,13 @@ use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::
 /// ```
 pub struct PayloadReader<R> {
     inner: R,
-    /// None behind the last segment.
+    /// `None` after the last segment.
     opener: Option<SegmentOpener>,
     buffer: Buffer,
-    /// The plaintext in the buffer that was not given out yet. It was verified.
+    /// The verified plaintext in the buffer that was not returned yet.
     unread: Range<usize>,
-    /// How many bytes of the next segment stand behind the one in the buffer: 0 or 1.
-    ahead: usize,
+    /// The first byte of the next segment, if it was read already: it showed that the segment before it is not the last.
+    ahead: Option<u8>,
     failure: Failure,
 }
 
@@ -63,52 +64,84 @@ impl<R: Read> PayloadReader<R> {
             opener: Some(opener),
             buffer: Buffer::new(),
             unread: 0..0,
-            ahead: 0,
+            ahead: None,
             failure: Failure::default(),
         }
     }
 
-    /// Reads and opens the next segment: into `room` where there is some and the segment is not the last, else where it
-    /// stands. Gives how many bytes went into `room`.
-    fn next_segment(&mut self, room: Option<&mut [u8; SEGMENT_LEN]>) -> io::Result<usize> {
-        if self.opener.is_none() {
-            return Ok(0);
-        }
-        let length = self.fill()?;
+    /// Reads and opens the next segment in the buffer.
+    fn next_segment(&mut self) -> io::Result<()> {
+        let ahead = put_ahead(&mut self.ahead, self.buffer.segment());
+        let read = self.buffer.all().get_mut(ahead..).unwrap_or_default();
+        let length = ahead.saturating_add(read_full(&mut self.inner, read)?);
         // B3.3: the reader takes a segment for the last when nothing follows it.
         if length < Buffer::LEN {
-            if let Some(opener) = self.opener.take() {
-                let segment = self.buffer.all().get_mut(..length);
-                let plaintext = opener.open_last_in_place(segment.unwrap_or_default())?;
-                self.unread = 0..plaintext.len();
-            }
-        } else if let Some(opener) = &mut self.opener {
-            self.ahead = 1;
-            if let Some(room) = room {
-                opener.open(self.buffer.segment(), room)?;
-                return Ok(SEGMENT_LEN);
-            }
+            return self.last_segment(length);
+        }
+        if let Some(opener) = &mut self.opener {
             opener.open_in_place(self.buffer.segment())?;
+            self.ahead = Some(self.buffer.all()[SEALED_SEGMENT_LEN]);
             self.unread = 0..SEGMENT_LEN;
         }
-        Ok(0)
+        Ok(())
     }
 
-    /// Reads the next segment and the byte behind it: gives how many bytes that are.
-    fn fill(&mut self) -> io::Result<usize> {
-        let buffer = self.buffer.all();
-        buffer[0] = buffer[SEALED_SEGMENT_LEN];
-        let room = buffer.get_mut(self.ahead..).unwrap_or_default();
-        let count = read_full(&mut self.inner, room)?;
-        Ok(self.ahead.saturating_add(count))
+    /// Opens the last segment, the first `length` bytes of the buffer.
+    fn last_segment(&mut self, length: usize) -> io::Result<()> {
+        if let Some(opener) = self.opener.take() {
+            let segment = self.buffer.all().get_mut(..length).unwrap_or_default();
+            let plaintext = opener.open_last_in_place(segment)?;
+            self.unread = 0..plaintext.len();
+        }
+        Ok(())
+    }
+
+    /// Reads the next segment into `room` and opens it there, which saves a copy. The last segment is opened in the buffer.
+    /// Returns how many bytes of plaintext are in `room`.
+    fn next_segment_into(&mut self, room: &mut [u8; SEGMENT_LEN]) -> io::Result<usize> {
+        let ahead = put_ahead(&mut self.ahead, room);
+        let read = room.get_mut(ahead..).unwrap_or_default();
+        let mut length = ahead.saturating_add(read_full(&mut self.inner, read)?);
+        // The tag, and one byte of the next segment.
+        let mut behind = [0; TAG_LEN + 1];
+        if length == SEGMENT_LEN {
+            length = length.saturating_add(read_full(&mut self.inner, &mut behind)?);
+        }
+        if length < Buffer::LEN {
+            let (text, rest) = self.buffer.all().split_at_mut(SEGMENT_LEN);
+            text.copy_from_slice(room);
+            rest.copy_from_slice(&behind);
+            self.last_segment(length)?;
+            return Ok(0);
+        }
+        let [tag @ .., next] = behind;
+        if let Some(opener) = &mut self.opener {
+            opener.open_detached(room, &tag)?;
+        }
+        self.ahead = Some(next);
+        Ok(SEGMENT_LEN)
+    }
+}
+
+/// Puts the byte that was read ahead, if there is one, to the beginning of its segment. Returns how many bytes are there now.
+fn put_ahead(ahead: &mut Option<u8>, segment: &mut [u8]) -> usize {
+    match (ahead.take(), segment.first_mut()) {
+        (Some(byte), Some(first)) => {
+            *first = byte;
+            1
+        }
+        _ => 0,
     }
 }
 
 impl<R: Read> Read for PayloadReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.failure.check()?;
-        if self.unread.is_empty() && !buffer.is_empty() {
-            let opened = self.next_segment(buffer.first_chunk_mut());
+        if self.unread.is_empty() && !buffer.is_empty() && self.opener.is_some() {
+            let opened = match buffer.first_chunk_mut() {
+                Some(room) => self.next_segment_into(room),
+                None => self.next_segment().map(|()| 0),
+            };
             let count = self.failure.remember(opened)?;
             if count > 0 {
                 return Ok(count);
@@ -123,8 +156,8 @@ impl<R: Read> Read for PayloadReader<R> {
 impl<R: Read> BufRead for PayloadReader<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.failure.check()?;
-        if self.unread.is_empty() {
-            let opened = self.next_segment(None);
+        if self.unread.is_empty() && self.opener.is_some() {
+            let opened = self.next_segment();
             self.failure.remember(opened)?;
         }
         Ok(self.buffer.get(self.unread.clone()))
@@ -142,14 +175,14 @@ impl<R> fmt::Debug for PayloadReader<R> {
 }
 
 impl PayloadCipher {
-    /// A reader that decrypts a payload of this DEK from `inner`, of which it reads the header now.
+    /// A reader that decrypts a payload of this DEK from `inner`. Reads the header at once.
     ///
     /// # Errors
     ///
-    /// Those of `inner`, as they are; and with the kind [`InvalidData`](io::ErrorKind::InvalidData) an
-    /// [`Error`](crate::Error): [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) where there is no whole
-    /// header, what [`PayloadHeader::from_bytes`](super::PayloadHeader::from_bytes) says of it, and what
-    /// [`opener`](Self::opener) does. No others.
+    /// The errors of `inner`, unchanged; and, with the kind [`InvalidData`](io::ErrorKind::InvalidData), an
+    /// [`Error`](crate::Error): [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) if the header is incomplete, the
+    /// errors of [`PayloadHeader::from_bytes`](super::PayloadHeader::from_bytes), and those of [`opener`](Self::opener). No
+    /// others.
     ///
     /// # Examples
     ///
@@ -170,17 +203,17 @@ impl PayloadCipher {
 }
 
 impl<K: Keyring> Engine<K> {
-    /// A reader that decrypts a payload, which the caller expects to be sealed under `key_id`, from `inner`, of which
-    /// it reads the header now.
+    /// A reader that decrypts a payload from `inner`. The caller expects it to be sealed under `key_id`. Reads the header at
+    /// once.
     ///
     /// # Errors
     ///
-    /// Those of `inner`, as they are; and with the kind [`InvalidData`](io::ErrorKind::InvalidData) an
-    /// [`Error`](crate::Error): [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) where there is no whole
-    /// header, what [`PayloadHeader::from_bytes`](crate::payload::PayloadHeader::from_bytes) says of it, what
-    /// [`decrypt_dek`](Self::decrypt_dek) says of the sealed DEK, and
-    /// [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) where the header's commitment is not
-    /// that of the DEK. No others.
+    /// The errors of `inner`, unchanged; and, with the kind [`InvalidData`](io::ErrorKind::InvalidData), an
+    /// [`Error`](crate::Error): [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) if the header is incomplete, the
+    /// errors of [`PayloadHeader::from_bytes`](crate::payload::PayloadHeader::from_bytes), those of
+    /// [`decrypt_dek`](Self::decrypt_dek) for the sealed DEK, and
+    /// [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) if the commitment in the header does not
+    /// belong to the DEK. No others.
     ///
     /// # Examples
     ///

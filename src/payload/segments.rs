@@ -233,6 +233,15 @@ impl SegmentOpener {
         opened
     }
 
+    /// [`open_in_place`](Self::open_in_place) of a segment whose tag stands elsewhere.
+    #[cfg(feature = "std")]
+    pub(super) fn open_detached(&mut self, text: &mut [u8; SEGMENT_LEN], tag: &[u8; TAG_LEN]) -> Result<(), Error> {
+        let place = self.next_place()?;
+        let opened = self.key.open_detached(place, text, tag);
+        self.failed = opened.is_err();
+        opened
+    }
+
     /// Opens the last segment, the one that nothing follows.
     ///
     /// # Errors
