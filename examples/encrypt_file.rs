@@ -5,16 +5,18 @@
 //!
 //! encrypt KEY_ID INPUT OUTPUT
 //! decrypt KEY_ID INPUT OUTPUT
-//! rewrap KEY_ID FILE [NEW_KEY_ID]   seal the DEK of FILE anew, under the current version or another key
-//! inspect FILE …                    what the headers say; needs no keys
+//! rewrap KEY_ID FILE [NEW_KEY_ID]   seal the DEK of FILE again, under the current version or another key
+//! inspect FILE …                    show the key, the version and the length; needs no keys
 //! ```
 //!
-//! `rewrap` leaves a copy of the header beside FILE if it is stopped, which the next `rewrap` of FILE takes up:
-//! see `Engine::rewrap_file`.
+//! If `rewrap` is stopped, it leaves a copy of the header beside FILE. The next `rewrap` of FILE removes it: see
+//! `Engine::rewrap_file`.
 //!
-//! Files of any length go through in constant memory. OUTPUT is there when all of it is on disk, or not at all, and never takes the
-//! place of a file that was there before. Errors go to standard error, with exit code 1.
+//! Files of any length need constant memory. OUTPUT appears when all of it is on disk; after an error or a signal
+//! nothing is left of it. It never replaces a file. Errors go to standard error, with exit code 1.
 
+#[path = "support/output.rs"]
+mod output;
 #[path = "support/root.rs"]
 mod root;
 
@@ -32,7 +34,6 @@ use dekseal::{
     payload::{self, PayloadHeader},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use tempfile::NamedTempFile;
 
 const USAGE: &str = "usage: encrypt_file --keyring FILE --root-key-file FILE [--context KEY=VALUE …] \
     encrypt KEY_ID INPUT OUTPUT | decrypt KEY_ID INPUT OUTPUT | rewrap KEY_ID FILE [NEW_KEY_ID] | inspect FILE …";
@@ -109,7 +110,7 @@ fn run() -> Result<()> {
 /// Makes `output` of what is in `input`.
 fn convert(input: &str, output: &str, convert: impl FnOnce(&mut dyn Read, &mut File) -> Result<()>) -> Result<()> {
     let mut file = open(input)?;
-    whole_or_not_at_all(Path::new(output), |output| convert(&mut file, output))
+    output::create(Path::new(output), |output| convert(&mut file, output))
         .map_err(|error| format!("{input} to {output}: {error}").into())
 }
 
@@ -124,28 +125,6 @@ fn open(path: &str) -> Result<impl Read> {
     };
     let style = "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
     Ok(bar.with_style(ProgressStyle::with_template(style)?).wrap_read(file))
-}
-
-/// Makes a file under another name beside `path`, and gives it its own once all of it is on disk.
-fn whole_or_not_at_all(path: &Path, make: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    if path.exists() {
-        return Err("it is there already".into());
-    }
-    let mut file = NamedTempFile::new_in(directory(path))?;
-    make(file.as_file_mut())?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path)?;
-    // That the name is there is on disk once the directory is. Windows has no such call.
-    #[cfg(unix)]
-    File::open(directory(path))?.sync_all()?;
-    Ok(())
-}
-
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(directory) if directory != Path::new("") => directory,
-        _ => Path::new("."),
-    }
 }
 
 fn read_header(file: &mut File) -> Result<[u8; PayloadHeader::LEN]> {

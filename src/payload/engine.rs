@@ -18,10 +18,11 @@ use crate::{
     trace::Event,
 };
 
-/// Payloads: see the module [`payload`](crate::payload). Variants that take a buffer or a random generator are methods of
-/// [`PayloadCipher`].
+/// Payloads: see the module [`payload`](crate::payload). Variants that take a buffer or a random generator are methods
+/// of [`PayloadCipher`].
 impl<K: Keyring> Engine<K> {
-    /// Encrypts `plaintext` under a new DEK. The payload begins with that DEK, sealed under the current version of `key_id`.
+    /// Encrypts `plaintext` under a new DEK. The payload begins with that DEK, sealed under the current version of
+    /// `key_id`.
     ///
     /// # Errors
     ///
@@ -54,8 +55,9 @@ impl<K: Keyring> Engine<K> {
     /// # Errors
     ///
     /// The errors of [`PayloadHeader::from_bytes`](crate::payload::PayloadHeader::from_bytes) for the header;
-    /// [`ErrorKind::NotAPayload`] if no payload has this length; the errors of [`decrypt_dek`](Self::decrypt_dek) for the
-    /// sealed DEK; [`ErrorKind::AuthenticationFailed`] if the payload was changed, truncated or extended. No others.
+    /// [`ErrorKind::NotAPayload`] if no payload has this length; the errors of [`decrypt_dek`](Self::decrypt_dek) for
+    /// the sealed DEK; [`ErrorKind::AuthenticationFailed`] if the payload was changed, truncated or extended. No
+    /// others.
     ///
     /// # Examples
     ///

@@ -12,13 +12,15 @@
 //! | see which key a payload is under, without any key | [`PayloadHeader`] |
 //! | do the I/O yourself, for example async | [`SegmentSealer`], [`SegmentOpener`] |
 //!
-//! A payload is a header of 264 bytes and segments of 64 KiB, each with a tag of 16 bytes. No plaintext is returned before it
-//! is verified. A payload with any byte changed, removed or added, or with segments swapped or repeated, is refused.
+//! A payload is a header of 264 bytes and segments of 64 KiB, each with a tag of 16 bytes. No plaintext is returned
+//! before it is verified. A payload with any byte changed, removed or added, or with segments swapped or repeated, is
+//! refused.
 //!
 //! # Without I/O
 //!
-//! [`SegmentSealer`] and [`SegmentOpener`] convert segments, and leave reading and writing to the caller. The caller must
-//! know which segment is the last: the one that nothing follows. So both loops read one byte more than a segment has.
+//! [`SegmentSealer`] and [`SegmentOpener`] convert segments, and leave reading and writing to the caller. The caller
+//! must know which segment is the last: the one that nothing follows. So both loops read one byte more than a segment
+//! has.
 //!
 #![cfg_attr(feature = "std", doc = "```")]
 #![cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]

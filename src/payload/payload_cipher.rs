@@ -22,8 +22,8 @@ use crate::{
 /// Encrypts and decrypts any number of payloads under one DEK.
 ///
 /// Each payload has a salt of its own, and begins with the sealed form of the DEK. Small records can share one DEK for
-/// each tenant or batch: the [`Keyring`](crate::Keyring) is used once, when the cipher is made. Any number of threads can
-/// use one cipher.
+/// each tenant or batch: the [`Keyring`](crate::Keyring) is used once, when the cipher is made. Any number of threads
+/// can use one cipher.
 ///
 /// A cipher holds the key that was extracted from the DEK, not the DEK, and wipes it on drop. It cannot be cloned,
 /// printed or serialized.
@@ -124,14 +124,14 @@ impl PayloadCipher {
     ///
     /// # Security
     ///
-    /// Two payloads of one DEK with the same salt share their key and nonces, which reveals both. A generator must never
-    /// give the same bytes twice; after a fork or a restored snapshot it must not continue from the same state.
+    /// Two payloads of one DEK with the same salt share their key and nonces, which reveals both. A generator must
+    /// never give the same bytes twice; after a fork or a restored snapshot it must not continue from the same state.
     ///
     /// # Examples
     ///
     /// Without the feature `std`, this and
-    /// [`create_payload_cipher_with_rng`](crate::Engine::create_payload_cipher_with_rng) encrypt a payload under a new DEK.
-    /// The generator gives the 64 bytes of the DEK, then the 32 of the salt:
+    /// [`create_payload_cipher_with_rng`](crate::Engine::create_payload_cipher_with_rng) encrypt a payload under a new
+    /// DEK. The generator gives the 64 bytes of the DEK, then the 32 of the salt:
     ///
     /// ```
     /// # use dekseal::{CmkVersion, EncryptionContext, Engine, Error, KeyId, Keyring, MemoryKeyring};
@@ -318,8 +318,8 @@ impl PayloadCipher {
 
     /// An opener for the segments that follow `header`.
     ///
-    /// The commitment in the header shows that the payload is of this DEK. The sealed DEK in it is not read, so payloads
-    /// open before and after a rewrap.
+    /// The commitment in the header shows that the payload is of this DEK. The sealed DEK in it is not read, so
+    /// payloads open before and after a rewrap.
     ///
     /// # Errors
     ///

@@ -11,25 +11,25 @@ use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::
 
 /// Decrypts a payload that it reads from an inner reader.
 ///
-/// A reader needs 64 KiB of memory for any length of data. It reads pieces of that size, so the inner reader needs no buffer,
-/// and it reads to the end, since nothing may follow a payload. It is fastest with reads of 64 KiB and more: they decrypt in
-/// the caller's buffer.
+/// A reader needs 64 KiB of memory for any length of data. It reads pieces of that size, so the inner reader needs no
+/// buffer, and it reads to the end, since nothing may follow a payload. It is fastest with reads of 64 KiB and more:
+/// they decrypt in the caller's buffer.
 ///
 /// [`Engine::decrypt_reader`] and [`PayloadCipher::decrypt_reader`] make one.
 ///
 /// # Errors
 ///
 /// The errors of the inner reader, unchanged; and, with the kind [`InvalidData`](io::ErrorKind::InvalidData), an
-/// [`Error`](crate::Error): [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) if the payload was
-/// changed, truncated or extended, [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) if no payload has this length, and
-/// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). Interrupted calls are repeated. After any other error,
-/// every later read fails with an error of the same kind. The contents of the caller's buffer are then unspecified, but
-/// contain no plaintext that was not verified.
+/// [`Error`](crate::Error): [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) if the payload
+/// was changed, truncated or extended, [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) if no payload has this
+/// length, and [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). Interrupted calls are repeated. After
+/// any other error, every later read fails with an error of the same kind. The contents of the caller's buffer are then
+/// unspecified, but contain no plaintext that was not verified.
 ///
 /// # Security
 ///
-/// All data that a reader returns is authentic, but the end of the payload may still be missing. The payload is complete
-/// once a call has returned `Ok(0)`. A caller that acts on the data earlier must be able to undo it.
+/// All data that a reader returns is authentic, but the end of the payload may still be missing. The payload is
+/// complete once a call has returned `Ok(0)`. A caller that acts on the data earlier must be able to undo it.
 ///
 /// # Examples
 ///
@@ -52,7 +52,8 @@ pub struct PayloadReader<R> {
     buffer: Buffer,
     /// The verified plaintext in the buffer that was not returned yet.
     unread: Range<usize>,
-    /// The first byte of the next segment, if it was read already: it showed that the segment before it is not the last.
+    /// The first byte of the next segment, if it was read already: it showed that the segment before it is not the
+    /// last.
     ahead: Option<u8>,
     failure: Failure,
 }
@@ -96,8 +97,8 @@ impl<R: Read> PayloadReader<R> {
         Ok(())
     }
 
-    /// Reads the next segment into `room` and opens it there, which saves a copy. The last segment is opened in the buffer.
-    /// Returns how many bytes of plaintext are in `room`.
+    /// Reads the next segment into `room` and opens it there, which saves a copy. The last segment is opened in the
+    /// buffer. Returns how many bytes of plaintext are in `room`.
     fn next_segment_into(&mut self, room: &mut [u8; SEGMENT_LEN]) -> io::Result<usize> {
         let ahead = put_ahead(&mut self.ahead, room);
         let read = room.get_mut(ahead..).unwrap_or_default();
@@ -123,7 +124,8 @@ impl<R: Read> PayloadReader<R> {
     }
 }
 
-/// Puts the byte that was read ahead, if there is one, to the beginning of its segment. Returns how many bytes are there now.
+/// Puts the byte that was read ahead, if there is one, to the beginning of its segment. Returns how many bytes are
+/// there now.
 fn put_ahead(ahead: &mut Option<u8>, segment: &mut [u8]) -> usize {
     match (ahead.take(), segment.first_mut()) {
         (Some(byte), Some(first)) => {
@@ -180,9 +182,9 @@ impl PayloadCipher {
     /// # Errors
     ///
     /// The errors of `inner`, unchanged; and, with the kind [`InvalidData`](io::ErrorKind::InvalidData), an
-    /// [`Error`](crate::Error): [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) if the header is incomplete, the
-    /// errors of [`PayloadHeader::from_bytes`](super::PayloadHeader::from_bytes), and those of [`opener`](Self::opener). No
-    /// others.
+    /// [`Error`](crate::Error): [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) if the header is incomplete,
+    /// the errors of [`PayloadHeader::from_bytes`](super::PayloadHeader::from_bytes), and those of
+    /// [`opener`](Self::opener). No others.
     ///
     /// # Examples
     ///
@@ -203,17 +205,17 @@ impl PayloadCipher {
 }
 
 impl<K: Keyring> Engine<K> {
-    /// A reader that decrypts a payload from `inner`. The caller expects it to be sealed under `key_id`. Reads the header at
-    /// once.
+    /// A reader that decrypts a payload from `inner`. The caller expects it to be sealed under `key_id`. Reads the
+    /// header at once.
     ///
     /// # Errors
     ///
     /// The errors of `inner`, unchanged; and, with the kind [`InvalidData`](io::ErrorKind::InvalidData), an
-    /// [`Error`](crate::Error): [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) if the header is incomplete, the
-    /// errors of [`PayloadHeader::from_bytes`](crate::payload::PayloadHeader::from_bytes), those of
+    /// [`Error`](crate::Error): [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload) if the header is incomplete,
+    /// the errors of [`PayloadHeader::from_bytes`](crate::payload::PayloadHeader::from_bytes), those of
     /// [`decrypt_dek`](Self::decrypt_dek) for the sealed DEK, and
-    /// [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) if the commitment in the header does not
-    /// belong to the DEK. No others.
+    /// [`ErrorKind::AuthenticationFailed`](crate::ErrorKind::AuthenticationFailed) if the commitment in the header does
+    /// not belong to the DEK. No others.
     ///
     /// # Examples
     ///

@@ -1,8 +1,8 @@
 //! Changes the header of a payload file in place, so that the payload opens after a crash at any moment.
 //!
-//! Three rules hold throughout. A header that opens is overwritten only by a header that was tried and opens. Before the first
-//! write, a copy of the old header is on disk beside the file. The copy is removed only after the new header was written, synced,
-//! read back and opened.
+//! Three rules hold throughout. A header that opens is overwritten only by a header that was tried and opens. Before
+//! the first write, a copy of the old header is on disk beside the file. The copy is removed only after the new header
+//! was written, synced, read back and opened.
 
 use std::{
     ffi::OsString,
@@ -32,29 +32,31 @@ use crate::{
 type HeaderBytes = [u8; PayloadHeader::LEN];
 
 impl<K: Keyring> Engine<K> {
-    /// Does what [`rewrap_header`](Self::rewrap_header) does to a payload in a file, in place and crash-safe: whatever stops the
-    /// process or the machine, the payload still opens, and the next call completes the work. Returns the header that the file
-    /// has now.
+    /// Does what [`rewrap_header`](Self::rewrap_header) does to a payload in a file, in place and crash-safe: whatever
+    /// stops the process or the machine, the payload still opens, and the next call completes the work. Returns the
+    /// header that the file has now.
     ///
-    /// The cost does not depend on the length of the file: it writes 188 bytes. A file that is already sealed under the current
-    /// version of `new_key_id` is left as it is, so a job over many files can simply be run again.
+    /// The cost does not depend on the length of the file: it writes 188 bytes. A file that is already sealed under the
+    /// current version of `new_key_id` is left as it is, so a job over many files can simply be run again.
     ///
-    /// Beside the file `NAME` stands `.NAME.dekseal-header` while the call runs: a copy of the old header. After a crash it stays,
-    /// and the next call for the same file restores the header from it if it has to, and removes it. Do not move the file without
-    /// it. The call locks the file against other calls, and waits for them. It follows a symbolic link, and puts the copy beside
-    /// the file that the link leads to. For a file with several hard links, always use the same one.
+    /// Beside the file `NAME` stands `.NAME.dekseal-header` while the call runs: a copy of the old header. After a
+    /// crash it stays, and the next call for the same file restores the header from it if it has to, and removes it. Do
+    /// not move the file without it. The call locks the file against other calls, and waits for them. It follows a
+    /// symbolic link, and puts the copy beside the file that the link leads to. For a file with several hard links,
+    /// always use the same one.
     ///
     /// The caller needs the permission to write the file and its directory.
     ///
     /// # Errors
     ///
-    /// The operating system's, with the path in their text, and [`InvalidInput`](io::ErrorKind::InvalidInput) if `path` is not a
-    /// file. [`ResourceBusy`](io::ErrorKind::ResourceBusy) if another program changed or replaced the file meanwhile. With the
-    /// kind [`InvalidData`](io::ErrorKind::InvalidData) an [`Error`]: as for [`rewrap`](Self::rewrap), and
-    /// [`ErrorKind::ForeignHeaderCopy`] if the copy beside the file is of another payload. No others.
+    /// The operating system's, with the path in their text, and [`InvalidInput`](io::ErrorKind::InvalidInput) if `path`
+    /// is not a file. [`ResourceBusy`](io::ErrorKind::ResourceBusy) if another program changed or replaced the file
+    /// meanwhile. With the kind [`InvalidData`](io::ErrorKind::InvalidData) an [`Error`]: as for
+    /// [`rewrap`](Self::rewrap), and [`ErrorKind::ForeignHeaderCopy`] if the copy beside the file is of another
+    /// payload. No others.
     ///
-    /// After an error the payload opens as before. If the system fails while it writes the header, and fails again while the old
-    /// one is restored, the error's text names the copy that has the old header.
+    /// After an error the payload opens as before. If the system fails while it writes the header, and fails again
+    /// while the old one is restored, the error's text names the copy that has the old header.
     ///
     /// # Security
     ///
@@ -158,8 +160,8 @@ impl PayloadFile {
             return Err(self.copy.foreign());
         }
         match (PayloadHeader::from_bytes(&present), saved) {
-            // A whole header is never overwritten here. If it does not open, its key may be disabled, or the keyring may be
-            // older than the header: the copy stays.
+            // A whole header is never overwritten here. If it does not open, its key may be disabled, or the keyring
+            // may be older than the header: the copy stays.
             (Ok(header), _) => drop(open(&header)?),
             // The crash came before the copy was complete, so before the first write to the file.
             (Err(error), None) => return Err(error.with_path(&self.path).into()),

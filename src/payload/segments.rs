@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, PayloadRule};
 /// It does no I/O: [the module's documentation](super#without-io) shows a loop around it. A full segment has a type of
 /// its own, so a short one can be the last only; the last consumes the sealer, so nothing follows it.
 ///
-/// [`PayloadCipher::sealer`](super::PayloadCipher::sealer) makes one, with the header that goes in front of its segments.
+/// [`PayloadCipher::sealer`](super::PayloadCipher::sealer) makes one, with the header that goes in front of its
+/// segments.
 ///
 /// # Security
 ///

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring, trace::Event};
 
-/// Encrypts everything that is written to it, and writes the payload to an inner writer. Call [`finish`](Self::finish) at
-/// the end: a payload without it does not decrypt.
+/// Encrypts everything that is written to it, and writes the payload to an inner writer. Call [`finish`](Self::finish)
+/// at the end: a payload without it does not decrypt.
 ///
 /// A writer needs 64 KiB of memory for any length of data. It writes pieces of that size, so the inner writer needs no
 /// buffer.
@@ -22,13 +22,13 @@ use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::Ke
 /// # Errors
 ///
 /// The errors of the inner writer, unchanged; and, with the kind [`InvalidData`](io::ErrorKind::InvalidData),
-/// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). Interrupted calls are repeated. After any other error
-/// of the inner writer nothing is lost: the next call continues at the same byte.
+/// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong). Interrupted calls are repeated. After any other
+/// error of the inner writer nothing is lost: the next call continues at the same byte.
 ///
 /// # Security
 ///
-/// A writer that is dropped without `finish` writes no last segment. Readers refuse such a payload: they say that it may
-/// be truncated or was never finished.
+/// A writer that is dropped without `finish` writes no last segment. Readers refuse such a payload: they say that it
+/// may be truncated or was never finished.
 ///
 /// # Examples
 ///
@@ -150,8 +150,8 @@ impl<W: Write> Write for PayloadWriter<W> {
         Ok(count)
     }
 
-    /// Writes what is sealed and flushes the inner writer. The plaintext of the current segment stays in the buffer, since
-    /// only the last segment may be short.
+    /// Writes what is sealed and flushes the inner writer. The plaintext of the current segment stays in the buffer,
+    /// since only the last segment may be short.
     fn flush(&mut self) -> io::Result<()> {
         self.write_out()?;
         retrying(|| self.inner.flush())
@@ -189,8 +189,8 @@ impl PayloadCipher {
         self.encrypt_writer_with_rng(inner, &mut getrandom::SysRng)
     }
 
-    /// [`encrypt_writer`](Self::encrypt_writer) with a random generator of the caller's: draws the 32 bytes of the payload
-    /// salt.
+    /// [`encrypt_writer`](Self::encrypt_writer) with a random generator of the caller's: draws the 32 bytes of the
+    /// payload salt.
     ///
     /// # Errors
     ///
@@ -209,8 +209,8 @@ impl PayloadCipher {
 }
 
 impl<K: Keyring> Engine<K> {
-    /// A writer that encrypts to `inner` under a new DEK, as [`encrypt`](Self::encrypt) does. Writes nothing before its first
-    /// call.
+    /// A writer that encrypts to `inner` under a new DEK, as [`encrypt`](Self::encrypt) does. Writes nothing before its
+    /// first call.
     ///
     /// # Errors
     ///

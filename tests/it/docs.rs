@@ -79,11 +79,7 @@ fn each_error_has_a_row_that_says_what_to_do() {
 }
 
 /// Guides whose code still is in doctests.
-const DOCTESTS: [&str; 3] = [
-    "docs/guide/columns-and-files.md",
-    "docs/guide/kms-api.md",
-    "docs/guide/logging.md",
-];
+const DOCTESTS: [&str; 2] = ["docs/guide/kms-api.md", "docs/guide/logging.md"];
 
 fn guides() -> Vec<String> {
     let mut guides = markdown("docs/guide");

@@ -141,7 +141,7 @@ fn what_fails_leaves_nothing_under_the_final_name() {
     assert!(
         place
             .refuses(&["encrypt", KEY_ID, "plain", "sealed"])
-            .contains("there already")
+            .contains("exists already")
     );
     assert!(place.refuses(&["inspect", "plain"]).contains("plain: "));
     assert!(place.refuses(&["encrypt", KEY_ID, "plain"]).contains("usage"));
@@ -362,4 +362,86 @@ fn each_step_of_a_rewrap_is_on_disk_before_the_next() {
             ("fsync", "directory"),
         ]
     );
+}
+
+/// A payload to decrypt, and the system calls of that from the first one that makes the output.
+struct Decryption {
+    place: Place,
+    calls: Vec<strace::Call>,
+    before: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Decryption {
+    const WORDS: [&str; 4] = ["decrypt", KEY_ID, "sealed", "opened"];
+
+    fn new() -> Self {
+        let place = Place::new();
+        fs::write(place.path("plain"), plaintext()).unwrap();
+        place.does(&["encrypt", KEY_ID, "plain", "sealed"]);
+        let before = place.files();
+        let mut calls = strace::calls(&place.command("encrypt_file", &Self::WORDS));
+        assert_eq!(fs::read(place.path("opened")).unwrap(), plaintext());
+        fs::remove_file(place.path("opened")).unwrap();
+        let first = calls.iter().position(|call| call.line.contains("O_TMPFILE"));
+        calls.drain(..first.expect("a file without a name"));
+        Self { place, calls, before }
+    }
+
+    fn command(&self) -> Command {
+        self.place.command("encrypt_file", &Self::WORDS)
+    }
+
+    /// All of the output is there, or nothing; and no other file.
+    fn all_or_nothing(&self, after: &str) {
+        let opened = self.place.path("opened");
+        if opened.exists() {
+            assert!(fs::read(&opened).unwrap() == plaintext(), "{after}: a part");
+            fs::remove_file(&opened).unwrap();
+        }
+        assert!(self.place.files() == self.before, "{after}: something is left");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_decryption_that_is_killed_leaves_no_plaintext() {
+    if !strace::works() {
+        return;
+    }
+    let decryption = Decryption::new();
+    assert!(decryption.calls.len() > 30, "only {} calls", decryption.calls.len());
+    // All of the steps at the end, and some of the many reads and writes before.
+    let (body, end) = decryption.calls.split_at(decryption.calls.len() - 15);
+    for call in body.iter().step_by(5).chain(end) {
+        call.kill_before(&decryption.command());
+        decryption.all_or_nothing(&format!("killed before {}", call.line));
+    }
+}
+
+/// Where the file system has no files without a name, a handler removes the one that has one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_leaves_no_plaintext_without_unnamed_files() {
+    if !strace::works() {
+        return;
+    }
+    let decryption = Decryption::new();
+    let unnamed = &decryption.calls[0];
+    let unsupported = format!("inject={}:error=EOPNOTSUPP:when={}", unnamed.name, unnamed.nth);
+    let decrypt = |fault: &str| {
+        let options = ["-o", "/dev/null", "-e", &unsupported, "-e", fault];
+        let output = strace::traced(&options, &decryption.command()).output().unwrap();
+        (output.status.success(), decryption.place.path("opened").exists())
+    };
+    assert_eq!(decrypt("trace=none"), (true, true));
+    decryption.all_or_nothing("no signal");
+    let writes = decryption.calls.iter().filter(|call| call.name == "write").count();
+    for signal in ["SIGINT", "SIGTERM", "SIGHUP"] {
+        for nth in [1, writes / 2, writes] {
+            // The call takes so long that the handler comes first.
+            let fault = format!("inject=write:signal={signal}:delay_exit=1000000:when={nth}");
+            assert_eq!(decrypt(&fault), (false, false), "{signal} at {nth}");
+            decryption.all_or_nothing(&format!("{signal} at {nth}"));
+        }
+    }
 }

@@ -5,8 +5,8 @@ use std::{
     process::{Command, Output},
 };
 
-/// Whether strace works here. A test that needs it returns early when it does not; with `REQUIRE_TOOLS=1` in the environment that
-/// is a failure.
+/// Whether strace works here. A test that needs it returns early when it does not; with `REQUIRE_TOOLS=1` in the
+/// environment that is a failure.
 pub(crate) fn works() -> bool {
     let output = Command::new("strace").args(["-f", "-e", "trace=none", "true"]).output();
     let works = output.as_ref().is_ok_and(|output| output.status.success());
@@ -45,7 +45,8 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Runs `command` until just before this call, and kills it there. It must be killed: the run must repeat the recorded one.
+    /// Runs `command` until just before this call, and kills it there. It must be killed: the run must repeat the
+    /// recorded one.
     pub(crate) fn kill_before(&self, command: &Command) {
         let output = inject(command, &self.name, &format!("signal=SIGKILL:when={}", self.nth));
         assert!(!output.status.success(), "it ended before {}", self.line);

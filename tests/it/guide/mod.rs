@@ -3,6 +3,7 @@
 //! A guide shows the lines between `// ANCHOR: name` and `// ANCHOR_END: name`. `docs::each_guide_shows_code_that_runs`
 //! compares each guide's code blocks with them.
 
+mod columns_and_files;
 mod migrating;
 mod restore;
 mod rotation;

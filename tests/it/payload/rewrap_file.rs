@@ -163,7 +163,8 @@ fn a_copy_that_opens_no_more_is_never_put_back() {
     place.engine.decrypt(&id, &place.context, &payload).unwrap();
 }
 
-/// The keyring of this process has not seen a rotation yet, or the key is disabled: that is no reason to go back to the old header.
+/// The keyring of this process has not seen a rotation yet, or the key is disabled: that is no reason to go back to the
+/// old header.
 #[test]
 fn a_whole_header_that_does_not_open_is_never_overwritten() {
     let place = Place::new();

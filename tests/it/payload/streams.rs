@@ -155,7 +155,10 @@ fn an_error_of_the_inner_reader_comes_through_and_stays() {
             Err(error) => (Vec::new(), error),
         };
         assert_is_the_cable(&error);
-        assert!(opened == plaintext[..passes.saturating_sub(1) / 2 * SEGMENT_LEN], "{passes}");
+        assert!(
+            opened == plaintext[..passes.saturating_sub(1) / 2 * SEGMENT_LEN],
+            "{passes}"
+        );
     }
     for passes in 0..6 {
         let steps = std::iter::repeat_n(Step::Pass, passes).chain([Step::Fail]);
@@ -240,7 +243,8 @@ fn an_error_of_the_inner_writer_comes_through_and_loses_nothing() {
     }
 }
 
-/// Whoever catches the panic of an inner writer and goes on makes this payload, or where the inner one had written a part, none.
+/// Whoever catches the panic of an inner writer and goes on makes this payload, or where the inner one had written a
+/// part, none.
 #[test]
 fn a_panic_of_the_inner_writer_makes_no_other_payload() {
     /// At the call `panics_at` it writes nothing, or half, and panics.
