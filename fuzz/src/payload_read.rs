@@ -516,6 +516,7 @@ fn allowed(kind: ErrorKind) {
                 | ErrorKind::DamagedBlob
                 | ErrorKind::KeyMismatch
                 | ErrorKind::UnknownKeyVersion
+                | ErrorKind::KeyVersionDestroyed
                 | ErrorKind::AuthenticationFailed
         ),
         "{kind:?}"

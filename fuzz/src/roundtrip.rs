@@ -171,7 +171,7 @@ impl Both {
                 ErrorKind::MalformedKeyId => Refused::KeyId,
                 ErrorKind::DamagedBlob => Refused::Checksum,
                 ErrorKind::KeyMismatch => Refused::OtherKey,
-                ErrorKind::UnknownKeyVersion => Refused::OtherVersion,
+                ErrorKind::UnknownKeyVersion | ErrorKind::KeyVersionDestroyed => Refused::OtherVersion,
                 ErrorKind::AuthenticationFailed => Refused::Authentication,
                 other => panic!("{other:?}"),
             });

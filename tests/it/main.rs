@@ -18,9 +18,13 @@ mod imports;
 #[cfg(feature = "std")]
 mod inspect;
 #[cfg(feature = "file-keyring")]
+mod keyring_document;
+#[cfg(feature = "file-keyring")]
 mod keyring_file;
 #[cfg(all(feature = "file-keyring", target_os = "linux"))]
 mod keyring_kills;
+#[cfg(feature = "file-keyring")]
+mod keyring_rollback;
 #[cfg(feature = "file-keyring")]
 mod keyring_storage;
 mod keyset;

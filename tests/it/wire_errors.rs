@@ -195,6 +195,9 @@ fn breaks(operation: &str) -> Vec<Break> {
     }
     breaks.push((404, "KMS.0207", |case| case.state = Some(ErrorKind::UnknownKey)));
     breaks.push((404, "KMS.0207", |case| case.state = Some(ErrorKind::UnknownKeyVersion)));
+    breaks.push((404, "KMS.0207", |case| {
+        case.state = Some(ErrorKind::KeyVersionDestroyed)
+    }));
     breaks.push((400, "KMS.0209", |case| case.state = Some(ErrorKind::KeyDisabled)));
     breaks.push((400, "KMS.0210", |case| case.state = Some(ErrorKind::KeyPendingDeletion)));
     match operation {

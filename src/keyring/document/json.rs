@@ -11,7 +11,7 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use super::{
@@ -111,22 +111,31 @@ pub(super) fn render(contents: &Contents, mac: [u8; 32]) -> Result<Vec<u8>, Erro
 
 /// What a text says, and the MAC in it, if it has the form of C2.
 pub(super) fn parse(text: &[u8]) -> Result<(Contents, [u8; 32]), Error> {
-    let document = match serde_json::from_slice::<Object<Document>>(text) {
-        Ok(Object(document)) if document.format != FORMAT => return Err(FileFault::NotAKeyring.into()),
-        Ok(Object(document)) if document.version != VERSION => return Err(FileFault::UnknownFormat.into()),
-        Ok(Object(document)) => document,
-        Err(error) if error.is_eof() => return Err(FileFault::Truncated.into()),
-        // The other fields may differ in another version of the format.
-        Err(_) => match serde_json::from_slice::<Object<Head>>(text) {
-            Ok(Object(head)) if head.format == FORMAT && head.version != u64::from(VERSION) => {
-                return Err(FileFault::UnknownFormat.into());
-            }
-            _ => return Err(FileFault::NotAKeyring.into()),
-        },
+    let Ok(Object(document)) = serde_json::from_slice::<Object<Document>>(text) else {
+        return Err(fault(text).into());
     };
+    if document.format != FORMAT {
+        return Err(FileFault::NotAKeyring.into());
+    }
+    if document.version != VERSION {
+        return Err(FileFault::UnknownFormat.into());
+    }
     let mac = document.mac.0;
     let contents = document.contents().filter(Contents::follow_rules);
     Ok((contents.ok_or(FileFault::NotAKeyring)?, mac))
+}
+
+/// Why a text is not a document, in the order of C5.
+fn fault(text: &[u8]) -> FileFault {
+    match serde_json::from_slice::<IgnoredAny>(text) {
+        Err(error) if error.is_eof() => return FileFault::Truncated,
+        _ => {}
+    }
+    // The other fields may differ in another version of the format.
+    match serde_json::from_slice::<Object<Head>>(text) {
+        Ok(Object(head)) if head.format == FORMAT && head.version != u64::from(VERSION) => FileFault::UnknownFormat,
+        _ => FileFault::NotAKeyring,
+    }
 }
 
 impl Document {

@@ -1,0 +1,404 @@
+//! Documents that are forged by somebody who has the root, so that their MAC is right: FORMAT.md C2 and C5.
+
+use std::fs;
+
+use dekseal::{CmkVersion, Dek, EncryptionContext, ErrorKind, FileFault, FileKeyring, KeyState};
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+
+use crate::{
+    keyring_file::directory,
+    support::{cmk, time, vectors},
+};
+
+/// The known answer, which names the MAC key of its root.
+struct Known {
+    vector: Value,
+    root: CmkVersion,
+}
+
+impl Known {
+    fn new() -> Self {
+        let vector: Value = vectors("keyring");
+        let material = hex::decode(vector["root_material"].as_str().unwrap()).unwrap();
+        let root = cmk(vector["root_key_id"].as_str().unwrap(), 0, &material);
+        Self { vector, root }
+    }
+
+    fn root(&self) -> CmkVersion {
+        Self::new().root
+    }
+
+    fn file(&self) -> Value {
+        self.vector["file"].clone()
+    }
+
+    /// Makes the MAC of a document fit (C3).
+    fn sign(&self, document: &mut Value) {
+        let key = hex::decode(self.vector["mac_key"].as_str().unwrap()).unwrap();
+        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&key).unwrap();
+        mac.update(&message(document));
+        document["mac"] = json!(hex::encode_upper(mac.finalize().into_bytes()));
+    }
+
+    /// How the text of a document opens.
+    fn open_text(&self, text: impl AsRef<[u8]>) -> Result<FileKeyring, ErrorKind> {
+        let (_directory, path) = directory();
+        fs::write(&path, text).unwrap();
+        FileKeyring::open(&path, self.root()).map_err(|error| {
+            assert_eq!(error.path(), Some(&*path));
+            error.kind()
+        })
+    }
+
+    /// How the known file opens after `change`, under a MAC that is right.
+    fn open(&self, change: impl FnOnce(&mut Value)) -> Result<FileKeyring, ErrorKind> {
+        let mut document = self.file();
+        change(&mut document);
+        assert_ne!(document, self.file());
+        self.sign(&mut document);
+        self.open_text(document.to_string())
+    }
+}
+
+/// C3, of fields that need not follow C2.
+fn message(document: &Value) -> Vec<u8> {
+    let number = |value: &Value| value.as_u64().unwrap();
+    let u32 = |value: u64| u32::try_from(value).unwrap().to_be_bytes();
+    let bytes = |value: &Value| hex::decode(value.as_str().unwrap()).unwrap();
+    let date = |value: &Value| match value.as_str() {
+        Some(date) => humantime::parse_rfc3339(date)
+            .map_or(0, |time| time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()),
+        None => 0,
+    };
+    let array = |value: &Value| value.as_array().unwrap().clone();
+
+    let mut message = u32(number(&document["version"])).to_vec();
+    message.extend(bytes(&document["id"]));
+    message.extend(number(&document["generation"]).to_be_bytes());
+    message.extend(u32(array(&document["keys"]).len() as u64));
+    for key in array(&document["keys"]) {
+        message.extend(key["key_id"].as_str().unwrap().bytes());
+        let states = ["enabled", "disabled", "pending_deletion"];
+        let state = states.iter().position(|state| key["state"] == *state);
+        message.push(state.unwrap_or(0) as u8);
+        message.extend(date(&key["deletion"]).to_be_bytes());
+        message.extend(u32(number(&key["min_version"])));
+        message.extend(u32(array(&key["versions"]).len() as u64));
+        for version in array(&key["versions"]) {
+            message.extend(u32(number(&version["version"])));
+            message.push(number(&version["material_length"]) as u8);
+            message.extend(date(&version["created"]).to_be_bytes());
+            message.extend(bytes(&version["sealed"]));
+        }
+    }
+    message
+}
+
+const NOT_A_KEYRING: ErrorKind = ErrorKind::File(FileFault::NotAKeyring);
+const CHANGED: ErrorKind = ErrorKind::File(FileFault::Changed);
+
+#[test]
+fn the_mac_that_is_made_here_is_right() {
+    let known = Known::new();
+    let mut document = known.file();
+    document["mac"] = json!("");
+    known.sign(&mut document);
+    assert_eq!(document, known.file());
+    let opened = known.open(|document| document["generation"] = json!(u64::MAX)).unwrap();
+    assert_eq!(opened.generation(), u64::MAX);
+    // After the last generation there is no other.
+    let full = opened.update(|_| Ok(())).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::File(FileFault::Io), "its directory is gone");
+}
+
+/// Step 5 of C5: whatever the MAC says.
+#[test]
+fn documents_that_break_a_rule_are_refused_though_their_mac_is_right() {
+    let known = Known::new();
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 24] = [
+        ("generation 0", |d| d["generation"] = json!(0)),
+        ("the root's ID is a key's", |d| {
+            d["keys"][3]["key_id"] = d["root"]["key_id"].clone();
+            let keys = d["keys"].as_array_mut().unwrap();
+            keys.rotate_right(1);
+        }),
+        ("keys out of order", |d| d["keys"].as_array_mut().unwrap().swap(0, 1)),
+        ("a key twice", |d| d["keys"][1] = d["keys"][0].clone()),
+        ("no versions", |d| d["keys"][1]["versions"] = json!([])),
+        ("versions out of order", |d| {
+            d["keys"][0]["versions"].as_array_mut().unwrap().swap(0, 1);
+        }),
+        ("a version twice", |d| {
+            d["keys"][0]["versions"][1] = d["keys"][0]["versions"][0].clone();
+        }),
+        ("a minimum above the current version", |d| {
+            d["keys"][0]["min_version"] = json!(3)
+        }),
+        ("material of 31 bytes", |d| {
+            d["keys"][0]["versions"][0]["material_length"] = json!(31)
+        }),
+        ("material of 65 bytes", |d| {
+            d["keys"][0]["versions"][0]["material_length"] = json!(65)
+        }),
+        ("a date without its state", |d| {
+            d["keys"][0]["deletion"] = json!("2027-01-15T08:00:00Z")
+        }),
+        ("a state without its date", |d| {
+            d["keys"][0]["state"] = json!("pending_deletion")
+        }),
+        ("another state", |d| d["keys"][0]["state"] = json!("Enabled")),
+        ("a state as an object", |d| {
+            d["keys"][0]["state"] = json!({"enabled": null})
+        }),
+        ("a deletion before 2020", |d| {
+            d["keys"][2]["deletion"] = json!("2019-12-31T23:59:59Z")
+        }),
+        ("no day of creation", |d| {
+            d["keys"][0]["versions"][0].as_object_mut().unwrap().remove("created");
+        }),
+        ("created before 2020", |d| {
+            d["keys"][0]["versions"][0]["created"] = json!("2019-12-31T23:59:59Z");
+        }),
+        ("created in 1970", |d| {
+            d["keys"][0]["versions"][0]["created"] = json!("1970-01-01T00:00:00Z");
+        }),
+        ("created with a fraction", |d| {
+            d["keys"][0]["versions"][0]["created"] = json!("2026-01-15T08:00:00.0Z");
+        }),
+        ("created in a time zone", |d| {
+            d["keys"][0]["versions"][0]["created"] = json!("2026-01-15T08:00:00+00:00");
+        }),
+        ("created on no day", |d| {
+            d["keys"][0]["versions"][0]["created"] = json!("2026-02-30T08:00:00Z");
+        }),
+        ("an id of 15 bytes", |d| d["id"] = json!("00".repeat(15))),
+        ("an id of 17 bytes", |d| d["id"] = json!("00".repeat(17))),
+        ("an unknown field", |d| d["keys"][0]["versions"][0]["note"] = json!("")),
+    ];
+    for (name, change) in changes {
+        assert_eq!(known.open(change).err(), Some(NOT_A_KEYRING), "{name}");
+    }
+}
+
+#[test]
+fn what_c2_leaves_open_opens() {
+    let known = Known::new();
+    let none = known.open(|d| d["keys"] = json!([])).unwrap();
+    assert!(none.keys().list().is_empty());
+    // Dates at both ends, and a version older than the one before it.
+    let dates = known.open(|d| {
+        d["keys"][0]["versions"][2]["created"] = json!("2020-01-01T00:00:00Z");
+        d["keys"][2]["deletion"] = json!("9999-12-31T23:59:59Z");
+    });
+    let keys = dates.unwrap().keys();
+    let list = keys.list();
+    assert_eq!(list[0].current_created, Some(time(1_577_836_800)));
+    assert_eq!(
+        list[2].state,
+        KeyState::PendingDeletion {
+            at: time(253_402_300_799)
+        }
+    );
+    // Gaps, and a minimum that is no version.
+    let gap = known.open(|d| {
+        let versions = d["keys"][0]["versions"].as_array_mut().unwrap();
+        versions.remove(1);
+    });
+    let keys = gap.unwrap().keys();
+    let info = keys.info(&list[0].key_id).unwrap();
+    let versions: Vec<_> = keys
+        .versions(&info.key_id)
+        .unwrap()
+        .iter()
+        .map(|v| v.key_version)
+        .collect();
+    assert_eq!((versions, info.min_version), (vec![0, 2], 1));
+    // Null for a date that is absent; another order of fields; another case of hex.
+    known.open(|d| d["keys"][0]["deletion"] = Value::Null).unwrap();
+    known
+        .open_text(
+            known
+                .file()
+                .to_string()
+                .to_lowercase()
+                .replace("t08:00:00z", "T08:00:00Z")
+                .replace("t07:59:59z", "T07:59:59Z")
+                .replace("t00:00:00z", "T00:00:00Z"),
+        )
+        .unwrap();
+}
+
+/// A struct's fields in an array, in their order, is what serde's derive takes as well.
+#[test]
+fn arrays_in_the_place_of_objects_are_refused() {
+    let known = Known::new();
+    let file = known.file();
+    let fields = |value: &Value, names: &[&str]| Value::Array(names.iter().map(|name| value[*name].clone()).collect());
+    let root = fields(&file["root"], &["key_id", "key_version", "check"]);
+    let version = fields(
+        &file["keys"][0]["versions"][0],
+        &["version", "created", "material_length", "sealed"],
+    );
+    let key = fields(
+        &file["keys"][0],
+        &["key_id", "state", "deletion", "min_version", "versions"],
+    );
+    let whole = fields(&file, &["format", "version", "id", "generation", "root", "keys", "mac"]);
+    for (place, array) in [
+        ("/root", root),
+        ("/keys/0/versions/0", version),
+        ("/keys/0", key),
+        ("", whole),
+        ("", json!(["dekseal keyring", 2])),
+    ] {
+        let mut document = file.clone();
+        *document.pointer_mut(place).unwrap() = array;
+        let opened = known.open_text(document.to_string());
+        assert_eq!(opened.err(), Some(NOT_A_KEYRING), "{place:?}");
+    }
+}
+
+#[test]
+fn only_the_text_of_one_object_is_read() {
+    let known = Known::new();
+    let text = known.file().to_string();
+    known.open_text(format!(" \n\t\r{text} \n\t\r")).unwrap();
+    for bad in [
+        format!("\u{feff}{text}"),
+        format!("{text}{text}"),
+        format!("{text}\0"),
+        format!("[{text}]"),
+        text.replacen("\"generation\":7", "\"generation\":7.0", 1),
+        text.replacen("\"generation\":7", "\"generation\":\"7\"", 1),
+        text.replacen("\"generation\":7", "\"generation\":18446744073709551616", 1),
+        text.replacen("\"min_version\":1", "\"min_version\":-0", 1),
+    ] {
+        assert_ne!(bad, text);
+        assert_eq!(known.open_text(&bad).err(), Some(NOT_A_KEYRING), "{}", &bad[..60]);
+    }
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(known.open_text(utf16).err(), Some(NOT_A_KEYRING));
+}
+
+/// The order of C5: the first check that fails says why.
+#[test]
+fn the_first_check_that_fails_says_why() {
+    let known = Known::new();
+    let other_root = |d: &mut Value| d["root"]["check"] = json!("00".repeat(32));
+    let break_rule = |d: &mut Value| d["generation"] = json!(0);
+    let change = |d: &mut Value| d["keys"][0]["min_version"] = json!(0);
+    let version_2 = |d: &mut Value| d["version"] = json!(2);
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(&[Change<'_>], FileFault); 6] = [
+        (&[&change], FileFault::Changed),
+        (&[&change, &other_root], FileFault::WrongRoot),
+        (&[&change, &other_root, &break_rule], FileFault::NotAKeyring),
+        (
+            &[&change, &other_root, &break_rule, &version_2],
+            FileFault::UnknownFormat,
+        ),
+        (&[&version_2, &|d| d["format"] = json!("other")], FileFault::NotAKeyring),
+        (&[&version_2, &|d| d["keys"] = json!({})], FileFault::UnknownFormat),
+    ];
+    for (changes, fault) in cases {
+        let mut document = known.file();
+        changes.iter().for_each(|change| change(&mut document));
+        let text = document.to_string();
+        assert_eq!(known.open_text(&text).err(), Some(ErrorKind::File(fault)));
+        let cut = &text[..text.len() - 1];
+        assert_eq!(known.open_text(cut).err(), Some(ErrorKind::File(FileFault::Truncated)));
+    }
+}
+
+/// Step 8 of C5: whoever has the root can seal anything as material.
+#[test]
+fn material_that_does_not_open_is_refused_wherever_it_stands() {
+    let known = Known::new();
+    let file = known.file();
+    let reseal = |key: usize, version: usize, length: u8, padded: &[u8; 64]| {
+        let entry = &file["keys"][key]["versions"][version];
+        let context = EncryptionContext::from_pairs([
+            ("purpose", "dekseal keyring"),
+            ("key_id", file["keys"][key]["key_id"].as_str().unwrap()),
+            ("key_version", &entry["version"].to_string()),
+            ("material_length", &length.to_string()),
+        ]);
+        let sealed = known.root.seal(&context.unwrap(), &Dek::from_bytes(padded));
+        let mut entry = entry.clone();
+        entry["sealed"] = json!(hex::encode(sealed.as_bytes()));
+        entry["material_length"] = json!(length);
+        entry
+    };
+    let padded = |length: usize| std::array::from_fn(|at| u8::from(at < length));
+    // In the first and in the last byte of the padding; and in keys that are not in use.
+    for (key, version) in [(0, 0), (0, 2), (1, 0), (2, 0), (3, 1)] {
+        for (length, nonzero) in [(32, 32), (32, 63), (45, 45), (63, 63)] {
+            let mut bytes = padded(length);
+            let good = reseal(key, version, length as u8, &bytes);
+            known.open(|d| d["keys"][key]["versions"][version] = good).unwrap();
+            bytes[nonzero] = 1;
+            let bad = reseal(key, version, length as u8, &bytes);
+            let (_directory, path) = directory();
+            let mut document = file.clone();
+            document["keys"][key]["versions"][version] = bad;
+            known.sign(&mut document);
+            fs::write(&path, document.to_string()).unwrap();
+            let error = FileKeyring::open(&path, known.root()).unwrap_err();
+            assert_eq!(error.kind(), CHANGED);
+            let number = file["keys"][key]["versions"][version]["version"].as_u64();
+            assert_eq!(error.key_version().map(u64::from), number);
+            assert_eq!(error.key_id().unwrap().as_str(), file["keys"][key]["key_id"]);
+        }
+    }
+    // A blob of another version, of another root, and none at all.
+    let other = cmk(known.root.key_id().as_str(), 0, &[1; 32]);
+    let foreign = other.seal(&EncryptionContext::none(), &Dek::from_bytes(&[1; 64]));
+    for sealed in [
+        file["keys"][0]["versions"][1]["sealed"].clone(),
+        json!(hex::encode(foreign.as_bytes())),
+        json!("00".repeat(188)),
+    ] {
+        let opened = known.open(|d| d["keys"][3]["versions"][0]["sealed"] = sealed.clone());
+        assert_eq!(opened.err(), Some(CHANGED));
+    }
+}
+
+#[test]
+fn an_error_of_another_root_names_both() {
+    let known = Known::new();
+    let (_directory, path) = directory();
+    fs::write(&path, known.file().to_string()).unwrap();
+    let expected = cmk("11111111-0000-0000-0000-00000000root", 3, &[1; 32]);
+    let error = FileKeyring::open(&path, expected).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::File(FileFault::WrongRoot));
+    let text = error.to_string();
+    for part in [
+        "key 11111111-0000-0000-0000-00000000root, version 3",
+        "found key 00000000-0000-0000-0000-00000000root, version 0",
+        path.to_str().unwrap(),
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn two_keyrings_have_two_ids() {
+    let known = Known::new();
+    let ids: Vec<_> = (0..2)
+        .map(|_| {
+            let (_directory, path) = directory();
+            let keyring = FileKeyring::create(&path, known.root()).unwrap();
+            let id = || serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap()["id"].clone();
+            let made = id();
+            keyring.update(|_| Ok(())).unwrap();
+            keyring
+                .change_root(cmk(known.root.key_id().as_str(), 1, &[1; 32]))
+                .unwrap();
+            assert_eq!(id(), made, "it never changes");
+            made
+        })
+        .collect();
+    assert_ne!(ids[0], ids[1]);
+}
