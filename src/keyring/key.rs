@@ -16,7 +16,10 @@ use crate::{
 /// One key. Clones share the versions.
 #[derive(Clone)]
 pub(super) struct Key {
-    pub(super) state: KeyState,
+    /// The state in parts; see `state`. Keys are in a map on the heap, where the bytes that `KeyState::Enabled` does not use
+    /// would keep what the stack held before: derived keys.
+    disabled: bool,
+    deletion: Option<UnixTime>,
     pub(super) min_version: u32,
     /// The newest version, which seals.
     pub(super) current: Arc<Version>,
@@ -127,7 +130,8 @@ impl Key {
     /// An enabled key of one version.
     pub(super) fn new(version: Arc<Version>) -> Self {
         Self {
-            state: KeyState::Enabled,
+            disabled: false,
+            deletion: None,
             min_version: 0,
             current: version,
             older: None,
@@ -141,12 +145,11 @@ impl Key {
         current: Arc<Version>,
         older: BTreeMap<u32, Arc<Version>>,
     ) -> Self {
-        Self {
-            state,
-            min_version,
-            current,
-            older: (!older.is_empty()).then(|| Arc::new(older)),
-        }
+        let mut key = Self::new(current);
+        key.set_state(state);
+        key.min_version = min_version;
+        key.older = (!older.is_empty()).then(|| Arc::new(older));
+        key
     }
 
     /// The versions in ascending order.
@@ -157,9 +160,25 @@ impl Key {
             .chain([&self.current])
     }
 
+    pub(super) fn state(&self) -> KeyState {
+        match self.deletion {
+            Some(at) => KeyState::PendingDeletion { at },
+            None if self.disabled => KeyState::Disabled,
+            None => KeyState::Enabled,
+        }
+    }
+
+    pub(super) fn set_state(&mut self, state: KeyState) {
+        self.disabled = state == KeyState::Disabled;
+        self.deletion = match state {
+            KeyState::PendingDeletion { at } => Some(at),
+            KeyState::Enabled | KeyState::Disabled => None,
+        };
+    }
+
     /// Whether the key is enabled.
     pub(super) fn check_enabled(&self) -> Result<(), Error> {
-        match self.state {
+        match self.state() {
             KeyState::Enabled => Ok(()),
             KeyState::Disabled => Err(ErrorKind::KeyDisabled),
             KeyState::PendingDeletion { .. } => Err(ErrorKind::KeyPendingDeletion),
@@ -223,7 +242,7 @@ impl Key {
     pub(super) fn info(&self, key_id: KeyId) -> KeyInfo {
         KeyInfo {
             key_id,
-            state: self.state,
+            state: self.state(),
             current_version: self.current_version(),
             current_created: self.current.created,
             min_version: self.min_version,

@@ -1,7 +1,5 @@
 //! Versions and states of keys: every transition, allowed and refused, and what a key does in each state.
 
-use std::time::{Duration, SystemTime};
-
 use dekseal::{EncryptionContext, Engine, ErrorKind, KeyState, Keyset, MemoryKeyring, Rewrapped, SealedDek, UnixTime};
 
 use crate::support::{Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, cmk, dek, key_id, time};
@@ -11,7 +9,7 @@ const DAY: u64 = 86_400;
 /// One enabled key of version 0.
 fn keys() -> Keyset {
     let mut keys = Keyset::new();
-    keys.import_key(key_id(KEY_ID), &[7; 32]).unwrap();
+    keys.import_key_at(key_id(KEY_ID), &[7; 32], time(NOW)).unwrap();
     keys
 }
 
@@ -37,9 +35,11 @@ fn every_transition_from_every_state() {
             keys.purge_at(&key_id(KEY_ID), time(NOW + 7 * DAY - 1))
         }),
         ("rotate", |keys| {
-            keys.import_version(&key_id(KEY_ID), &[8; 32]).map(drop)
+            keys.import_version_at(&key_id(KEY_ID), &[8; 32], time(NOW)).map(drop)
         }),
-        ("create again", |keys| keys.import_key(key_id(KEY_ID), &[8; 32])),
+        ("create again", |keys| {
+            keys.import_key_at(key_id(KEY_ID), &[8; 32], time(NOW))
+        }),
     ];
     let (enabled, disabled, pending) = (
         KeyState::Enabled,
@@ -152,6 +152,13 @@ fn implausible_times_are_refused() {
             "{secs}"
         );
     }
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn a_time_is_a_system_time() {
+    use std::time::{Duration, SystemTime};
+    let (first, last) = (1_577_836_800, 253_402_300_799);
     for secs in [first, NOW, last] {
         let system = SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
         assert_eq!(time(secs).as_secs(), secs);
@@ -212,7 +219,10 @@ fn rotation_counts_up_from_0_and_old_versions_open_until_they_are_retired() {
     };
     let mut sealed = vec![seal(&keys)];
     for version in 1..5 {
-        assert_eq!(keys.import_version(&id, &[version; 40]).unwrap(), u32::from(version));
+        assert_eq!(
+            keys.import_version_at(&id, &[version; 40], time(NOW)).unwrap(),
+            u32::from(version)
+        );
         sealed.push(seal(&keys));
         assert_eq!(
             sealed[usize::from(version)],
@@ -255,7 +265,7 @@ fn rotation_counts_up_from_0_and_old_versions_open_until_they_are_retired() {
 fn whether_a_version_exists_comes_before_whether_its_key_may_be_used() {
     let (id, none, dek) = (key_id(KEY_ID), EncryptionContext::none(), dek(&"5a".repeat(64)));
     let mut keys = keys();
-    keys.import_version(&id, &[8; 32]).unwrap();
+    keys.import_version_at(&id, &[8; 32], time(NOW)).unwrap();
     keys.set_min_version(&id, 1).unwrap();
     let sealed = |version| cmk(KEY_ID, version, &[1; 32]).seal(&none, &dek);
     for state in [ErrorKind::KeyDisabled, ErrorKind::KeyPendingDeletion] {
@@ -276,7 +286,7 @@ fn versions_end_where_their_number_does() {
     let keyring = MemoryKeyring::from_versions([cmk(KEY_ID, u32::MAX, &[1; 32])]).unwrap();
     let mut keys = Keyset::clone(&keyring.keys());
     assert_eq!(
-        kind(keys.import_version(&key_id(KEY_ID), &[1; 32])),
+        kind(keys.import_version_at(&key_id(KEY_ID), &[1; 32], time(NOW))),
         Some(ErrorKind::TooManyVersions)
     );
 }
@@ -286,11 +296,11 @@ fn material_that_is_bad_or_cannot_be_made_changes_nothing() {
     let mut keys = keys();
     for length in [0, 31, 65] {
         assert_eq!(
-            kind(keys.import_key(key_id(OTHER_KEY_ID), &vec![1; length])),
+            kind(keys.import_key_at(key_id(OTHER_KEY_ID), &vec![1; length], time(NOW))),
             Some(ErrorKind::InvalidMaterial)
         );
         assert_eq!(
-            kind(keys.import_version(&key_id(KEY_ID), &vec![1; length])),
+            kind(keys.import_version_at(&key_id(KEY_ID), &vec![1; length], time(NOW))),
             Some(ErrorKind::InvalidMaterial)
         );
     }
@@ -325,7 +335,7 @@ fn the_list_is_in_order_and_tells_all() {
     )
     .unwrap();
     keys.disable(&key_id(OTHER_KEY_ID)).unwrap();
-    keys.import_version(&key_id(KEY_ID), &[1; 32]).unwrap();
+    keys.import_version_at(&key_id(KEY_ID), &[1; 32], time(NOW)).unwrap();
     keys.set_min_version(&key_id(KEY_ID), 1).unwrap();
     let list = keys.list();
     assert_eq!(
@@ -350,7 +360,7 @@ fn reencryption_keeps_the_dek_and_moves_the_version() {
         EncryptionContext::from_pairs([("tenant", "43")]).unwrap(),
     );
     let mut keys = keys();
-    keys.import_key(key_id(OTHER_KEY_ID), &[9; 32]).unwrap();
+    keys.import_key_at(key_id(OTHER_KEY_ID), &[9; 32], time(NOW)).unwrap();
     let before = Engine::new(MemoryKeyring::new(keys.clone()));
     let old = before.encrypt_dek(&id, &context, &dek).unwrap();
     assert_eq!(
@@ -358,7 +368,7 @@ fn reencryption_keeps_the_dek_and_moves_the_version() {
         Rewrapped::AlreadyCurrent(old)
     );
 
-    keys.import_version(&id, &[8; 32]).unwrap();
+    keys.import_version_at(&id, &[8; 32], time(NOW)).unwrap();
     let engine = Engine::new(MemoryKeyring::new(keys));
     let Rewrapped::Renewed(new) = engine.rewrap_dek(&id, &context, &old).unwrap() else {
         panic!("it was current");
@@ -398,7 +408,7 @@ fn a_batch_of_reencryptions_goes_past_bad_blobs() {
     let old = Engine::new(MemoryKeyring::new(keys.clone()))
         .encrypt_dek(&id, &none, &dek)
         .unwrap();
-    keys.import_version(&id, &[8; 32]).unwrap();
+    keys.import_version_at(&id, &[8; 32], time(NOW)).unwrap();
     let engine = Engine::new(MemoryKeyring::new(keys));
     let new = engine.encrypt_dek(&id, &none, &dek).unwrap();
     let mut damaged = *old.as_bytes();

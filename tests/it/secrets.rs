@@ -310,9 +310,13 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
 
     // A key in each of its states, and material of every length.
     let mut keys = Keyset::clone(&engine.keyring().keys());
-    heard.refused(keys.import_key(id, &secret(3)));
-    heard.refused(keys.import_key(key_id("43e243b5-0095-1b21-67b2-58370386cc4a"), &secret(3)[..31]));
-    heard.refused(keys.import_version(&id, &secret(3).repeat(2)));
+    heard.refused(keys.import_key_at(id, &secret(3), time(NOW)));
+    heard.refused(keys.import_key_at(
+        key_id("43e243b5-0095-1b21-67b2-58370386cc4a"),
+        &secret(3)[..31],
+        time(NOW),
+    ));
+    heard.refused(keys.import_version_at(&id, &secret(3).repeat(2), time(NOW)));
     heard.refused(keys.rotate_with_rng(&id, time(NOW), &mut Repeating(&secret(3)[..32])));
     heard.refused(keys.set_min_version(&id, 1));
     heard.refused(keys.enable(&id));
@@ -323,7 +327,7 @@ pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
     heard.refused(keys.disable(&id));
     heard.refused(keys.purge_at(&other, time(NOW)));
     for id in [&id, &other] {
-        heard.refused(keys.import_version(id, &secret(3)));
+        heard.refused(keys.import_version_at(id, &secret(3), time(NOW)));
     }
     let unusable = Engine::new(MemoryKeyring::new(keys));
     let nobody = Engine::new(MemoryKeyring::new(Keyset::new()));
@@ -544,7 +548,7 @@ pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
     let engines = [
         engine(),
         keys(|keys| keys.disable(&key_id(KEY_ID)).unwrap()),
-        keys(|keys| assert!(keys.schedule_deletion(&key_id(KEY_ID), 7).is_ok())),
+        keys(|keys| assert!(keys.schedule_deletion_at(&key_id(KEY_ID), 7, time(NOW)).is_ok())),
         keys(|keys| *keys = Keyset::new()),
         Engine::new(MemoryKeyring::from_versions([cmk(KEY_ID, 0, &secret(9))]).unwrap()),
         Engine::new(MemoryKeyring::from_versions([cmk(KEY_ID, 1, &secret(9))]).unwrap()),

@@ -92,7 +92,7 @@ fn write_with(
     let entries = keys.iter().map(|(key_id, key)| {
         Ok(KeyContents {
             key_id: *key_id,
-            state: key.state,
+            state: key.state(),
             min_version: key.min_version,
             versions: versions(key_id, key)?,
         })

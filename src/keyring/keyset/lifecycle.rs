@@ -33,8 +33,8 @@ impl Keyset {
     pub fn disable(&mut self, key_id: &KeyId) -> Result<(), Error> {
         Event::new("disable", Some(key_id), None).of(|_| {
             let key = self.key_mut(key_id)?;
-            match key.state {
-                KeyState::Enabled => key.state = KeyState::Disabled,
+            match key.state() {
+                KeyState::Enabled => key.set_state(KeyState::Disabled),
                 _ => return Err(Error::from(ErrorKind::KeyNotEnabled).with_key_id(key_id)),
             }
             Ok(())
@@ -62,8 +62,8 @@ impl Keyset {
     pub fn enable(&mut self, key_id: &KeyId) -> Result<(), Error> {
         Event::new("enable", Some(key_id), None).of(|_| {
             let key = self.key_mut(key_id)?;
-            match key.state {
-                KeyState::Disabled => key.state = KeyState::Enabled,
+            match key.state() {
+                KeyState::Disabled => key.set_state(KeyState::Enabled),
                 _ => return Err(Error::from(ErrorKind::KeyNotDisabled).with_key_id(key_id)),
             }
             Ok(())
@@ -120,7 +120,7 @@ impl Keyset {
     fn schedule(&mut self, key_id: &KeyId, days: u32, now: Result<UnixTime, Error>) -> Result<UnixTime, Error> {
         Event::new("schedule_deletion", Some(key_id), None).of(|_| {
             let key = self.key_mut(key_id)?;
-            if matches!(key.state, KeyState::PendingDeletion { .. }) {
+            if matches!(key.state(), KeyState::PendingDeletion { .. }) {
                 return Err(Error::from(ErrorKind::DeletionScheduled).with_key_id(key_id));
             }
             if !(7..=1096).contains(&days) {
@@ -129,7 +129,7 @@ impl Keyset {
             let ahead = SECONDS_PER_DAY.saturating_mul(days.into());
             let at = UnixTime::from_secs(now?.as_secs().saturating_add(ahead));
             let at = at.map_err(|_| Error::from(ErrorKind::DeletionDays).with_key_id(key_id))?;
-            key.state = KeyState::PendingDeletion { at };
+            key.set_state(KeyState::PendingDeletion { at });
             Ok(at)
         })
     }
@@ -156,8 +156,8 @@ impl Keyset {
     pub fn cancel_deletion(&mut self, key_id: &KeyId) -> Result<(), Error> {
         Event::new("cancel_deletion", Some(key_id), None).of(|_| {
             let key = self.key_mut(key_id)?;
-            match key.state {
-                KeyState::PendingDeletion { .. } => key.state = KeyState::Disabled,
+            match key.state() {
+                KeyState::PendingDeletion { .. } => key.set_state(KeyState::Disabled),
                 _ => return Err(Error::from(ErrorKind::DeletionNotScheduled).with_key_id(key_id)),
             }
             Ok(())
@@ -213,7 +213,7 @@ impl Keyset {
     }
 
     fn purge_due(&mut self, key_id: &KeyId, now: Result<UnixTime, Error>) -> Result<(), Error> {
-        Event::new("purge", Some(key_id), None).of(|_| match self.key(key_id)?.state {
+        Event::new("purge", Some(key_id), None).of(|_| match self.key(key_id)?.state() {
             KeyState::PendingDeletion { at } if at <= now? => {
                 self.keys.remove(key_id);
                 Ok(())

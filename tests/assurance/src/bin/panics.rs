@@ -4,7 +4,7 @@
 //! and lists the calls of what panics. Whose a call is, says the debug information: that of the innermost function
 //! around it, inlined ones too, which is not of the standard library; of the standard library itself where more of it
 //! lies between than what an index or an `unwrap` is made of. SOURCE is the directory of dekseal: none may be in its
-//! src/ but the one that `ALLOWED` names. Given the directory of the program instead, it finds the panic that
+//! src/ but those that `ALLOWED` names. Given the directory of the program instead, it finds the panic that
 //! `entry_control` has.
 //!
 //! A function whose address is taken counts as called, so more is listed than can be reached. What the standard
@@ -17,8 +17,15 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-/// The function, and what it calls: documented at `CmkVersion::seal`.
-const ALLOWED: (&str, &str) = ("seal_into", "core::option::expect_failed");
+/// Functions of dekseal, and the panic in each that no input reaches.
+const ALLOWED: [(&str, &str); 3] = [
+    // Documented at `CmkVersion::seal`.
+    ("seal_into", "core::option::expect_failed"),
+    // Every caller's message fits: its parts have constant lengths, or lengths that were checked.
+    ("Padded<_>::push", "core::option::expect_failed"),
+    // Derived: an arm of serde_json that it reaches only for a raw value, and none is written.
+    (">::serialize", "core::panicking::panic"),
+];
 
 /// The beginnings of the names of what panics.
 const PANICS: [&str; 9] = [
@@ -231,9 +238,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         };
         let (who, (function, place)) = (of(frame).unwrap_or_default(), frame);
         let mark = match who.as_str() {
-            "dekseal" if function.ends_with(ALLOWED.0) && panic == ALLOWED.1 => {
+            "dekseal"
+                if ALLOWED
+                    .iter()
+                    .any(|allowed| function.ends_with(allowed.0) && panic == allowed.1) =>
+            {
                 allowed += 1;
-                " (documented)"
+                " (allowed)"
             }
             "dekseal" => {
                 forbidden += 1;
@@ -260,7 +271,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let dependencies = rows.keys().filter(|(who, _)| who.contains('-')).count();
     println!(
         "{} entry points; calls of what panics: {dependencies} in dependencies, {forbidden} in dekseal, \
-         and {allowed} in dekseal that is documented",
+         and {allowed} in dekseal that no input reaches",
         reached_by.len(),
     );
     Ok(if forbidden == 0 {
