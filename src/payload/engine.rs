@@ -111,8 +111,8 @@ impl<K: Keyring> Engine<K> {
         self.create_payload_cipher_with_rng(key_id, context, &mut getrandom::SysRng)
     }
 
-    /// [`create_payload_cipher`](Self::create_payload_cipher) with a random generator of the caller's: draws the 64 bytes of
-    /// the DEK.
+    /// [`create_payload_cipher`](Self::create_payload_cipher) with a random generator of the caller's: draws the 64
+    /// bytes of the DEK.
     ///
     /// # Errors
     ///
@@ -130,7 +130,8 @@ impl<K: Keyring> Engine<K> {
         })
     }
 
-    /// Makes a DEK and the salt of its only payload from one draw: first the 64 bytes of the DEK, then the 32 of the salt.
+    /// Makes a DEK and the salt of its only payload from one draw: first the 64 bytes of the DEK, then the 32 of the
+    /// salt.
     #[cfg_attr(
         not(feature = "std"),
         expect(dead_code, reason = "what draws from the system calls it")
@@ -160,8 +161,8 @@ impl<K: Keyring> Engine<K> {
         Ok((PayloadCipher::new(&dek, sealed), salt))
     }
 
-    /// Opens the DEK of a payload that the caller expects to be sealed under `key_id`, for this payload and any other of the
-    /// same DEK. A payload's [header](crate::payload::PayloadHeader::sealed_dek) contains `sealed`.
+    /// Opens the DEK of a payload that the caller expects to be sealed under `key_id`, for this payload and any other
+    /// of the same DEK. A payload's [header](crate::payload::PayloadHeader::sealed_dek) contains `sealed`.
     ///
     /// # Errors
     ///

@@ -149,8 +149,8 @@ impl PayloadSalt {
         Self::from_drawn(salt)
     }
 
-    /// Two payloads of one DEK with the same salt would share their nonces, so a generator that repeats its last 16 bytes is
-    /// refused. A sound one does that once in 2¹²⁸ salts.
+    /// Two payloads of one DEK with the same salt would share their nonces, so a generator that repeats its last 16
+    /// bytes is refused. A sound one does that once in 2¹²⁸ salts.
     pub(super) fn from_drawn(salt: [u8; SALT_LEN]) -> Result<Self, Error> {
         if salt[..SALT_LEN / 2] == salt[SALT_LEN / 2..] {
             return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());

@@ -9,8 +9,8 @@ use zeroize::Zeroize;
 use super::{PayloadHeader, SEALED_SEGMENT_LEN};
 use crate::error::{Error, ErrorKind, PayloadRule};
 
-/// Room for one sealed segment, and for a byte more: whether there is one tells the last segment from the others. Holds
-/// plaintext at times, and is wiped on drop.
+/// Room for one sealed segment and one more byte, which only a segment before the last is followed by. Holds plaintext
+/// at times, so it is wiped on drop.
 pub(super) struct Buffer(Box<[u8; Self::LEN]>);
 
 impl Buffer {
@@ -29,7 +29,7 @@ impl Buffer {
         segment
     }
 
-    /// The bytes of `range`, or none where there is no such range.
+    /// The bytes of `range`, or none if it is out of bounds.
     pub(super) fn get(&self, range: Range<usize>) -> &[u8] {
         self.0.get(range).unwrap_or_default()
     }
@@ -41,7 +41,7 @@ impl Drop for Buffer {
     }
 }
 
-/// Calls again where the call was interrupted.
+/// Repeats the call while it is interrupted.
 pub(super) fn retrying<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -51,13 +51,13 @@ pub(super) fn retrying<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result
     }
 }
 
-/// Reads until `buffer` is full or the input at its end: gives how many bytes were read.
+/// Reads until `buffer` is full or the input ends. Returns the number of bytes.
 pub(super) fn read_full<R: Read + ?Sized>(inner: &mut R, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled: usize = 0;
     while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
         match retrying(|| inner.read(room))? {
             0 => break,
-            // A reader that claims more than there was room for is not believed.
+            // A broken reader may claim more than there was room for.
             count => filled = filled.saturating_add(count.min(room.len())),
         }
     }
@@ -73,7 +73,7 @@ pub(super) fn read_header<R: Read + ?Sized>(inner: &mut R) -> io::Result<Payload
     Ok(PayloadHeader::from_bytes(&bytes)?)
 }
 
-/// The input ended where no payload ends.
+/// The input ended inside of a payload.
 pub(super) fn not_whole() -> io::Error {
     Error::from(ErrorKind::NotAPayload(PayloadRule::Length)).into()
 }
@@ -92,8 +92,7 @@ impl Failure {
         }
     }
 
-    /// Remembers what went wrong. An `io::Error` cannot be copied: it comes through unharmed this once, and its kind
-    /// thereafter.
+    /// Remembers an error. An `io::Error` cannot be cloned: the first call returns it whole, later calls only its kind.
     pub(super) fn remember<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());

@@ -11,8 +11,7 @@ const SEGMENT: u64 = SEGMENT_LEN as u64;
 const SEALED_SEGMENT: u64 = SEALED_SEGMENT_LEN as u64;
 const TAG: u64 = TAG_LEN as u64;
 
-/// The length of the payload that a plaintext of `plaintext_len` bytes becomes; `None` where it would need more than
-/// 2³² − 1 segments.
+/// The length of a payload with `plaintext_len` bytes of plaintext; `None` if it would need more than 2³² − 1 segments.
 ///
 /// # Examples
 ///
@@ -43,13 +42,12 @@ pub const fn encrypted_len(plaintext_len: u64) -> Option<u64> {
     )
 }
 
-/// The length of the plaintext of a payload of `encrypted_len` bytes, the inverse of [`encrypted_len`]; `None` where no
-/// payload has that length.
+/// The length of the plaintext in a payload of `encrypted_len` bytes; `None` if no payload has this length. The inverse
+/// of [`encrypted_len`].
 ///
 /// # Security
 ///
-/// This is what the length of a payload claims. Whether the payload is whole is known once its last segment was
-/// verified.
+/// The length of a payload is not authenticated. Only its verified last segment shows that it is complete.
 ///
 /// # Examples
 ///
@@ -72,17 +70,17 @@ pub const fn plaintext_len(encrypted_len: u64) -> Option<u64> {
 pub(super) struct Cut {
     /// The index of the last segment.
     last: u32,
-    /// How many bytes of plaintext are in it.
+    /// The length of its plaintext.
     last_len: u32,
 }
 
 impl Cut {
-    /// `None` where no payload has that length.
+    /// `None` if no payload has this length.
     pub(super) const fn of(encrypted_len: u64) -> Option<Self> {
         let Some(sealed) = encrypted_len.checked_sub(HEADER) else {
             return None;
         };
-        // The last segment is what follows the full ones; where nothing does, it is the last of them.
+        // The last segment is what follows the full ones, or the last full one if nothing follows.
         let segments = sealed.div_ceil(SEALED_SEGMENT);
         if segments > MAX_SEGMENTS {
             return None;
@@ -117,7 +115,7 @@ impl Cut {
         self.last
     }
 
-    /// How many bytes of plaintext are in segment `index`.
+    /// The length of the plaintext in segment `index`.
     pub(super) const fn segment_len(self, index: u32) -> usize {
         if index == self.last {
             self.last_len as usize
@@ -133,14 +131,14 @@ impl Cut {
     }
 }
 
-/// [`encrypted_len`] for what is in memory.
+/// [`encrypted_len`] for data in memory.
 pub(super) fn encrypted_len_in_memory(plaintext: &[u8]) -> Result<usize, Error> {
     let length = u64::try_from(plaintext.len()).ok().and_then(encrypted_len);
     let length = length.and_then(|length| usize::try_from(length).ok());
     Ok(length.ok_or(ErrorKind::PayloadTooLong)?)
 }
 
-/// [`plaintext_len`] for what is in memory.
+/// [`plaintext_len`] for a payload in memory.
 pub(super) fn plaintext_len_in_memory(payload: &[u8]) -> Result<usize, Error> {
     let length = u64::try_from(payload.len()).ok().and_then(plaintext_len);
     let length = length.and_then(|length| usize::try_from(length).ok());

@@ -124,18 +124,19 @@
 //!
 //! # Features
 //!
-//! `ring`: AES-256-GCM from ring, which is faster. The bytes are the same. ring does not wipe the key schedule of a payload,
-//! nor the registers and the stack that its assembly used; everything else is wiped as without the feature. The default
-//! checks the tag of a segment before it decrypts; ring decrypts first, and overwrites the plaintext if the tag is wrong.
+//! `ring`: AES-256-GCM from ring, which is faster. The bytes are the same. ring does not wipe the key schedule of a
+//! payload, nor the registers and the stack that its assembly used; everything else is wiped as without the feature.
+//! The default checks the tag of a segment before it decrypts; ring decrypts first, and overwrites the plaintext if the
+//! tag is wrong.
 //!
 //! `rayon`: a call that encrypts or decrypts 1 MiB or more uses all cores. The bytes are the same. The call runs in the
 //! current thread pool, or in the global one.
 //!
 //! # Security
 //!
-//! At 1 TiB under one payload key the advantage of an attacker is about 2⁻⁵⁷; at the maximum, 2⁴⁸ bytes, it is about 2⁻⁴¹.
-//! The length of a payload reveals the length of its plaintext, and payloads of one [`PayloadCipher`] have the same sealed
-//! DEK. A payload cannot be changed in place, extended or resumed: encrypt the data again.
+//! At 1 TiB under one payload key the advantage of an attacker is about 2⁻⁵⁷; at the maximum, 2⁴⁸ bytes, it is about
+//! 2⁻⁴¹. The length of a payload reveals the length of its plaintext, and payloads of one [`PayloadCipher`] have the
+//! same sealed DEK. A payload cannot be changed in place, extended or resumed: encrypt the data again.
 //!
 //! [`Engine::encrypt`]: crate::Engine::encrypt
 //! [`Engine::decrypt`]: crate::Engine::decrypt

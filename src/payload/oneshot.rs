@@ -15,11 +15,11 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, PayloadRule};
 
-/// How many bytes of plaintext are worth waking other threads for: 1 MiB, 16 segments.
+/// Below this length of plaintext, one thread is faster: 1 MiB, 16 segments.
 #[cfg(feature = "rayon")]
 const PARALLEL_FROM: usize = 1_048_576;
 
-/// A payload whose header is well-formed, and whose length one that payloads have.
+/// A payload with a well-formed header and a valid length.
 pub(super) struct Payload<'a> {
     pub(super) header: PayloadHeader,
     segments: &'a [u8],
@@ -42,7 +42,7 @@ impl<'a> Payload<'a> {
         self.plaintext_len
     }
 
-    /// Opens all segments into `plaintext`, of which zeros are left where one does not open.
+    /// Opens all segments into `plaintext`. If one does not open, overwrites `plaintext` with zeros.
     pub(super) fn open(&self, key: &PayloadKey, plaintext: &mut [u8]) -> Result<(), Error> {
         if plaintext.len() != self.plaintext_len {
             return Err(ErrorKind::BufferLength.into());
@@ -55,7 +55,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Seals `plaintext` into `sealed`, which has room for its segments and no more.
+/// Seals `plaintext` into `sealed`, which has exactly the length of its segments.
 pub(super) fn seal_segments(key: &PayloadKey, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
     let last = last_index(plaintext.len());
     let seal =
@@ -74,7 +74,7 @@ pub(super) fn seal_segments(key: &PayloadKey, plaintext: &[u8], sealed: &mut [u8
     pairs.try_for_each(seal)
 }
 
-/// Opens `sealed` into `plaintext`, which has room for the plaintext of its segments and no more.
+/// Opens `sealed` into `plaintext`, which has exactly the length of the plaintext.
 fn open_segments(key: &PayloadKey, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
     let last = last_index(plaintext.len());
     let open = |(index, (sealed, plaintext)): (usize, (&[u8], &mut [u8]))| {
@@ -99,7 +99,7 @@ fn last_index(plaintext_len: usize) -> usize {
     plaintext_len.div_ceil(SEGMENT_LEN).saturating_sub(1)
 }
 
-/// B3.4 holds by the length, which was checked before.
+/// B3.4: the caller has checked the length.
 pub(super) fn place(index: usize, last: usize) -> Result<Place, Error> {
     Ok(Place {
         index: u32::try_from(index).map_err(|_| ErrorKind::PayloadTooLong)?,

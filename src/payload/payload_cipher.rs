@@ -50,8 +50,8 @@ use crate::{
 ///
 /// # Security
 ///
-/// Key ID and encryption context were checked when the DEK was opened. The cipher does not check them again: every caller
-/// that can use it can decrypt every payload of the DEK.
+/// Key ID and encryption context were checked when the DEK was opened. The cipher does not check them again: every
+/// caller that can use it can decrypt every payload of the DEK.
 pub struct PayloadCipher {
     prk: Prk,
     sealed: SealedDek,
@@ -62,8 +62,8 @@ impl PayloadCipher {
     ///
     /// # Security
     ///
-    /// The caller must know that the two belong together. With the sealed form of another DEK, payloads can be decrypted
-    /// by this cipher only: once it is dropped, they are lost.
+    /// The caller must know that the two belong together. With the sealed form of another DEK, payloads can be
+    /// decrypted by this cipher only: once it is dropped, they are lost.
     ///
     /// # Examples
     ///
@@ -241,8 +241,8 @@ impl PayloadCipher {
         self.decrypt_parsed(&Payload::parse(payload)?)
     }
 
-    /// Decrypts a payload of this DEK into `plaintext`, which must be [`plaintext_len`](super::plaintext_len) bytes long.
-    /// Allocates nothing.
+    /// Decrypts a payload of this DEK into `plaintext`, which must be [`plaintext_len`](super::plaintext_len) bytes
+    /// long. Allocates nothing.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The same payload with its DEK sealed under another CMK, or another version of the same.
+//! Seals the DEK of a payload again, under another CMK or another version.
 
 use super::{PayloadHeader, keys::Prk};
 use crate::{
@@ -11,22 +11,23 @@ use crate::{
 };
 
 impl<K: Keyring> Engine<K> {
-    /// Seals the DEK of a payload under the current version of `new_key_id`, in the same context: gives the header that
-    /// takes the place of `header`. The payload's segments stay as they are.
+    /// Seals the DEK of a payload under the current version of `new_key_id`, in the same context. Returns the header
+    /// that replaces `header`. The segments do not change.
     ///
-    /// After a rotation `new_key_id` is `key_id`, the key that the caller expects the payload to be sealed under.
-    /// Sealing is deterministic: where that version is the current one already, the header is the same.
+    /// `key_id` is the key that the caller expects the payload to be sealed under. After a rotation pass the same key
+    /// as `new_key_id`. Sealing is deterministic: if the payload is under the current version already, the header is
+    /// the same.
     ///
     /// # Errors
     ///
     /// As for [`decrypt_dek`](Self::decrypt_dek) with `key_id`; as for [`encrypt_dek`](Self::encrypt_dek) with
-    /// `new_key_id`; [`ErrorKind::AuthenticationFailed`] where the header's commitment is not that of the DEK. No
+    /// `new_key_id`; [`ErrorKind::AuthenticationFailed`] if the commitment in the header does not belong to the DEK. No
     /// others.
     ///
     /// # Security
     ///
-    /// The DEK is the same as before. Whoever once had it can still read the payload, and so can the old CMK together
-    /// with a copy of the old header.
+    /// The DEK stays the same. An attacker who once had it can still read the payload, and so can an attacker with the
+    /// old CMK and a copy of the old header.
     ///
     /// # Examples
     ///
@@ -44,7 +45,7 @@ impl<K: Keyring> Engine<K> {
     /// let header = engine.rewrap_header(&key_id, &context, &key_id, &header)?;
     /// assert_eq!(header.sealed_dek().key_version(), 1);
     ///
-    /// // Where the segments are in an object store, only the header is written there again.
+    /// // In an object store only the header must be written again.
     /// let payload = [&header.to_bytes()[..], &payload[PayloadHeader::LEN..]].concat();
     /// assert_eq!(*engine.decrypt(&key_id, &context, &payload)?, b"attack at dawn");
     /// # Ok::<(), dekseal::Error>(())
@@ -60,7 +61,7 @@ impl<K: Keyring> Engine<K> {
             .of(|event| self.rewrapped(key_id, context, new_key_id, header, event))
     }
 
-    /// For an operation that has an event of its own.
+    /// [`rewrap_header`](Self::rewrap_header) as a step of an operation that emits its own event.
     fn rewrapped<'a>(
         &self,
         key_id: &KeyId,
@@ -72,20 +73,19 @@ impl<K: Keyring> Engine<K> {
         event.opens(header.sealed_dek().key_version());
         event.to(new_key_id, None);
         let dek = self.open(key_id, context, header.sealed_dek())?;
-        // A blob of another DEK was put here: what is behind it would open no more than before.
+        // Refuses the blob of another DEK: the segments would not open with it.
         Prk::extract(&dek).derive_for(header)?;
         let sealed = self.seal(new_key_id, context, &dek)?;
         event.seals(sealed.key_version());
         Ok(header.rewrapped(sealed))
     }
 
-    /// [`rewrap_header`](Self::rewrap_header) of a payload in memory, in constant time in the size of the data: only
-    /// the header is read and changed.
+    /// [`rewrap_header`](Self::rewrap_header) for a payload in memory. Reads and changes only the header.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotAPayload`] where there is no whole header; what [`PayloadHeader::from_bytes`] says of it; as for
-    /// [`rewrap_header`](Self::rewrap_header). No others, and nothing was changed then.
+    /// [`ErrorKind::NotAPayload`] if the header is incomplete; the errors of [`PayloadHeader::from_bytes`]; those of
+    /// [`rewrap_header`](Self::rewrap_header). No others. After an error the payload is unchanged.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! Any part of a payload, over any `io::Read + io::Seek`.
+//! Reads any part of a payload from any `io::Read + io::Seek`.
 
 use core::fmt;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
@@ -13,22 +13,22 @@ use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::
 
 /// Decrypts any part of a payload that it can seek in.
 ///
-/// Reads and decrypts the segments that it needs, and keeps the one it used last, in 64 KiB of memory. The payload is
-/// the whole of the inner reader, from its position 0 to its end.
+/// Reads and decrypts only the segments that it needs, and keeps the last one in 64 KiB of memory. The payload is the
+/// whole inner reader, from position 0 to its end.
 ///
 /// [`Engine::decrypt_seek_reader`] and [`PayloadCipher::decrypt_seek_reader`] make one.
 ///
 /// # Errors
 ///
-/// As for a [`PayloadReader`](super::PayloadReader); and a seek to before the beginning or behind 2⁶⁴ is answered with
-/// [`InvalidInput`](io::ErrorKind::InvalidInput), after which all is as before.
+/// As for a [`PayloadReader`](super::PayloadReader). Also [`InvalidInput`](io::ErrorKind::InvalidInput) for a seek to a
+/// position below 0 or above 2⁶⁴; the reader is then unchanged.
 ///
 /// # Security
 ///
-/// What it gives is authentic, and stands where it says. The last segment is verified, as last, before a length is
-/// reported, a seek from the end is served or an end of file is returned; whoever reads some part from the front only
-/// does not learn whether the payload is whole, unless by [`plaintext_len`](Self::plaintext_len). Of a payload that
-/// changes while it is read, each segment is authentic by itself.
+/// All data that a reader returns is authentic and belongs at its position. Before the reader reports a length, serves
+/// a seek from the end or returns an end of file, it verifies the last segment as the last. A caller that reads only
+/// the front of a payload does not learn whether it is complete; [`plaintext_len`](Self::plaintext_len) verifies that.
+/// If the payload changes while it is read, each segment is authentic by itself.
 ///
 /// # Examples
 ///
@@ -50,19 +50,19 @@ use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::
 pub struct PayloadSeekReader<R> {
     inner: R,
     key: PayloadKey,
-    /// What the length of the inner reader claims.
+    /// The segments, by the length of the inner reader. Not verified until `whole`.
     cut: Cut,
-    /// Whether the last segment was verified, as last. Then the claim holds.
+    /// Whether the last segment was verified as the last.
     whole: bool,
     position: u64,
     buffer: Buffer,
-    /// Which segment's plaintext is in the buffer. It was verified.
+    /// The index of the segment whose verified plaintext is in the buffer.
     loaded: Option<u32>,
     failure: Failure,
 }
 
 impl<R: Read + Seek> PayloadSeekReader<R> {
-    /// `inner` stands anywhere.
+    /// `inner` may be at any position.
     pub(super) fn new(key: PayloadKey, mut inner: R) -> io::Result<Self> {
         let length = retrying(|| inner.seek(SeekFrom::End(0)))?;
         Ok(Self {
@@ -77,11 +77,11 @@ impl<R: Read + Seek> PayloadSeekReader<R> {
         })
     }
 
-    /// The length of the plaintext in bytes. Verifies the last segment first, where that was not done before.
+    /// The length of the plaintext in bytes. Verifies the last segment first, unless that was done before.
     ///
     /// # Errors
     ///
-    /// As the type says.
+    /// Those of the type.
     ///
     /// # Examples
     ///
@@ -105,7 +105,7 @@ impl<R: Read + Seek> PayloadSeekReader<R> {
         Ok(self.cut.plaintext_len())
     }
 
-    /// Reads and opens segment `index`, where it is not in the buffer already.
+    /// Reads and opens segment `index`, unless it is in the buffer.
     fn load(&mut self, index: u32) -> io::Result<()> {
         if self.loaded != Some(index) {
             let loaded = self.load_anew(index);
@@ -166,7 +166,7 @@ impl<R: Read + Seek> BufRead for PayloadSeekReader<R> {
 }
 
 impl<R: Read + Seek> Seek for PayloadSeekReader<R> {
-    /// A position behind the end can be sought, and there is nothing to read there.
+    /// A seek to a position after the end succeeds. There is nothing to read there.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.failure.check()?;
         let position = match to {
@@ -192,12 +192,12 @@ impl<R> fmt::Debug for PayloadSeekReader<R> {
 }
 
 impl PayloadCipher {
-    /// A reader of any part of a payload of this DEK: all of `inner`, of which it reads the header now.
+    /// A reader for any part of a payload of this DEK. The payload is all of `inner`. Reads the header at once.
     ///
     /// # Errors
     ///
     /// As for [`decrypt_reader`](Self::decrypt_reader), and [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload)
-    /// where no payload has the length of `inner`.
+    /// if no payload has the length of `inner`.
     ///
     /// # Examples
     ///
@@ -223,13 +223,13 @@ impl PayloadCipher {
 }
 
 impl<K: Keyring> Engine<K> {
-    /// A reader of any part of a payload, which the caller expects to be sealed under `key_id`: all of `inner`, of
-    /// which it reads the header now.
+    /// A reader for any part of a payload that the caller expects to be sealed under `key_id`. The payload is all of
+    /// `inner`. Reads the header at once.
     ///
     /// # Errors
     ///
     /// As for [`decrypt_reader`](Self::decrypt_reader), and [`ErrorKind::NotAPayload`](crate::ErrorKind::NotAPayload)
-    /// where no payload has the length of `inner`.
+    /// if no payload has the length of `inner`.
     ///
     /// # Examples
     ///

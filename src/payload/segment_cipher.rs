@@ -1,7 +1,7 @@
-//! AES-256-GCM of one segment: aes-gcm's, or ring's with the feature of that name. The same bytes.
+//! AES-256-GCM of one segment, from the crate aes-gcm, or from ring with the feature `ring`. The bytes are the same.
 //!
-//! Both have the same methods. `None` means that the tag does not hold, or that a length is beyond the limits of
-//! AES-256-GCM, which none of a segment is; then no plaintext of that segment is in the output.
+//! Both have the same methods. `None` means that the tag is wrong, or that a length exceeds the limits of AES-256-GCM,
+//! which no segment does. The output then contains no plaintext of the segment.
 
 #[cfg(feature = "ring")]
 pub(super) use by_ring::SegmentCipher;
@@ -26,7 +26,7 @@ mod rustcrypto {
 
     pub(in crate::payload) struct SegmentCipher(Aes256Gcm);
 
-    // Never inlined: in the midst of other code aes-gcm's loops come out up to two times slower.
+    // Never inlined: inside of other code aes-gcm's loops compile to code that is up to two times slower.
     impl SegmentCipher {
         pub(in crate::payload) fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
             Some(Self(Aes256Gcm::new(key.into())))
@@ -45,7 +45,7 @@ mod rustcrypto {
             Some(tag.into())
         }
 
-        // aes-gcm compares the tag before it decrypts, so what does not open leaves the output as it was.
+        // aes-gcm checks the tag before it decrypts: a segment that does not open leaves the output unchanged.
 
         #[inline(never)]
         pub(in crate::payload) fn open(
@@ -67,7 +67,7 @@ mod rustcrypto {
         }
     }
 
-    // Its one field is.
+    // Its only field is wiped on drop.
     impl ZeroizeOnDrop for SegmentCipher {}
 }
 
@@ -118,7 +118,7 @@ mod by_ring {
             self.open_in_place(nonce, plaintext, tag)
         }
 
-        // ring decrypts while it authenticates, and fills with zeros what does not open.
+        // ring decrypts while it authenticates. It overwrites a segment that does not open with zeros.
         pub(in crate::payload) fn open_in_place(&self, nonce: &Nonce, text: &mut [u8], tag: &Tag) -> Option<()> {
             let nonce = Once::assume_unique_for_key(*nonce);
             let opened = self

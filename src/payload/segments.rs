@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, PayloadRule};
 
-/// Seals the segments of one payload in their order.
+/// Seals the segments of one payload in order.
 ///
 /// It does no I/O: [the module's documentation](super#without-io) shows a loop around it. A full segment has a type of
 /// its own, so a short one can be the last only; the last consumes the sealer, so nothing follows it.
@@ -18,8 +18,8 @@ use crate::error::{Error, ErrorKind, PayloadRule};
 ///
 /// # Security
 ///
-/// What was sealed is a whole payload only with its last segment. It cannot be cloned: two sealers of one payload would
-/// use its nonces twice.
+/// A payload without its last segment does not decrypt. A sealer cannot be cloned: two sealers of one payload would use
+/// its nonces twice.
 ///
 /// ```compile_fail,E0599
 /// # fn f(sealer: dekseal::payload::SegmentSealer) {
@@ -65,7 +65,7 @@ impl SegmentSealer {
         }
     }
 
-    /// Seals the next segment, which is not the last.
+    /// Seals the next segment, if it is not the last.
     ///
     /// # Errors
     ///
@@ -74,8 +74,8 @@ impl SegmentSealer {
         self.key.seal(self.counter.next_place()?, plaintext, sealed)
     }
 
-    /// Seals the next segment, which is not the last, where it stands: its first 65536 bytes are the plaintext, and the
-    /// 16 behind them become the tag.
+    /// Seals the next segment in place, if it is not the last: the first 65536 bytes are the plaintext, the 16 bytes
+    /// after them become the tag.
     ///
     /// # Errors
     ///
@@ -103,18 +103,18 @@ impl SegmentSealer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::BufferLength`] where `plaintext` has another length than that, or `sealed` is not 16 bytes longer;
+    /// [`ErrorKind::BufferLength`] if `plaintext` has another length, or `sealed` is not 16 bytes longer;
     /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others.
     pub fn seal_last(self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
         self.key.seal(self.last_place(plaintext.len())?, plaintext, sealed)
     }
 
-    /// Seals the last segment where it stands: all but its last 16 bytes are the plaintext, and those become the tag.
+    /// Seals the last segment in place: its last 16 bytes become the tag, the bytes before them are the plaintext.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::BufferLength`] where `segment` is not 17 to 65552 bytes long, or 16 where the whole payload is
-    /// empty; [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others.
+    /// [`ErrorKind::BufferLength`] if `segment` is not 17 to 65552 bytes long, or 16 bytes for an empty payload;
+    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others.
     ///
     /// # Examples
     ///
@@ -143,7 +143,7 @@ impl SegmentSealer {
     }
 }
 
-/// Opens the segments of one payload in their order.
+/// Opens the segments of one payload in order.
 ///
 /// It does no I/O: [the module's documentation](super#without-io) shows a loop around it. Whoever drives it says which
 /// segment is the last: the one that nothing follows. A payload that was cut short then fails to authenticate.
@@ -152,8 +152,8 @@ impl SegmentSealer {
 ///
 /// # Security
 ///
-/// Plaintext that [`open`](Self::open) gave is authentic, and the rest of the payload may yet be missing: it is whole
-/// when [`open_last`](Self::open_last) has succeeded.
+/// The plaintext from [`open`](Self::open) is authentic, but the end of the payload may still be missing. The payload
+/// is complete once [`open_last`](Self::open_last) has succeeded.
 ///
 /// # Examples
 ///
@@ -191,12 +191,13 @@ impl SegmentOpener {
         }
     }
 
-    /// Opens the next segment, which something follows.
+    /// Opens the next segment, if another one follows it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::AuthenticationFailed`] where the segment is not the next one of this payload, and ever after that;
-    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others. `plaintext` is then as it was, or zeros.
+    /// [`ErrorKind::AuthenticationFailed`] if the segment is not the next one of this payload, and in every later call;
+    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others. After an error `plaintext` is unchanged or all
+    /// zeros.
     pub fn open(&mut self, sealed: &[u8; SEALED_SEGMENT_LEN], plaintext: &mut [u8; SEGMENT_LEN]) -> Result<(), Error> {
         let place = self.next_place()?;
         let opened = self.key.open_segment(place, sealed, plaintext);
@@ -204,11 +205,11 @@ impl SegmentOpener {
         opened
     }
 
-    /// Opens the next segment, which something follows, where it stands: gives its plaintext, the first 65536 bytes.
+    /// Opens the next segment in place, if another one follows it. Returns its plaintext, the first 65536 bytes.
     ///
     /// # Errors
     ///
-    /// As for [`open`](Self::open). `segment` is then as it was, or zeros.
+    /// As for [`open`](Self::open). After an error `segment` is unchanged or all zeros.
     ///
     /// # Examples
     ///
@@ -247,22 +248,22 @@ impl SegmentOpener {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotAPayload`] where no last segment has the length of `sealed`; [`ErrorKind::BufferLength`] where
-    /// `plaintext` is not 16 bytes shorter; [`ErrorKind::AuthenticationFailed`] where the segment is not the last one
-    /// of this payload, or an earlier one was refused; [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others.
-    /// `plaintext` is then as it was, or zeros.
+    /// [`ErrorKind::NotAPayload`] if no last segment has the length of `sealed`; [`ErrorKind::BufferLength`] if
+    /// `plaintext` is not 16 bytes shorter; [`ErrorKind::AuthenticationFailed`] if the segment is not the last one of
+    /// this payload, or an earlier one was refused; [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others.
+    /// After an error `plaintext` is unchanged or all zeros.
     pub fn open_last(self, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
         self.key.open_segment(self.last_place(sealed)?, sealed, plaintext)
     }
 
-    /// Opens the last segment, the one that nothing follows, where it stands: gives its plaintext, all but the last 16
-    /// bytes.
+    /// Opens the last segment in place. Returns its plaintext, which is all but the last 16 bytes.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotAPayload`] where no last segment has the length of `segment`;
-    /// [`ErrorKind::AuthenticationFailed`] where it is not the last one of this payload, or an earlier one was refused;
-    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others. `segment` is then as it was, or zeros.
+    /// [`ErrorKind::NotAPayload`] if no last segment has the length of `segment`;
+    /// [`ErrorKind::AuthenticationFailed`] if it is not the last one of this payload, or an earlier one was refused;
+    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others. After an error `segment` is unchanged or all
+    /// zeros.
     ///
     /// # Examples
     ///

@@ -129,6 +129,24 @@ fn a_header_that_is_not_one_is_refused_for_its_reason() {
     );
 }
 
+/// Only their bytes tell them apart: as many pairs, and as long.
+#[test]
+fn contexts_of_equal_length_are_different_contexts() {
+    let engine = dekseal::Engine::new(crate::support::one_key());
+    let key_id = crate::support::key_id(crate::support::KEY_ID);
+    let bytes: Vec<u8> = (0..96).collect();
+    let contexts = [("tenant", "42"), ("tenant", "43"), ("tenanu", "42")]
+        .map(|pair| dekseal::EncryptionContext::from_pairs([pair]).unwrap());
+    for (at, context) in contexts.iter().enumerate() {
+        let payload = encrypt(&engine, &key_id, context, b"x", &mut Fixed(&bytes)).unwrap();
+        for (other_at, other) in contexts.iter().enumerate() {
+            let opened = engine.decrypt(&key_id, other, &payload);
+            let refused = opened.err().map(|error| error.kind());
+            assert_eq!(refused, (at != other_at).then_some(ErrorKind::AuthenticationFailed));
+        }
+    }
+}
+
 /// Each byte of the header counts, and each of the segments.
 #[test]
 fn no_flipped_byte_is_decrypted() {
