@@ -134,7 +134,7 @@ impl<K: Keyring> Engine<K> {
     /// salt.
     #[cfg_attr(
         not(feature = "std"),
-        expect(dead_code, reason = "what draws from the system calls it")
+        allow(dead_code, reason = "what draws from the system calls it")
     )]
     pub(super) fn make_for_one<R: TryCryptoRng + ?Sized>(
         &self,
