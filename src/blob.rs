@@ -84,7 +84,7 @@ impl SealedDek {
             return Err(ErrorKind::NotABlob(BlobRule::BodyLength).into());
         }
         // Step 2: the key ID matches A2.
-        KeyId::check(field::<KEY_ID, { KeyId::LEN }>(bytes))?;
+        KeyId::check(field::<KEY_ID, { KeyId::LEN }, _>(bytes))?;
         // Step 3: the checksum is right. It is public, so any comparison will do.
         if checksum(bytes) != bytes[CHECKSUM..] {
             return Err(ErrorKind::DamagedBlob.into());
@@ -124,25 +124,25 @@ impl SealedDek {
     /// The ID of the CMK that the blob says it was sealed under.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
-        KeyId::from_checked(*field::<KEY_ID, { KeyId::LEN }>(&self.0))
+        KeyId::from_checked(*field::<KEY_ID, { KeyId::LEN }, _>(&self.0))
     }
 
     /// The version of that CMK.
     #[must_use]
     pub fn key_version(&self) -> u32 {
-        u32::from_le_bytes(*field::<KEY_VERSION, 4>(&self.0))
+        u32::from_le_bytes(*field::<KEY_VERSION, 4, _>(&self.0))
     }
 
     pub(crate) fn salt(&self) -> &[u8; SALT_LEN] {
-        field::<SALT, SALT_LEN>(&self.0)
+        field::<SALT, SALT_LEN, _>(&self.0)
     }
 
     pub(crate) fn ciphertext(&self) -> &[u8; CIPHERTEXT_LEN] {
-        field::<CIPHERTEXT, CIPHERTEXT_LEN>(&self.0)
+        field::<CIPHERTEXT, CIPHERTEXT_LEN, _>(&self.0)
     }
 
     pub(crate) fn tag(&self) -> &[u8; TAG_LEN] {
-        field::<TAG, TAG_LEN>(&self.0)
+        field::<TAG, TAG_LEN, _>(&self.0)
     }
 }
 
@@ -175,14 +175,24 @@ pub(crate) fn trailer(key_id: &KeyId, key_version: u32) -> [u8; TRAILER_LEN] {
     trailer
 }
 
+/// The key ID in a trailer.
+pub(crate) fn key_id_of(trailer: &[u8; TRAILER_LEN]) -> KeyId {
+    KeyId::from_checked(*field::<0, { KeyId::LEN }, _>(trailer))
+}
+
+/// The key version in a trailer.
+pub(crate) fn key_version_of(trailer: &[u8; TRAILER_LEN]) -> u32 {
+    u32::from_le_bytes(*field::<{ KeyId::LEN }, 4, _>(trailer))
+}
+
 /// A1: SHA-256 of bytes 0..156.
 fn checksum(bytes: &[u8; LEN]) -> [u8; 32] {
     sha256(&bytes[..CHECKSUM])
 }
 
 /// The `N` bytes from `AT` on.
-fn field<const AT: usize, const N: usize>(bytes: &[u8; LEN]) -> &[u8; N] {
-    const { assert!(AT < LEN && N <= LEN - AT) };
+fn field<const AT: usize, const N: usize, const ALL: usize>(bytes: &[u8; ALL]) -> &[u8; N] {
+    const { assert!(AT < ALL && N <= ALL - AT) };
     // In bounds by that assertion, so the zeros are never taken.
     let field = bytes.get(AT..).and_then(<[u8]>::first_chunk);
     field.unwrap_or(const { &[0; N] })

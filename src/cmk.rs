@@ -17,14 +17,15 @@ use crate::{
     sha256::HmacKey,
 };
 
-/// AES-256-GCM with a 96-bit nonce and a 128-bit tag. GCM decrypts with the forward cipher too, so the key schedule for
-/// decryption is never made.
+/// AES-256-GCM with a 96-bit nonce and a 128-bit tag. GCM decrypts with the forward cipher too, so no key schedule for decryption
+/// is made.
 pub(crate) type Aes256Gcm = AesGcm<Aes256Enc, U12>;
 
 const KEY_LEN: usize = 32;
 const NONCE_LEN: usize = 12;
-/// AAD up to this length is joined on the stack: contexts of up to 980 bytes.
-const STACK_AAD: usize = HEADER_LEN + TRAILER_LEN + 980;
+/// The longest AAD that needs no allocation.
+const AAD_ON_STACK: usize = 1024;
+const _: () = assert!(AAD_ON_STACK == HEADER_LEN + TRAILER_LEN + 980);
 
 /// One version of one customer master key: seals DEKs and opens them.
 ///
@@ -64,11 +65,12 @@ const STACK_AAD: usize = HEADER_LEN + TRAILER_LEN + 980;
 /// # Ok::<(), dekseal::Error>(())
 /// ```
 pub struct CmkVersion {
+    /// The key ID and the key version.
     trailer: [u8; TRAILER_LEN],
-    key_id: KeyId,
-    key_version: u32,
-    salt_key: HmacKey,
-    wrap_key: HmacKey,
+    /// HMAC under `salt_key`.
+    salt_mac: HmacKey,
+    /// HKDF-Expand under `wrap_key`.
+    wrap: HmacKey,
 }
 
 impl CmkVersion {
@@ -105,33 +107,31 @@ impl CmkVersion {
         extract(material, &mut prk)?;
         let prk = HmacKey::new(&prk);
         let trailer = blob::trailer(&key_id, key_version);
-        expand(&prk, labels::SALT_KEY, &trailer, &mut salt_key);
-        expand(&prk, labels::WRAP_KEY, &trailer, &mut wrap_key);
+        prk.expand::<2, _, _>(labels::SALT_KEY, &trailer, &mut salt_key);
+        prk.expand::<2, _, _>(labels::WRAP_KEY, &trailer, &mut wrap_key);
         Ok(Self {
             trailer,
-            key_id,
-            key_version,
-            salt_key: HmacKey::new(&salt_key),
-            wrap_key: HmacKey::new(&wrap_key),
+            salt_mac: HmacKey::new(&salt_key),
+            wrap: HmacKey::new(&wrap_key),
         })
     }
 
     /// The ID of the CMK.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
-        self.key_id
+        blob::key_id_of(&self.trailer)
     }
 
     /// The version of the CMK.
     #[must_use]
     pub fn key_version(&self) -> u32 {
-        self.key_version
+        blob::key_version_of(&self.trailer)
     }
 
     /// Seals `dek` (FORMAT.md A4).
     ///
-    /// Deterministic: the same DEK under the same CMK version and context gives the same blob. Allocates
-    /// nothing, unless the canonical context has more than 980 bytes.
+    /// Deterministic: the same DEK under the same CMK version and context gives the same blob. Allocates nothing, unless
+    /// the canonical context is longer than 980 bytes.
     ///
     /// # Panics
     ///
@@ -206,11 +206,11 @@ impl CmkVersion {
         sealed: &SealedDek,
         dek: &mut Dek,
     ) -> Result<(), Error> {
-        if sealed.key_id() != self.key_id {
-            let error = Error::from(ErrorKind::KeyMismatch).with_key_id(&self.key_id);
+        if sealed.key_id() != self.key_id() {
+            let error = Error::from(ErrorKind::KeyMismatch).with_key_id(&self.key_id());
             return Err(error.with_found(&sealed.key_id(), None));
         }
-        if sealed.key_version() != self.key_version {
+        if sealed.key_version() != self.key_version() {
             return Err(ErrorKind::UnknownKeyVersion.into());
         }
         // Step 6. A tag that does not hold leaves the buffer as it was: ciphertext.
@@ -233,24 +233,23 @@ impl CmkVersion {
     /// A key for a purpose of its own: `HKDF-Expand(wrap_key, info = label, L = 32)`.
     #[cfg(feature = "file-keyring")]
     pub(crate) fn derive<const N: usize>(&self, label: &[u8; N], key: &mut [u8; KEY_LEN]) {
-        const { assert!(N + 1 + 9 <= 64) };
-        self.wrap_key.mac::<64>(&[label, &[1]], key);
+        self.wrap.expand::<1, N, 0>(label, &[], key);
     }
 
     /// `salt = HMAC-SHA-256(salt_key, SHA-256(context) ‖ dek)`
     fn salt(&self, context: &EncryptionContext, dek: &[u8; CIPHERTEXT_LEN]) -> [u8; SALT_LEN] {
         let mut salt = [0; SALT_LEN];
-        self.salt_key.mac::<128>(&[context.sha256(), dek], &mut salt);
+        self.salt_mac.mac::<2, _, _, 0>((context.sha256(), dek, &[]), &mut salt);
         salt
     }
 
     /// `key = HKDF-Expand(wrap_key, info = "dekseal/v2 key" ‖ salt, L = 32)`
     fn blob_key(&self, salt: &[u8; SALT_LEN], key: &mut [u8; KEY_LEN]) {
-        self.wrap_key.mac::<64>(&[labels::BLOB_KEY, salt, &[1]], key);
+        self.wrap.expand::<1, _, _>(labels::BLOB_KEY, salt, key);
     }
 
-    /// Calls `f` with AES-256-GCM under the blob's key, the blob's nonce and its AAD. `None` where a primitive refused: a tag
-    /// that does not hold, or a length beyond its limits, which none of ours is.
+    /// Calls `f` with AES-256-GCM under the blob's key, the blob's nonce and its AAD. Returns `None` if the tag is wrong. The lengths
+    /// here are within the limits of AES-256-GCM.
     fn gcm<T>(
         &self,
         salt: &[u8; SALT_LEN],
@@ -266,40 +265,34 @@ impl CmkVersion {
     }
 }
 
-/// `PRK = HKDF-Extract(salt = "dekseal/v2", IKM = material)`, where the material has a length that is allowed.
+/// `PRK = HKDF-Extract(salt = "dekseal/v2", IKM = material)`, if the material has an allowed length.
 fn extract(material: &[u8], prk: &mut [u8; KEY_LEN]) -> Result<(), Error> {
     if !(32..=64).contains(&material.len()) {
         return Err(ErrorKind::InvalidMaterial.into());
     }
-    labels::EXTRACT.mac::<128>(&[material], prk);
+    labels::EXTRACT.mac_of(material, prk);
     Ok(())
 }
 
-/// `HKDF-Expand(PRK, info = label ‖ trailer, L = 32)`
-fn expand(prk: &HmacKey, label: &[u8; 15], trailer: &[u8; TRAILER_LEN], key: &mut [u8; KEY_LEN]) {
-    prk.mac::<128>(&[label, trailer, &[1]], key);
-}
-
-/// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`: joined on the stack, or on the heap for a long context. The
-/// cipher takes the AAD as one slice.
+/// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`, which aes-gcm takes as one slice.
 fn with_aad<T>(trailer: &[u8; TRAILER_LEN], context: &EncryptionContext, f: impl FnOnce(&[u8]) -> T) -> T {
     let parts = [&HEADER, trailer.as_slice(), context.canonical()];
-    let mut joined = ArrayVec::<u8, STACK_AAD>::new();
-    for part in parts {
-        if joined.try_extend_from_slice(part).is_err() {
-            return f(&parts.concat());
-        }
+    let mut joined = ArrayVec::<u8, AAD_ON_STACK>::new();
+    if parts.iter().all(|part| joined.try_extend_from_slice(part).is_ok()) {
+        f(&joined)
+    } else {
+        // A long context. It is no secret, and on the stack it would take 64 KiB.
+        f(&parts.concat())
     }
-    f(&joined)
 }
 
 impl fmt::Debug for CmkVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CmkVersion({} version {}, ..)", self.key_id, self.key_version)
+        write!(f, "CmkVersion({} version {}, ..)", self.key_id(), self.key_version())
     }
 }
 
-// Its secret fields are: each `HmacKey` wipes its states.
+// The derived keys live in the states of two HMACs, which wipe themselves.
 impl ZeroizeOnDrop for CmkVersion {}
 const _: () = {
     const fn wiped_on_drop<T: ZeroizeOnDrop>() {}

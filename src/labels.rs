@@ -2,7 +2,7 @@
 
 use crate::sha256::HmacKey;
 
-/// HKDF-Extract over CMK material: HMAC keyed with the salt `"dekseal/v2"`.
+/// HKDF-Extract over CMK material: HMAC under the salt `"dekseal/v2"`. The states are computed in advance, and a test compares them.
 pub(crate) static EXTRACT: HmacKey = HmacKey::of_states(
     [
         0x5c74_a3fa,
@@ -34,10 +34,10 @@ pub(crate) const BLOB_KEY: &[u8; 14] = b"dekseal/v2 key";
 /// `wrap_key` of a root CMK to the key of a keyring file's MAC (part C).
 #[cfg(feature = "file-keyring")]
 pub(crate) const KEYRING_MAC: &[u8; 18] = b"dekseal/v2 keyring";
-/// `wrap_key` of a root CMK to the value that tells whose a keyring file is (part C).
+/// `wrap_key` of a root CMK to the value that shows whose a keyring file is (part C).
 #[cfg(feature = "file-keyring")]
 pub(crate) const KEYRING_CHECK: &[u8; 24] = b"dekseal/v2 keyring check";
-/// HKDF-Extract over a DEK: HMAC keyed with the salt `"dekseal/v2 payload"`.
+/// HKDF-Extract over a DEK: HMAC under the salt `"dekseal/v2 payload"`, likewise.
 pub(crate) static PAYLOAD_EXTRACT: HmacKey = HmacKey::of_states(
     [
         0x8196_f574,

