@@ -36,8 +36,8 @@ pub(crate) const HEADER: [u8; HEADER_LEN] = [2, 0, 152, 0];
 
 /// A sealed DEK: the 188 bytes of FORMAT.md A1.
 ///
-/// Whoever holds one knows that its frame, its key ID and its checksum are well-formed, and no more: the checksum needs no
-/// key, so anyone can make it. Only opening shows that a blob is authentic.
+/// Whoever holds one knows that its frame, its key ID and its checksum are well-formed, and no more: the checksum needs
+/// no key, so anyone can make it. Only opening shows that a blob is authentic.
 ///
 /// # Examples
 ///
@@ -45,11 +45,10 @@ pub(crate) const HEADER: [u8; HEADER_LEN] = [2, 0, 152, 0];
 /// use dekseal::SealedDek;
 ///
 /// # let cmk = dekseal::CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 3, &[7; 32])?;
-/// # let stored = cmk.seal(&dekseal::EncryptionContext::none(), &dekseal::Dek::from_bytes(&[7; 64])).as_bytes().to_vec();
-/// let sealed = SealedDek::from_bytes(&stored)?;
-/// assert_eq!(sealed.key_id().as_str(), "0d0466b0-e727-4d9c-b35d-f84bb474a37f");
-/// assert_eq!(sealed.key_version(), 3);
-/// assert_eq!(sealed.as_bytes()[..], stored);
+/// # let stored = cmk.seal(&dekseal::EncryptionContext::none(), &dekseal::Dek::from_bytes(&[7;
+/// 64])).as_bytes().to_vec(); let sealed = SealedDek::from_bytes(&stored)?; assert_eq!(sealed.key_id().as_str(),
+/// "0d0466b0-e727-4d9c-b35d-f84bb474a37f"); assert_eq!(sealed.key_version(), 3); assert_eq!(sealed.as_bytes()[..],
+/// stored);
 /// # Ok::<(), dekseal::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,8 +62,8 @@ impl SealedDek {
     ///
     /// # Errors
     ///
-    /// In this order, and no others: [`ErrorKind::NotABlob`] with the rule that is broken, [`ErrorKind::MalformedKeyId`],
-    /// [`ErrorKind::DamagedBlob`].
+    /// In this order, and no others: [`ErrorKind::NotABlob`] with the rule that is broken,
+    /// [`ErrorKind::MalformedKeyId`], [`ErrorKind::DamagedBlob`].
     ///
     /// # Examples
     ///

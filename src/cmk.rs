@@ -17,8 +17,8 @@ use crate::{
     sha256::HmacKey,
 };
 
-/// AES-256-GCM with a 96-bit nonce and a 128-bit tag. GCM decrypts with the forward cipher too, so no key schedule for decryption
-/// is made.
+/// AES-256-GCM with a 96-bit nonce and a 128-bit tag. GCM decrypts with the forward cipher too, so no key schedule for
+/// decryption is made.
 pub(crate) type Aes256Gcm = AesGcm<Aes256Enc, U12>;
 
 const KEY_LEN: usize = 32;
@@ -29,8 +29,8 @@ const _: () = assert!(AAD_ON_STACK == HEADER_LEN + TRAILER_LEN + 980);
 
 /// One version of one customer master key: seals DEKs and opens them.
 ///
-/// Holds the keys that were derived from the secret material, not the material, and wipes them on drop. It cannot be cloned,
-/// printed or serialized; `Debug` shows key ID and version.
+/// Holds the keys that were derived from the secret material, not the material, and wipes them on drop. It cannot be
+/// cloned, printed or serialized; `Debug` shows key ID and version.
 ///
 /// ```compile_fail,E0599
 /// # fn f(cmk: dekseal::CmkVersion) {
@@ -84,8 +84,8 @@ impl CmkVersion {
     ///
     /// # Security
     ///
-    /// Material is never a password or derived from one: nothing here slows down guessing. The caller's copy is the caller's
-    /// to wipe.
+    /// Material is never a password or derived from one: nothing here slows down guessing. The caller's copy is the
+    /// caller's to wipe.
     ///
     /// # Examples
     ///
@@ -130,8 +130,8 @@ impl CmkVersion {
 
     /// Seals `dek` (FORMAT.md A4).
     ///
-    /// Deterministic: the same DEK under the same CMK version and context gives the same blob. Allocates nothing, unless
-    /// the canonical context is longer than 980 bytes.
+    /// Deterministic: the same DEK under the same CMK version and context gives the same blob. Allocates nothing,
+    /// unless the canonical context is longer than 980 bytes.
     ///
     /// # Panics
     ///
@@ -175,9 +175,9 @@ impl CmkVersion {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyMismatch`] or [`ErrorKind::UnknownKeyVersion`] where the blob names another key ID or version than this
-    /// one's; [`ErrorKind::AuthenticationFailed`] where it was sealed under other material or another context, or was changed.
-    /// No others.
+    /// [`ErrorKind::KeyMismatch`] or [`ErrorKind::UnknownKeyVersion`] where the blob names another key ID or version
+    /// than this one's; [`ErrorKind::AuthenticationFailed`] where it was sealed under other material or another
+    /// context, or was changed. No others.
     ///
     /// # Examples
     ///
@@ -248,8 +248,8 @@ impl CmkVersion {
         self.wrap.expand::<1, _, _>(labels::BLOB_KEY, salt, key);
     }
 
-    /// Calls `f` with AES-256-GCM under the blob's key, the blob's nonce and its AAD. Returns `None` if the tag is wrong. The lengths
-    /// here are within the limits of AES-256-GCM.
+    /// Calls `f` with AES-256-GCM under the blob's key, the blob's nonce and its AAD. Returns `None` if the tag is
+    /// wrong. The lengths here are within the limits of AES-256-GCM.
     fn gcm<T>(
         &self,
         salt: &[u8; SALT_LEN],

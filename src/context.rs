@@ -14,7 +14,8 @@ const MAX_CHARACTERS: usize = 8192;
 /// `len(key)` and `len(value)` of one pair, in bytes.
 const LENGTHS: usize = 4;
 
-/// The longest canonical form, in bytes: every character is a key of its own and takes four bytes, every value is empty.
+/// The longest canonical form, in bytes: every character is a key of its own and takes four bytes, every value is
+/// empty.
 const MAX_CANONICAL: usize = 2 + MAX_CHARACTERS * (LENGTHS + 4);
 const _: () = assert!(MAX_CANONICAL == 65_538);
 
@@ -26,11 +27,11 @@ const SHA256_OF_NOTHING: [u8; 32] = [
 
 /// An encryption context: a map from string to string that a DEK is bound to.
 ///
-/// It is not secret and not stored in the blob. What was sealed with one opens with the same one only: the same pairs, in
-/// whatever order they are given, byte for byte (no normalization, trimming or case folding).
+/// It is not secret and not stored in the blob. What was sealed with one opens with the same one only: the same pairs,
+/// in whatever order they are given, byte for byte (no normalization, trimming or case folding).
 ///
-/// Keeps the canonical bytes and their SHA-256, so sealing any number of DEKs under one context computes them once. `Debug`
-/// shows no key and no value.
+/// Keeps the canonical bytes and their SHA-256, so sealing any number of DEKs under one context computes them once.
+/// `Debug` shows no key and no value.
 ///
 /// # Examples
 ///

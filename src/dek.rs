@@ -42,8 +42,8 @@ use crate::{
 ///
 /// # Security
 ///
-/// Rust moves values by copying their bytes, and what a move leaves behind on the stack is not wiped. Keep a DEK where it was
-/// returned, and pass references.
+/// Rust moves values by copying their bytes, and what a move leaves behind on the stack is not wiped. Keep a DEK where
+/// it was returned, and pass references.
 pub struct Dek(Secret<{ Self::LEN }>);
 
 impl Dek {
@@ -137,8 +137,8 @@ impl Dek {
     ///
     /// # Security
     ///
-    /// Wrapping is deterministic, so a DEK must be random (FORMAT.md A6): whoever may seal can test a guess of a weak one. The
-    /// caller's array is not wiped.
+    /// Wrapping is deterministic, so a DEK must be random (FORMAT.md A6): whoever may seal can test a guess of a weak
+    /// one. The caller's array is not wiped.
     ///
     /// # Examples
     ///
@@ -193,8 +193,8 @@ impl Dek {
         self.check()
     }
 
-    /// A generator that gives the same 32 bytes twice is stuck; that it gives one byte 64 times is a case of that. Chance does it
-    /// once in 2²⁵⁶ DEKs.
+    /// A generator that gives the same 32 bytes twice is stuck; that it gives one byte 64 times is a case of that.
+    /// Chance does it once in 2²⁵⁶ DEKs.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.0.as_chunks() {
             ([first, second], []) if !ct_eq::<{ Self::LEN / 2 }>(first, second) => Ok(()),

@@ -2,7 +2,8 @@
 
 use crate::sha256::HmacKey;
 
-/// HKDF-Extract over CMK material: HMAC under the salt `"dekseal/v2"`. The states are computed in advance, and a test compares them.
+/// HKDF-Extract over CMK material: HMAC under the salt `"dekseal/v2"`. The states are computed in advance, and a test
+/// compares them.
 pub(crate) static EXTRACT: HmacKey = HmacKey::of_states(
     [
         0x5c74_a3fa,

@@ -1,14 +1,17 @@
 //! SHA-256, HMAC-SHA-256 and HKDF-SHA-256 for the messages of the formats.
 //!
-//! The compression function is that of the crate `sha2`, which uses the processor's SHA instructions if it has them. This module adds the
-//! padding of SHA-256, HMAC (RFC 2104) and HKDF (RFC 5869). The crates `hmac` and `hkdf` do the same for messages that arrive in pieces,
-//! and the tests of this module compare with them. They are not used here for two reasons:
+//! The compression function is that of the crate `sha2`, which uses the processor's SHA instructions if it has them.
+//! This module adds the padding of SHA-256, HMAC (RFC 2104) and HKDF (RFC 5869). The crates `hmac` and `hkdf` do the
+//! same for messages that arrive in pieces, and the tests of this module compare with them. They are not used here for
+//! two reasons:
 //!
-//! - **Build flags.** If a build enables `sha` and `avx2`, the compiler may inline the compression function into code that uses 256-bit
-//!   registers. The SHA instructions have no VEX form, so each of them then waits for the upper halves of the registers. On some
-//!   processors a seal takes 18 times as long. [`compress`] is never inlined, and the compiler clears the upper halves before a call.
-//! - **Time.** Nearly every message has a length that is known at compile time, so it is laid out in whole blocks together with its
-//!   padding. No buffer is filled, no position is kept, and an HMAC takes little more than its three compressions.
+//! - **Build flags.** If a build enables `sha` and `avx2`, the compiler may inline the compression function into code
+//!   that uses 256-bit registers. The SHA instructions have no VEX form, so each of them then waits for the upper
+//!   halves of the registers. On some processors a seal takes 18 times as long. [`compress`] is never inlined, and the
+//!   compiler clears the upper halves before a call.
+//! - **Time.** Nearly every message has a length that is known at compile time, so it is laid out in whole blocks
+//!   together with its padding. No buffer is filled, no position is kept, and an HMAC takes little more than its three
+//!   compressions.
 
 use sha2::block_api::compress256;
 use zeroize::{ZeroizeOnDrop, optimization_barrier};
@@ -43,9 +46,9 @@ pub(crate) fn sha256(message: &[u8]) -> [u8; DIGEST_LEN] {
 
 /// HMAC-SHA-256 under one key. HKDF-Extract is HMAC under its salt, and HKDF-Expand is HMAC under the PRK.
 ///
-/// RFC 2104: `H(K XOR opad, H(K XOR ipad, text))`. `ipad` is the byte 0x36 and `opad` the byte 0x5C, each repeated for a block. A shorter
-/// key is padded with zeros. So both hashes start with a block that depends on the key alone, and the states after these two blocks are
-/// all that is kept of the key, as section 4 of the RFC suggests.
+/// RFC 2104: `H(K XOR opad, H(K XOR ipad, text))`. `ipad` is the byte 0x36 and `opad` the byte 0x5C, each repeated for
+/// a block. A shorter key is padded with zeros. So both hashes start with a block that depends on the key alone, and
+/// the states after these two blocks are all that is kept of the key, as section 4 of the RFC suggests.
 pub(crate) struct HmacKey {
     inner: State,
     outer: State,
@@ -98,7 +101,7 @@ impl HmacKey {
         self.finish(&inner, mac);
     }
 
-    /// The first block of HKDF-Expand. RFC 5869, 2.3: `T(1) = HMAC-Hash(PRK, info | 0x01)`, where `info = a ‖ b`.
+    /// The first block of HKDF-Expand. Its info is `a ‖ b`. RFC 5869, 2.3: `T(1) = HMAC-Hash(PRK, info | 0x01)`.
     #[inline]
     pub(crate) fn expand<const BLOCKS: usize, const A: usize, const B: usize>(
         &self,
@@ -175,8 +178,8 @@ impl<const N: usize> Blocks<N> {
     }
 }
 
-/// Fills zeroed `blocks` with `parts` and the padding of a message of `length` bytes in all: `parts ‖ 0x80 ‖ 0… ‖ length in bits`
-/// (FIPS 180-4, 5.1.1).
+/// Fills zeroed `blocks` with `parts` and the padding of a message of `length` bytes in all: `parts ‖ 0x80 ‖ 0… ‖
+/// length in bits` (FIPS 180-4, 5.1.1).
 #[inline(always)] // the lengths are constants, and so are the positions then
 fn pad<const PARTS: usize>(blocks: &mut [Block], parts: [&[u8]; PARTS], length: usize) {
     let mut rest = blocks.as_flattened_mut();
@@ -199,8 +202,8 @@ fn compress(state: &mut State, blocks: &[Block]) {
     compress256(&mut state.0, blocks);
 }
 
-// The loops of `zeroize` write one word after the other. An array is overwritten at once, and the barrier keeps the compiler from leaving
-// that out.
+// The loops of `zeroize` write one word after the other. An array is overwritten at once, and the barrier keeps the
+// compiler from leaving that out.
 
 impl Drop for State {
     fn drop(&mut self) {

