@@ -276,13 +276,16 @@ fn extract(material: &[u8], prk: &mut [u8; KEY_LEN]) -> Result<(), Error> {
 
 /// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`, which aes-gcm takes as one slice.
 fn with_aad<T>(trailer: &[u8; TRAILER_LEN], context: &EncryptionContext, f: impl FnOnce(&[u8]) -> T) -> T {
-    let parts = [&HEADER, trailer.as_slice(), context.canonical()];
     let mut joined = ArrayVec::<u8, AAD_ON_STACK>::new();
-    if parts.iter().all(|part| joined.try_extend_from_slice(part).is_ok()) {
+    // One by one: copies of constant length are inlined.
+    let fits = joined.try_extend_from_slice(&HEADER).is_ok()
+        && joined.try_extend_from_slice(trailer).is_ok()
+        && joined.try_extend_from_slice(context.canonical()).is_ok();
+    if fits {
         f(&joined)
     } else {
         // A long context. It is no secret, and on the stack it would take 64 KiB.
-        f(&parts.concat())
+        f(&[&HEADER, trailer.as_slice(), context.canonical()].concat())
     }
 }
 

@@ -34,32 +34,28 @@ impl Prk {
         salt: PayloadSalt,
         sealed: SealedDek,
     ) -> Result<(PayloadHeader, PayloadKey), Error> {
-        let (key, commitment) = self.derive(&salt)?;
-        Ok((PayloadHeader::new(salt, sealed, commitment), key))
+        let (mut key, mut commitment) = (Secret::zeroed(), [0; COMMITMENT_LEN]);
+        self.derive(&salt, &mut key, &mut commitment);
+        Ok((PayloadHeader::new(salt, sealed, commitment), PayloadKey::new(&key)?))
     }
 
     /// The key of the payload that `header` is from, where the header's commitment is that of the DEK.
     pub(super) fn derive_for(&self, header: &PayloadHeader) -> Result<PayloadKey, Error> {
-        let (key, commitment) = self.derive(header.salt())?;
+        let (mut key, mut commitment) = (Secret::zeroed(), [0; COMMITMENT_LEN]);
+        self.derive(header.salt(), &mut key, &mut commitment);
         // B3.1: the commitment is compared in constant time before any segment is decrypted.
         if ct_eq(&commitment, header.commitment()) {
-            Ok(key)
+            PayloadKey::new(&key)
         } else {
             Err(ErrorKind::AuthenticationFailed.into())
         }
     }
 
     /// `OKM = HKDF-Expand(PRK, info = header[0..44], L = 64) = key[32] ‖ commitment[32]`
-    ///
-    /// AES-256 takes any key of this length, so this cannot fail.
-    fn derive(&self, salt: &PayloadSalt) -> Result<(PayloadKey, [u8; COMMITMENT_LEN]), Error> {
+    fn derive(&self, salt: &PayloadSalt, key: &mut [u8; KEY_LEN], commitment: &mut [u8; COMMITMENT_LEN]) {
         let info = salt.info();
-        let mut key = Secret::zeroed();
-        self.0.expand::<1, _, 0>(&info, &[], &mut key);
-        let mut commitment = [0; COMMITMENT_LEN];
-        self.0.expand_second::<2, _>(&key, &info, &mut commitment);
-        let cipher = SegmentCipher::new(&key).ok_or(ErrorKind::AuthenticationFailed)?;
-        Ok((PayloadKey { cipher }, commitment))
+        self.0.expand::<1, _, 0>(&info, &[], key);
+        self.0.expand_second::<2, _>(key, &info, commitment);
     }
 }
 
@@ -99,11 +95,11 @@ impl Place {
 }
 
 impl PayloadKey {
-    #[cfg(test)]
-    pub(super) fn of_known(key: &[u8; KEY_LEN]) -> Self {
-        Self {
-            cipher: SegmentCipher::new(key).unwrap(),
-        }
+    /// AES-256 takes any key of this length, so this cannot fail.
+    #[inline] // a value of this size that is moved costs more than the cipher's key schedule
+    pub(super) fn new(key: &[u8; KEY_LEN]) -> Result<Self, Error> {
+        let cipher = SegmentCipher::new(key).ok_or(ErrorKind::AuthenticationFailed)?;
+        Ok(Self { cipher })
     }
 
     /// Seals `plaintext` into `sealed`, which is a tag longer.

@@ -113,7 +113,7 @@ fn single_segments_at_every_index_are_the_known_ones() {
     let vectors: Vectors = serde_json::from_str(include_str!("../../../tests/vectors/payload.json")).unwrap();
     let (header, key) = payload_key(bytes(&vectors.base.payload_salt), &bytes(&vectors.dek));
     assert_eq!(hex::encode(header.commitment()), vectors.commitment);
-    let known_key = PayloadKey::of_known(&bytes(&vectors.segment_key));
+    let known_key = PayloadKey::new(&bytes(&vectors.segment_key)).unwrap();
 
     assert_eq!(vectors.segments.len(), 18);
     for v in &vectors.segments {
@@ -131,7 +131,7 @@ fn single_segments_at_every_index_are_the_known_ones() {
             assert_eq!(opened, plaintext, "segment {}, last: {}", v.index, v.last);
         }
         if v.last {
-            let known_key = || PayloadKey::of_known(&bytes(&vectors.segment_key));
+            let known_key = || PayloadKey::new(&bytes(&vectors.segment_key)).unwrap();
             let mut sealed = vec![0; plaintext.len() + TAG_LEN];
             let mut sealer = SegmentSealer::new(known_key());
             sealer.counter = Counter(v.index);
