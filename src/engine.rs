@@ -1,12 +1,16 @@
 //! A keyring and randomness: create, encrypt, decrypt a DEK.
 
+mod sweep;
+
 use core::fmt;
 
 use rand_core::TryCryptoRng;
 use zeroize::Zeroize;
 
+use self::sweep::Sweep;
 use crate::{
     blob::SealedDek,
+    cmk::CmkVersion,
     context::EncryptionContext,
     dek::{Dek, draw},
     error::{Error, ErrorKind},
@@ -104,33 +108,25 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         rng: &mut R,
     ) -> Result<(Dek, SealedDek), Error> {
-        let made = self.make(key_id, context, rng);
-        Event::new("create_dek", Some(key_id), Some(context)).emit_sealing(&made, |(_, sealed)| sealed.key_version());
-        made
+        Event::new("create_dek", Some(key_id), Some(context))
+            .of(|event| self.create(key_id, context, event, |dek| dek.fill(rng)))
     }
 
-    pub(crate) fn make<R: TryCryptoRng + ?Sized>(
+    /// Makes a DEK, which `fill` draws once the key is found, and seals it.
+    pub(crate) fn create(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
-        rng: &mut R,
-    ) -> Result<(Dek, SealedDek), Error> {
-        self.make_filled(key_id, context, |dek| dek.fill(rng))
-    }
-
-    /// Makes a DEK that `fill` draws, once the key is found.
-    pub(crate) fn make_filled(
-        &self,
-        key_id: &KeyId,
-        context: &EncryptionContext,
+        event: &mut Event<'_>,
         fill: impl FnOnce(&mut Dek) -> Result<(), Error>,
     ) -> Result<(Dek, SealedDek), Error> {
-        // Both are made where they are returned: to hand them through the keyring, or to put them into a result at the end, would
+        // Both are made where they are returned. Passing them through the keyring, or putting them into a result at the end, would
         // copy them at each step.
         let mut made = Ok((Dek::zeroed(), SealedDek::zeroed()));
         if let Ok((dek, sealed)) = &mut made {
-            let sealing = self.keyring.with_current(key_id, |cmk| {
+            let sealing = self.with_current(key_id, |cmk| {
                 fill(dek)?;
+                event.seals(cmk.key_version());
                 cmk.seal_into(context, dek, sealed);
                 Ok(())
             });
@@ -180,10 +176,8 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         rng: &mut R,
     ) -> Result<SealedDek, Error> {
-        let made = self.make(key_id, context, rng);
-        Event::new("create_dek_without_plaintext", Some(key_id), Some(context))
-            .emit_sealing(&made, |(_, sealed)| sealed.key_version());
-        let (_, sealed) = made?;
+        let event = Event::new("create_dek_without_plaintext", Some(key_id), Some(context));
+        let (_, sealed) = event.of(|event| self.create(key_id, context, event, |dek| dek.fill(rng)))?;
         Ok(sealed)
     }
 
@@ -230,33 +224,33 @@ impl<K: Keyring> Engine<K> {
         slots: &mut [Option<(Dek, SealedDek)>],
         rng: &mut R,
     ) -> Result<(), Error> {
-        let made = self.keyring.with_current(key_id, |cmk| {
-            let mut pool = Secret::<{ POOL * Dek::LEN }>::zeroed();
-            for slots in slots.chunks_mut(POOL) {
-                let length = slots.len().saturating_mul(Dek::LEN).min(pool.len());
-                let (randomness, _) = pool.split_at_mut(length);
-                draw(rng, randomness)?;
-                let (deks, _) = randomness.as_chunks_mut::<{ Dek::LEN }>();
-                for (slot, bytes) in slots.iter_mut().zip(deks) {
-                    let (dek, sealed) = slot.get_or_insert_with(|| (Dek::zeroed(), SealedDek::zeroed()));
-                    dek.expose_mut().copy_from_slice(bytes);
-                    bytes.as_mut_slice().zeroize();
-                    dek.check()?;
-                    cmk.seal_into(context, dek, sealed);
+        let made = Event::new("create_deks", Some(key_id), Some(context)).of(|event| {
+            event.count(slots.len());
+            let made = self.with_current(key_id, |cmk| {
+                let mut pool = Secret::<{ POOL * Dek::LEN }>::zeroed();
+                for slots in slots.chunks_mut(POOL) {
+                    let length = slots.len().saturating_mul(Dek::LEN).min(pool.len());
+                    let (randomness, _) = pool.split_at_mut(length);
+                    draw(rng, randomness)?;
+                    let (deks, _) = randomness.as_chunks_mut::<{ Dek::LEN }>();
+                    for (slot, bytes) in slots.iter_mut().zip(deks) {
+                        let (dek, sealed) = slot.get_or_insert_with(|| (Dek::zeroed(), SealedDek::zeroed()));
+                        dek.expose_mut().copy_from_slice(bytes);
+                        bytes.as_mut_slice().zeroize();
+                        dek.check()?;
+                        cmk.seal_into(context, dek, sealed);
+                    }
                 }
-            }
-            Ok(())
+                if !slots.is_empty() {
+                    event.seals(cmk.key_version());
+                }
+                Ok(())
+            });
+            made.flatten()
         });
-        let made = made.and_then(|made| made);
         if made.is_err() {
             slots.fill_with(|| None);
         }
-        let mut event = Event::new("create_deks", Some(key_id), Some(context));
-        event.count(slots.len());
-        if let Some(Some((_, sealed))) = slots.first() {
-            event.seals(sealed.key_version());
-        }
-        event.emit(&made);
         made
     }
 
@@ -285,13 +279,20 @@ impl<K: Keyring> Engine<K> {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn encrypt_dek(&self, key_id: &KeyId, context: &EncryptionContext, dek: &Dek) -> Result<SealedDek, Error> {
-        let sealed = self.seal(key_id, context, dek);
-        Event::new("encrypt_dek", Some(key_id), Some(context)).emit_sealing(&sealed, SealedDek::key_version);
-        sealed
+        Event::new("encrypt_dek", Some(key_id), Some(context)).of(|event| self.seal(key_id, context, dek, event))
     }
 
-    pub(crate) fn seal(&self, key_id: &KeyId, context: &EncryptionContext, dek: &Dek) -> Result<SealedDek, Error> {
-        self.keyring.with_current(key_id, |cmk| cmk.seal(context, dek))
+    pub(crate) fn seal(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        dek: &Dek,
+        event: &mut Event<'_>,
+    ) -> Result<SealedDek, Error> {
+        self.with_current(key_id, |cmk| {
+            event.seals(cmk.key_version());
+            cmk.seal(context, dek)
+        })
     }
 
     /// Opens `sealed`, which the caller expects to be sealed under `key_id`, with the version of it that the blob names.
@@ -318,18 +319,14 @@ impl<K: Keyring> Engine<K> {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn decrypt_dek(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
-        let opened = self.open(key_id, context, sealed);
-        let mut event = Event::new("decrypt_dek", Some(key_id), Some(context));
-        event.opens(sealed.key_version());
-        event.emit(&opened);
-        opened
+        Event::new("decrypt_dek", Some(key_id), Some(context)).of(|event| {
+            event.opens(sealed.key_version());
+            self.open(key_id, context, sealed)
+        })
     }
 
     pub(crate) fn open(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
-        if sealed.key_id() != *key_id {
-            let error = Error::from(ErrorKind::KeyMismatch).with_key_id(key_id);
-            return Err(error.with_found(&sealed.key_id(), None));
-        }
+        expect_key(key_id, sealed)?;
         self.open_under_any_key(context, sealed)
     }
 
@@ -358,21 +355,40 @@ impl<K: Keyring> Engine<K> {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn decrypt_dek_under_any_key(&self, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
-        let opened = self.open_under_any_key(context, sealed);
         let key_id = sealed.key_id();
-        let mut event = Event::new("decrypt_dek_under_any_key", Some(&key_id), Some(context));
-        event.opens(sealed.key_version());
-        event.emit(&opened);
-        opened
+        Event::new("decrypt_dek_under_any_key", Some(&key_id), Some(context)).of(|event| {
+            event.opens(sealed.key_version());
+            self.open_under_any_key(context, sealed)
+        })
     }
 
     fn open_under_any_key(&self, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
         let mut dek = Dek::zeroed();
-        self.keyring
-            .with_version(&sealed.key_id(), sealed.key_version(), |cmk| {
-                cmk.open_into(context, sealed, &mut dek)
-            })??;
+        let opening = |cmk: &CmkVersion| cmk.open_into(context, sealed, &mut dek);
+        let opened = self.with_version(&sealed.key_id(), sealed.key_version(), opening)?;
+        opened.map_err(|error| named(error, &sealed.key_id(), Some(sealed.key_version())))?;
         Ok(dek)
+    }
+
+    /// Lends the current version of `key_id`. An error names the key.
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
+        let lent = self.keyring.with_current(key_id, f);
+        lent.map_err(|error| named(error, key_id, None))
+    }
+
+    /// Lends a version of `key_id`. An error names the key and the version, and the newest version if that one is unknown.
+    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
+        let lent = self.keyring.with_version(key_id, key_version, f);
+        lent.map_err(|error| {
+            let error = named(error, key_id, Some(key_version));
+            if error.kind() != ErrorKind::UnknownKeyVersion || error.newest_key_version().is_some() {
+                return error;
+            }
+            match self.keyring.with_current(key_id, CmkVersion::key_version) {
+                Ok(newest) => error.with_newest_key_version(newest),
+                Err(_) => error,
+            }
+        })
     }
 
     /// Seals the DEK of `sealed` again, under the current version of its key, without handing it out.
@@ -402,27 +418,19 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         sealed: &SealedDek,
     ) -> Result<Rewrapped, Error> {
-        let renewed = self.rewrap_one(key_id, context, sealed);
-        let mut event = Event::new("rewrap_dek", Some(key_id), Some(context));
-        event.opens(sealed.key_version());
-        event.to(key_id, None);
-        event.emit_sealing(&renewed, |renewed| renewed.sealed().key_version());
-        renewed
-    }
-
-    fn rewrap_one(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Rewrapped, Error> {
-        let dek = self.open(key_id, context, sealed)?;
-        let renewed = self.seal(key_id, context, &dek)?;
-        // Sealing is deterministic: under the same version it gives the same bytes.
-        Ok(if renewed == *sealed {
-            Rewrapped::AlreadyCurrent(renewed)
-        } else {
-            Rewrapped::Renewed(renewed)
+        Event::new("rewrap_dek", Some(key_id), Some(context)).of(|event| {
+            event.opens(sealed.key_version());
+            event.to(key_id, None);
+            let dek = self.open(key_id, context, sealed)?;
+            Ok(Rewrapped::of(sealed, self.seal(key_id, context, &dek, event)?))
         })
     }
 
-    /// [`rewrap_dek`](Self::rewrap_dek) for any number of blobs, each with its context. Gives the result of each, in order, when it
-    /// is asked for; what is wrong with one does not stop the others.
+    /// [`rewrap_dek`](Self::rewrap_dek) for any number of blobs, each with its context. Returns their results in order. An error
+    /// of one blob does not stop the others.
+    ///
+    /// The iterator takes 64 blobs from `blobs` at a time. For those it asks the keyring once for each run of blobs of the same
+    /// version, and once for the current version.
     ///
     /// The errors are those of [`SealedDek::from_bytes`] and of [`decrypt_dek`](Self::decrypt_dek).
     ///
@@ -444,14 +452,7 @@ impl<K: Keyring> Engine<K> {
         key_id: &'a KeyId,
         blobs: impl IntoIterator<Item = (&'a EncryptionContext, B)> + 'a,
     ) -> impl Iterator<Item = Result<Rewrapped, Error>> + 'a {
-        let mut batch = Event::new("rewrap_deks", Some(key_id), None).batch();
-        let rewrap = move |(context, blob): (&EncryptionContext, B)| {
-            let sealed = SealedDek::from_bytes(blob.as_ref());
-            let renewed = sealed.and_then(|sealed| self.rewrap_one(key_id, context, &sealed));
-            batch.note(&renewed);
-            renewed
-        };
-        blobs.into_iter().map(rewrap)
+        Sweep::new(self, key_id, blobs.into_iter())
     }
 
     /// Moves a DEK from one key and context to another key, another context or both, without handing it out.
@@ -482,13 +483,32 @@ impl<K: Keyring> Engine<K> {
         sealed: &SealedDek,
         to: (&KeyId, &EncryptionContext),
     ) -> Result<SealedDek, Error> {
-        let mut event = Event::new("rewrap_dek_to", Some(from.0), Some(from.1));
-        event.opens(sealed.key_version());
-        event.to(to.0, Some(to.1));
-        let moved = self.open(from.0, from.1, sealed);
-        let moved = moved.and_then(|dek| self.seal(to.0, to.1, &dek));
-        event.emit_sealing(&moved, SealedDek::key_version);
-        moved
+        Event::new("rewrap_dek_to", Some(from.0), Some(from.1)).of(|event| {
+            event.opens(sealed.key_version());
+            event.to(to.0, Some(to.1));
+            let dek = self.open(from.0, from.1, sealed)?;
+            self.seal(to.0, to.1, &dek, event)
+        })
+    }
+}
+
+/// FORMAT.md A5, step 4.
+fn expect_key(key_id: &KeyId, sealed: &SealedDek) -> Result<(), Error> {
+    if sealed.key_id() == *key_id {
+        return Ok(());
+    }
+    let error = Error::from(ErrorKind::KeyMismatch).with_key_id(key_id);
+    Err(error.with_found(&sealed.key_id(), None))
+}
+
+/// The error, naming the key and the version that an operation asked for, where the keyring named none.
+fn named(mut error: Error, key_id: &KeyId, key_version: Option<u32>) -> Error {
+    if error.key_id().is_none() {
+        error = error.with_key_id(key_id);
+    }
+    match key_version {
+        Some(version) if error.key_version().is_none() => error.with_key_version(version),
+        _ => error,
     }
 }
 
@@ -518,6 +538,15 @@ pub enum Rewrapped {
 }
 
 impl Rewrapped {
+    /// What became of `old`. Sealing is deterministic: under the same version it gives the same bytes.
+    fn of(old: &SealedDek, new: SealedDek) -> Self {
+        if new == *old {
+            Self::AlreadyCurrent(new)
+        } else {
+            Self::Renewed(new)
+        }
+    }
+
     /// The blob to keep.
     #[must_use]
     pub fn sealed(&self) -> &SealedDek {

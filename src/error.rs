@@ -359,6 +359,9 @@ pub enum ErrorKind {
     Randomness(RandomnessFault),
     /// The store behind a keyring failed; [`source`](core::error::Error::source) says why.
     Keyring,
+    /// The keyring cannot tell now: its store does not answer in time, what it holds is too old, or its store was rolled back.
+    /// The same call may succeed later.
+    KeyringUnavailable,
     /// The file of a [`FileKeyring`](crate::FileKeyring) cannot be used.
     #[cfg(feature = "file-keyring")]
     File(FileFault),
@@ -413,6 +416,8 @@ pub enum BlobRule {
     Version,
     /// The body length is not 152.
     BodyLength,
+    /// The text is not 376 hex digits.
+    Hex,
 }
 
 /// The rule for the structure of a sealed payload (FORMAT.md B1 and B3) that the bytes break.
@@ -531,6 +536,7 @@ impl fmt::Display for ErrorKind {
             Self::NotABlob(BlobRule::Length) => "not a sealed DEK: the length is not 188 bytes",
             Self::NotABlob(BlobRule::Version) => "not a sealed DEK: the version is not 2",
             Self::NotABlob(BlobRule::BodyLength) => "not a sealed DEK: the body length is not 152",
+            Self::NotABlob(BlobRule::Hex) => "not a sealed DEK: the text is not 376 hex digits",
             Self::DamagedBlob => "damaged sealed DEK: the checksum does not match",
             Self::KeyMismatch => "the blob is sealed under another key than expected",
             Self::UnknownKey => "unknown key",
@@ -561,6 +567,7 @@ impl fmt::Display for ErrorKind {
             Self::DeletionNotScheduled => "the key has no scheduled deletion",
             Self::DeletionNotDue => "the date of the deletion has not come",
             Self::Keyring => "the keyring failed",
+            Self::KeyringUnavailable => "the keyring cannot answer now",
             #[cfg(feature = "file-keyring")]
             Self::File(fault) => match fault {
                 FileFault::Io => "the keyring file cannot be read or written",

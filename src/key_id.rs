@@ -6,7 +6,9 @@ use core::{
     str::FromStr,
 };
 
-use crate::error::{Error, ErrorKind};
+use rand_core::TryCryptoRng;
+
+use crate::error::{Error, ErrorKind, RandomnessFault};
 
 /// A2: where hyphens stand, and where digits and letters.
 const FORM: &[u8; KeyId::LEN] = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
@@ -28,6 +30,54 @@ pub struct KeyId([u8; Self::LEN]);
 impl KeyId {
     /// The length of a key ID in bytes.
     pub const LEN: usize = 8 + 1 + 4 + 1 + 4 + 1 + 4 + 1 + 12;
+
+    /// A random key ID: a UUID of version 4, in lower case.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Randomness`]; no other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dekseal::{KeyId, Keyset};
+    ///
+    /// let key_id = KeyId::generate()?;
+    /// let mut keys = Keyset::new();
+    /// keys.create_key(key_id)?;
+    /// # assert_ne!(KeyId::generate()?, key_id);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[cfg(feature = "std")]
+    pub fn generate() -> Result<Self, Error> {
+        Self::generate_with_rng(&mut getrandom::SysRng)
+    }
+
+    /// `generate` with a caller's random generator, from which it takes 16 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Randomness`]; no other.
+    pub fn generate_with_rng<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, Error> {
+        let mut random = [0; 16];
+        let drawn = rng.try_fill_bytes(&mut random);
+        drawn.map_err(|_| ErrorKind::Randomness(RandomnessFault::Failed))?;
+        if random[..8] == random[8..] {
+            return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
+        }
+        // RFC 9562, section 5.4: version 4 in the high half of byte 6, variant 10 in the top bits of byte 8.
+        random[6] = random[6] & 0x0f | 0x40;
+        random[8] = random[8] & 0x3f | 0x80;
+        let mut digits = random.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
+        Ok(Self(FORM.map(|form| match form {
+            b'-' => b'-',
+            // There are as many digits as places for them.
+            _ => match digits.next().unwrap_or(0) {
+                digit @ 0..10 => b'0'.wrapping_add(digit),
+                letter => b'a'.wrapping_add(letter.wrapping_sub(10)),
+            },
+        })))
+    }
 
     /// A key ID from its 36 ASCII bytes.
     ///

@@ -83,6 +83,7 @@
 //! | `store-keyring` | no | the interface of a store in which a fleet keeps its CMKs: module `store` |
 //! | `ring` | no | faster payloads with ring's AES-256-GCM; ring is C and assembly, and does not wipe its keys |
 //! | `rayon` | no | payloads of 1 MiB and more on all cores, if encrypted or decrypted in one call |
+//! | `serde` | no | [`SealedDek`] and [`KeyId`] with serde: text in formats that people read, bytes in others |
 //! | `tracing` | no | an event without secrets for each operation; the logging guide lists them |
 //!
 //! Without default features the crate is `no_std` and needs `alloc`. Randomness then comes from a generator that
@@ -137,6 +138,7 @@ mod labels;
 pub mod payload;
 mod secret;
 mod sha256;
+mod text;
 mod trace;
 mod unix_time;
 

@@ -3,11 +3,12 @@
 //! docs/guide/logging.md says which events there are. What is in one can be logged: no key, no DEK, no value of a context.
 
 use crate::error::Error;
-pub(crate) use event::Event;
+pub(crate) use event::{Batch, Event};
 
-/// What has one event for whatever the caller called: an operation that is made of others calls what they are made of.
+/// A public operation makes its event and runs in [`Event::of`]. Steps that several operations share take the event and fill it in, so
+/// that each public call emits one event.
 impl Event<'_> {
-    /// Carries the operation out, which says of the event what it comes to know, and emits it.
+    /// Runs the operation, which fills in the event, then emits it.
     #[inline]
     pub(crate) fn of<T, E: event::Failure>(
         mut self,
@@ -208,7 +209,8 @@ mod event {
                     | ErrorKind::KeyDisabled
                     | ErrorKind::KeyPendingDeletion
                     | ErrorKind::Randomness(_)
-                    | ErrorKind::Keyring => Level::WARN,
+                    | ErrorKind::Keyring
+                    | ErrorKind::KeyringUnavailable => Level::WARN,
                     #[cfg(feature = "file-keyring")]
                     ErrorKind::File(_) => Level::WARN,
                     #[cfg(feature = "std")]
@@ -316,14 +318,14 @@ mod event {
         pub(crate) fn emit<T, E>(&self, _result: &Result<T, E>) {}
 
         #[inline(always)]
-        pub(crate) fn batch(self) -> Batch {
-            Batch
+        pub(crate) fn batch(self) -> Batch<'a> {
+            Batch(PhantomData)
         }
     }
 
-    pub(crate) struct Batch;
+    pub(crate) struct Batch<'a>(PhantomData<&'a ()>);
 
-    impl Batch {
+    impl Batch<'_> {
         #[inline(always)]
         pub(crate) fn note<T>(&mut self, _result: &Result<T, Error>) {}
     }

@@ -12,7 +12,7 @@ use crate::{
     blob::SealedDek,
     context::EncryptionContext,
     dek::Dek,
-    error::{Error, ErrorKind},
+    error::ErrorKind,
     key_id::KeyId,
     secret::{Secret, ct_eq},
     sha256::sha256,
@@ -93,23 +93,23 @@ impl<'a> Fields<'a> {
 
     /// FORMAT.md A3. No context and an empty one are the same.
     pub(super) fn context(&self) -> Result<EncryptionContext, Response> {
-        let refused = |why: &str| response::CONTEXT.response_with(format_args!(": {why}"));
+        let refused = |why: &dyn fmt::Display| response::CONTEXT.response_with(format_args!(": {why}"));
         let pairs = match self.get(CONTEXT_FIELD) {
             None => return Ok(EncryptionContext::none()),
             Some(Value::Context(pairs)) => pairs,
-            Some(_) => return Err(refused("not an object")),
+            Some(_) => return Err(refused(&"not an object")),
         };
         let mut texts = Vec::with_capacity(pairs.len());
         for (key, value) in pairs {
             let Some(value) = value else {
-                return Err(refused("a value is not a string"));
+                return Err(refused(&"a value is not a string"));
             };
             let (Some(key), Some(value)) = (key.as_str(), value.as_str()) else {
-                return Err(refused("a lone surrogate"));
+                return Err(refused(&"a lone surrogate"));
             };
             texts.push((key, value));
         }
-        EncryptionContext::of(texts).map_err(|error| response::CONTEXT.response_with(format_args!(": {error}")))
+        EncryptionContext::of(texts).map_err(|error| refused(&error.kind()))
     }
 
     pub(super) fn payload(&self, operation: Operation, key_id: &KeyId) -> Result<Payload, Response> {
@@ -154,9 +154,9 @@ impl<'a> Fields<'a> {
         self.text("cipher_text")
             .and_then(|text| decode(text, &mut bytes))
             .ok_or_else(|| refused(&"not 376 hex digits"))?;
-        let sealed = SealedDek::from_bytes(&bytes).map_err(|error| refused(&error))?;
+        let sealed = SealedDek::from_bytes(&bytes).map_err(|error| refused(&error.kind()))?;
         if sealed.key_id() != *key_id {
-            return Err(refused(&Error::from(ErrorKind::KeyMismatch)));
+            return Err(refused(&ErrorKind::KeyMismatch));
         }
         Ok(sealed)
     }

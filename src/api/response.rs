@@ -5,6 +5,8 @@ use core::{fmt, fmt::Write};
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "file-keyring")]
+use crate::error::FileFault;
 use crate::error::{Error, ErrorKind};
 
 /// What to send to the client: an HTTP status, and a JSON body, which is wiped on drop since it may hold a DEK.
@@ -128,7 +130,7 @@ impl Refusal {
     }
 }
 
-/// The row for what the engine answered.
+/// The row for an error of the engine. What the error names is not told to the client.
 pub(super) fn refusal(error: Error) -> &'static Refusal {
     match error.kind() {
         ErrorKind::UnknownKey => &NO_SUCH_KEY,
@@ -138,7 +140,10 @@ pub(super) fn refusal(error: Error) -> &'static Refusal {
         ErrorKind::KeyDisabled => &DISABLED,
         ErrorKind::KeyPendingDeletion => &PENDING_DELETION,
         ErrorKind::AuthenticationFailed => &AUTHENTICATION_FAILED,
-        // Parsing has answered to all else that a caller can do wrong.
+        ErrorKind::KeyringUnavailable | ErrorKind::RollbackUnresolved => &UNAVAILABLE,
+        #[cfg(feature = "file-keyring")]
+        ErrorKind::File(FileFault::RolledBack) => &UNAVAILABLE,
+        // The caller's other faults were answered while parsing.
         _ => &INTERNAL,
     }
 }
@@ -169,6 +174,7 @@ const NO_SUCH_VERSION: Refusal = Refusal::new(404, "KMS.0207", "no such version 
 const DISABLED: Refusal = Refusal::new(400, "KMS.0209", "the key is disabled");
 const PENDING_DELETION: Refusal = Refusal::new(400, "KMS.0210", "the key is pending deletion");
 const AUTHENTICATION_FAILED: Refusal = Refusal::new(400, "KMS.2203", "authentication failed");
+const UNAVAILABLE: Refusal = Refusal::new(503, "KMS.0101", "the keyring is unavailable");
 const INTERNAL: Refusal = Refusal::new(500, "KMS.0101", "internal error");
 const FORBIDDEN: Refusal = Refusal::new(403, "KMS.0306", "the caller may not use this key");
 

@@ -34,7 +34,9 @@ pub use self::{
 /// An implementation answers [`UnknownKey`](crate::ErrorKind::UnknownKey),
 /// [`UnknownKeyVersion`](crate::ErrorKind::UnknownKeyVersion), [`KeyVersionRetired`](crate::ErrorKind::KeyVersionRetired),
 /// [`KeyDisabled`](crate::ErrorKind::KeyDisabled) or [`KeyPendingDeletion`](crate::ErrorKind::KeyPendingDeletion) as the case may
-/// be (`Err(ErrorKind::UnknownKey.into())`), and [`Error::keyring`] where its store fails. The engine passes them on.
+/// be (`Err(ErrorKind::UnknownKey.into())`), [`KeyringUnavailable`](crate::ErrorKind::KeyringUnavailable) if it cannot tell now, and
+/// [`Error::keyring`] if its store fails otherwise. The engine passes them on, and adds the key ID and version to an error that names
+/// none.
 ///
 /// # Examples
 ///

@@ -124,8 +124,7 @@ impl<K: Keyring> Engine<K> {
         rng: &mut R,
     ) -> Result<PayloadCipher, Error> {
         Event::new("create_payload_cipher", Some(key_id), Some(context)).of(|event| {
-            let (dek, sealed) = self.make(key_id, context, rng)?;
-            event.seals(sealed.key_version());
+            let (dek, sealed) = self.create(key_id, context, event, |dek| dek.fill(rng))?;
             Ok(PayloadCipher::new(&dek, sealed))
         })
     }
@@ -144,7 +143,7 @@ impl<K: Keyring> Engine<K> {
         event: &mut Event<'_>,
     ) -> Result<(PayloadCipher, PayloadSalt), Error> {
         let mut salt = [0; PayloadSalt::LEN];
-        let (dek, sealed) = self.make_filled(key_id, context, |dek| {
+        let (dek, sealed) = self.create(key_id, context, event, |dek| {
             let mut drawn = Secret::<{ Dek::LEN + PayloadSalt::LEN }>::zeroed();
             draw(rng, &mut *drawn)?;
             let (for_dek, for_salt) = drawn.split_at(Dek::LEN);
@@ -157,7 +156,6 @@ impl<K: Keyring> Engine<K> {
             return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
         }
         let salt = PayloadSalt::from_drawn(salt)?;
-        event.seals(sealed.key_version());
         Ok((PayloadCipher::new(&dek, sealed), salt))
     }
 

@@ -75,8 +75,7 @@ impl<K: Keyring> Engine<K> {
         let dek = self.open(key_id, context, header.sealed_dek())?;
         // Refuses the blob of another DEK: the segments would not open with it.
         Prk::extract(&dek).derive_for(header)?;
-        let sealed = self.seal(new_key_id, context, &dek)?;
-        event.seals(sealed.key_version());
+        let sealed = self.seal(new_key_id, context, &dek, event)?;
         Ok(header.rewrapped(sealed))
     }
 

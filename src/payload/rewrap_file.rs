@@ -105,8 +105,7 @@ impl<K: Keyring> Engine<K> {
             let old = file.header()?;
             event.opens(old.sealed_dek().key_version());
             let dek = open(&old)?;
-            let new = old.rewrapped(self.seal(new_key_id, context, &dek)?);
-            event.seals(new.sealed_dek().key_version());
+            let new = old.rewrapped(self.seal(new_key_id, context, &dek, event)?);
             if new != old {
                 file.exchange(&old, &new, &open)?;
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dekseal::{BlobRule, EncryptionContext, Engine, ErrorKind, MemoryKeyring, SealedDek};
 use serde::Deserialize;
 
-use crate::support::{KEY_ID, OTHER_KEY_ID, SealedVector, cmk, context, dek, key_id, vectors, with_checksum};
+use crate::support::{Fixed, KEY_ID, OTHER_KEY_ID, SealedVector, cmk, context, dek, key_id, vectors, with_checksum};
 
 #[test]
 fn every_known_answer_is_sealed_and_opened_to_the_byte() {
@@ -358,4 +358,81 @@ fn key_ids_that_differ_hash_differently() {
     let hashes = [KEY_ID, OTHER_KEY_ID, KEY_ID].map(|id| hasher.hash_one(key_id(id)));
     assert_ne!(hashes[0], hashes[1]);
     assert_eq!(hashes[0], hashes[2]);
+}
+
+#[test]
+fn the_text_form_is_hex() {
+    for v in vectors::<Vec<SealedVector>>("blob") {
+        let sealed = SealedDek::from_bytes(&hex::decode(&v.blob).unwrap()).unwrap();
+        assert_eq!(sealed.to_string(), v.blob.to_uppercase(), "{}", v.name);
+        for text in [v.blob.to_uppercase(), v.blob.to_lowercase()] {
+            assert_eq!(text.parse::<SealedDek>().unwrap(), sealed, "{}", v.name);
+        }
+        let refused = |text: &str| text.parse::<SealedDek>().unwrap_err().kind();
+        let with = |at: usize, text: &str| format!("{}{text}{}", &v.blob[..at], &v.blob[at + text.len()..]);
+        for text in [
+            "",
+            &v.blob[1..],
+            &v.blob[2..],
+            &format!("{}0", v.blob),
+            &format!("{}00", v.blob),
+            &with(10, "g"),
+            &with(11, " "),
+            &with(375, "+"),
+            &with(100, "é"),
+        ] {
+            assert_eq!(refused(text), ErrorKind::NotABlob(BlobRule::Hex), "{text}");
+        }
+        assert_eq!(refused(&with(0, "01")), ErrorKind::NotABlob(BlobRule::Version));
+        let flipped = if v.blob.ends_with('0') { "1" } else { "0" };
+        assert_eq!(refused(&with(375, flipped)), ErrorKind::DamagedBlob);
+    }
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn serde_takes_text_in_formats_for_people_and_bytes_in_others() {
+    use serde_test::{Configure, Token, assert_de_tokens_error, assert_tokens};
+
+    let sealed = cmk(KEY_ID, 3, &[7; 32]).seal(&EncryptionContext::none(), &dek(&"5a".repeat(64)));
+    let id = key_id(KEY_ID);
+    let text: &'static str = sealed.to_string().leak();
+    let bytes: &'static [u8] = sealed.as_bytes().to_vec().leak();
+    assert_tokens(&sealed.readable(), &[Token::Str(text)]);
+    assert_tokens(&sealed.compact(), &[Token::Bytes(bytes)]);
+    assert_tokens(&id.readable(), &[Token::Str(KEY_ID)]);
+    assert_tokens(&id.compact(), &[Token::Bytes(KEY_ID.as_bytes())]);
+
+    assert_eq!(
+        serde_json::to_string(&(id, sealed)).unwrap(),
+        format!(r#"["{KEY_ID}","{text}"]"#)
+    );
+    let error = serde_json::from_str::<SealedDek>("\"02\"").unwrap_err().to_string();
+    assert!(
+        error.starts_with("not a sealed DEK: the text is not 376 hex digits"),
+        "{error}"
+    );
+    let error = serde_json::from_str::<dekseal::KeyId>("\"x\"").unwrap_err().to_string();
+    assert!(error.starts_with("malformed key ID"), "{error}");
+    let error = serde_json::from_str::<SealedDek>("7").unwrap_err().to_string();
+    assert!(error.contains("expected a sealed DEK"), "{error}");
+    let short = [Token::Bytes(&bytes[1..])];
+    assert_de_tokens_error::<serde_test::Compact<SealedDek>>(&short, "not a sealed DEK: the length is not 188 bytes");
+    let short = [Token::Bytes(b"0d0466b0")];
+    assert_de_tokens_error::<serde_test::Compact<dekseal::KeyId>>(&short, "malformed key ID");
+}
+
+#[test]
+fn a_generated_key_id_is_a_uuid_of_version_4() {
+    use dekseal::{KeyId, RandomnessFault};
+
+    let random = hex::decode("00112233445566778899aabbccddeeff").unwrap();
+    let id = KeyId::generate_with_rng(&mut Fixed(&random)).unwrap();
+    assert_eq!(id.as_str(), "00112233-4455-4677-8899-aabbccddeeff");
+    let id = KeyId::generate_with_rng(&mut Fixed(&[[0xff; 8], [0xfe; 8]].concat())).unwrap();
+    assert_eq!(id.as_str(), "ffffffff-ffff-4fff-befe-fefefefefefe");
+    // Sixteen bytes are taken.
+    let kind = |random: &[u8]| KeyId::generate_with_rng(&mut Fixed(random)).unwrap_err().kind();
+    assert_eq!(kind(&random[1..]), ErrorKind::Randomness(RandomnessFault::Failed));
+    assert_eq!(kind(&[7; 16]), ErrorKind::Randomness(RandomnessFault::Stuck));
 }

@@ -1,10 +1,15 @@
 //! The engine over a keyring of several keys and versions.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, Keyring, MemoryKeyring, SealedDek};
+use dekseal::{
+    CmkVersion, Dek, EncryptionContext, Engine, Error, ErrorKind, KeyId, Keyring, MemoryKeyring, Rewrapped, SealedDek,
+};
 
-use crate::support::{Fixed, KEY_ID, OTHER_KEY_ID, cmk, dek, key_id};
+use crate::support::{Fixed, KEY_ID, OTHER_KEY_ID, cmk, dek, key_id, with_checksum};
 
 fn engine() -> Engine<MemoryKeyring> {
     let cmks = [
@@ -224,4 +229,195 @@ fn the_system_is_a_source_of_randomness() {
     let sealed = engine.create_dek_without_plaintext(&id, &context).unwrap();
     let dek = engine.decrypt_dek(&id, &context, &sealed).unwrap();
     assert_ne!(dek, slots[0].as_ref().unwrap().0);
+}
+
+/// A keyring that counts how often it is asked, and names nothing in its errors.
+struct Counting {
+    keys: MemoryKeyring,
+    current: AtomicUsize,
+    version: AtomicUsize,
+}
+
+impl Keyring for Counting {
+    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
+        self.current.fetch_add(1, Ordering::Relaxed);
+        self.keys.with_current(key_id, f).map_err(|error| error.kind().into())
+    }
+
+    fn with_version<T>(&self, key_id: &KeyId, version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
+        self.version.fetch_add(1, Ordering::Relaxed);
+        self.keys
+            .with_version(key_id, version, f)
+            .map_err(|error| error.kind().into())
+    }
+}
+
+fn counting() -> Engine<Counting> {
+    let cmks = [
+        cmk(KEY_ID, 1, &[1; 32]),
+        cmk(KEY_ID, 7, &[2; 32]),
+        cmk(KEY_ID, 0, &[3; 32]),
+    ];
+    Engine::new(Counting {
+        keys: MemoryKeyring::from_versions(cmks).unwrap(),
+        current: AtomicUsize::new(0),
+        version: AtomicUsize::new(0),
+    })
+}
+
+/// Sealed under a version that `counting` has or not.
+fn sealed_under(version: u32, number: u8) -> Vec<u8> {
+    let material = match version {
+        0 => [3; 32],
+        1 => [1; 32],
+        7 => [2; 32],
+        _ => [9; 32],
+    };
+    let dek = Dek::from_bytes(&core::array::from_fn(|at| number.wrapping_add(at as u8)));
+    cmk(KEY_ID, version, &material)
+        .seal(&some_context(), &dek)
+        .as_bytes()
+        .to_vec()
+}
+
+#[test]
+fn rewrap_deks_looks_a_version_up_once_for_a_run_of_blobs() {
+    let (engine, id, context) = (counting(), key_id(KEY_ID), some_context());
+    let looked_up = || {
+        let Counting { current, version, .. } = engine.keyring();
+        (version.swap(0, Ordering::Relaxed), current.swap(0, Ordering::Relaxed))
+    };
+    let rewrap = |blobs: &[Vec<u8>]| -> Vec<Result<Rewrapped, Error>> {
+        let results: Vec<_> = engine
+            .rewrap_deks(&id, blobs.iter().map(|blob| (&context, blob)))
+            .collect();
+        // One by one, the same comes of it.
+        for (blob, result) in blobs.iter().zip(&results) {
+            let one = SealedDek::from_bytes(blob).and_then(|sealed| engine.rewrap_dek(&id, &context, &sealed));
+            assert_eq!(
+                result.as_ref().map_err(ToString::to_string),
+                one.as_ref().map_err(ToString::to_string)
+            );
+        }
+        results
+    };
+    let count = |blobs: &[Vec<u8>]| {
+        looked_up();
+        let done = engine
+            .rewrap_deks(&id, blobs.iter().map(|blob| (&context, blob)))
+            .filter(Result::is_ok)
+            .count();
+        let (version, current) = looked_up();
+        (done, version, current)
+    };
+
+    // 64 blobs at a time: one run each, and the current version for all.
+    let one_version: Vec<_> = (0..200_u8).map(|number| sealed_under(1, number)).collect();
+    assert_eq!(count(&one_version), (200, 4, 4));
+    assert!(
+        rewrap(&one_version)
+            .iter()
+            .all(|result| matches!(result, Ok(Rewrapped::Renewed(_))))
+    );
+    // Three runs. A blob of the current version comes out as it was.
+    let runs: Vec<_> = [0, 0, 7, 7, 1, 1]
+        .into_iter()
+        .zip(0..)
+        .map(|(version, number)| sealed_under(version, number))
+        .collect();
+    assert_eq!(count(&runs), (6, 3, 1));
+    let results = rewrap(&runs);
+    assert!(matches!(&results[2], Ok(Rewrapped::AlreadyCurrent(sealed)) if sealed.as_bytes()[..] == runs[2]));
+    // An error of one blob is its own, whatever stands beside it.
+    let mut damaged = sealed_under(1, 3);
+    damaged[50] ^= 1;
+    let mut changed: [u8; 188] = sealed_under(1, 4).try_into().unwrap();
+    changed[50] ^= 1;
+    let foreign = cmk(OTHER_KEY_ID, 1, &[1; 32]).seal(&context, &Dek::from_bytes(&[5; 64]));
+    let mixed = [
+        sealed_under(1, 1),
+        vec![1, 2, 3],
+        sealed_under(1, 2),
+        damaged,
+        with_checksum(changed).to_vec(),
+        foreign.as_bytes().to_vec(),
+        sealed_under(9, 5),
+        sealed_under(9, 6),
+        sealed_under(1, 7),
+    ];
+    let kinds: Vec<_> = rewrap(&mixed)
+        .into_iter()
+        .map(|result| result.err().map(|error| error.kind()))
+        .collect();
+    let expected = [
+        None,
+        Some(ErrorKind::NotABlob(dekseal::BlobRule::Length)),
+        None,
+        Some(ErrorKind::DamagedBlob),
+        Some(ErrorKind::AuthenticationFailed),
+        Some(ErrorKind::KeyMismatch),
+        Some(ErrorKind::UnknownKeyVersion),
+        Some(ErrorKind::UnknownKeyVersion),
+        None,
+    ];
+    assert_eq!(kinds, expected);
+    // Nothing but errors: nothing to seal.
+    assert_eq!(count(&[vec![1, 2, 3]]), (0, 0, 0));
+    assert_eq!(count(&[]), (0, 0, 0));
+    // What was not asked for is not taken: at most one chunk.
+    let mut taken = 0;
+    let blobs = one_version.iter().map(|blob| (&context, blob)).inspect(|_| taken += 1);
+    assert!(engine.rewrap_deks(&id, blobs).next().unwrap().is_ok());
+    assert_eq!(taken, 64);
+    let blobs = engine.rewrap_deks(&id, one_version.iter().map(|blob| (&context, blob)));
+    assert_eq!(blobs.size_hint(), (200, Some(200)));
+}
+
+#[test]
+fn errors_name_key_and_version_even_where_the_keyring_does_not() {
+    let (engine, id, context) = (counting(), key_id(KEY_ID), some_context());
+    let open = |version| {
+        let sealed = SealedDek::from_bytes(&sealed_under(version, 0)).unwrap();
+        let error = engine.decrypt_dek(&id, &context, &sealed).unwrap_err();
+        let any = engine.decrypt_dek_under_any_key(&context, &sealed).unwrap_err();
+        assert_eq!(any.to_string(), error.to_string());
+        error.to_string()
+    };
+    assert_eq!(
+        open(9),
+        format!("unknown key version (key {KEY_ID}, version 9, newest known version 7)")
+    );
+    let nobody = key_id(OTHER_KEY_ID);
+    let error = engine
+        .encrypt_dek(&nobody, &context, &Dek::from_bytes(&[5; 64]))
+        .unwrap_err();
+    assert_eq!(error.to_string(), format!("unknown key (key {OTHER_KEY_ID})"));
+    let random: Vec<u8> = (0..64).collect();
+    let error = engine
+        .create_dek_with_rng(&nobody, &context, &mut Fixed(&random))
+        .unwrap_err();
+    assert_eq!(error.to_string(), format!("unknown key (key {OTHER_KEY_ID})"));
+    let error = engine
+        .create_deks_with_rng(&nobody, &context, &mut [None], &mut Fixed(&random))
+        .unwrap_err();
+    assert_eq!(error.to_string(), format!("unknown key (key {OTHER_KEY_ID})"));
+
+    // Wrong context, wrong material and a changed blob are one text.
+    let sealed = sealed_under(1, 0);
+    let other = EncryptionContext::none();
+    let mut changed: [u8; 188] = sealed.clone().try_into().unwrap();
+    changed[50] ^= 1;
+    let wrong_material = cmk(KEY_ID, 1, &[8; 32]).seal(&context, &Dek::from_bytes(&[5; 64]));
+    for (context, blob) in [
+        (&other, sealed.as_slice()),
+        (&context, with_checksum(changed).as_slice()),
+        (&context, wrong_material.as_bytes()),
+    ] {
+        let sealed = SealedDek::from_bytes(blob).unwrap();
+        let error = engine.decrypt_dek(&id, context, &sealed).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("authentication failed (key {KEY_ID}, version 1)")
+        );
+    }
 }

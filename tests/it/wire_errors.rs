@@ -200,6 +200,12 @@ fn breaks(operation: &str) -> Vec<Break> {
     }));
     breaks.push((400, "KMS.0209", |case| case.state = Some(ErrorKind::KeyDisabled)));
     breaks.push((400, "KMS.0210", |case| case.state = Some(ErrorKind::KeyPendingDeletion)));
+    breaks.push((503, "KMS.0101", |case| case.state = Some(ErrorKind::KeyringUnavailable)));
+    breaks.push((503, "KMS.0101", |case| case.state = Some(ErrorKind::RollbackUnresolved)));
+    #[cfg(feature = "file-keyring")]
+    breaks.push((503, "KMS.0101", |case| {
+        case.state = Some(ErrorKind::File(dekseal::FileFault::RolledBack))
+    }));
     match operation {
         "decrypt-datakey" => breaks.push((400, "KMS.2203", |case| case.set("encryption_context", r#"{"a":"b"}"#))),
         "encrypt-datakey" => breaks.push((500, "KMS.0101", |case| case.state = Some(ErrorKind::Keyring))),
@@ -796,6 +802,58 @@ fn cipher_texts() {
         answer_to(&with(152, &[9])),
         ("KMS.0207".to_owned(), "no such version of the key".to_owned())
     );
+}
+
+/// The errors that a keyring of a host's own returns may name anything; messages name nothing.
+#[test]
+fn what_an_error_of_the_engine_names_is_not_told() {
+    struct Naming(ErrorKind);
+
+    impl Keyring for Naming {
+        fn with_current<T>(&self, _: &KeyId, _: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
+            let error = Error::from(self.0).with_key_id(&key_id(OTHER_KEY_ID));
+            Err(error.with_key_version(77).with_newest_key_version(78))
+        }
+
+        fn with_version<T>(&self, key_id: &KeyId, _: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
+            self.with_current(key_id, f)
+        }
+    }
+
+    for (kind, expected) in [
+        (ErrorKind::UnknownKey, (404, "KMS.0207", "no such key")),
+        (
+            ErrorKind::UnknownKeyVersion,
+            (404, "KMS.0207", "no such version of the key"),
+        ),
+        (
+            ErrorKind::KeyVersionRetired,
+            (404, "KMS.0207", "no such version of the key"),
+        ),
+        (ErrorKind::KeyDisabled, (400, "KMS.0209", "the key is disabled")),
+        (
+            ErrorKind::KeyPendingDeletion,
+            (400, "KMS.0210", "the key is pending deletion"),
+        ),
+        (
+            ErrorKind::KeyringUnavailable,
+            (503, "KMS.0101", "the keyring is unavailable"),
+        ),
+        (ErrorKind::Keyring, (500, "KMS.0101", "internal error")),
+    ] {
+        for operation in OPERATIONS {
+            let case = Case::good(operation);
+            let body = case.body();
+            let (status, code, message) = answer(
+                &Engine::new(Naming(kind)),
+                &case.method,
+                &case.path,
+                body.as_bytes(),
+                &mut Failing,
+            );
+            assert_eq!((status, code.as_str(), message.as_str()), expected, "{operation}");
+        }
+    }
 }
 
 #[test]
