@@ -73,7 +73,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let keyring = FileKeyring::open(file, root::root(root_file)?)?;
     match words.as_slice() {
         ["create-key", id @ ..] if id.len() < 2 => {
-            let id = id.first().map_or_else(random_id, |id| Ok(id.parse()?))?;
+            let id = id.first().map_or_else(KeyId::generate, |id| id.parse())?;
             keyring.update(|keys| keys.create_key(id))?;
             println!("made {id}");
         }
@@ -140,12 +140,4 @@ fn date(time: Option<UnixTime>) -> String {
     time.map_or_else(String::new, |time| {
         humantime::format_rfc3339_seconds(SystemTime::from(time)).to_string()
     })
-}
-
-fn random_id() -> Result<KeyId, Box<dyn Error>> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
-    let hex = hex::encode(bytes);
-    let [a, b, c, d, e] = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-    Ok(format!("{a}-{b}-{c}-{d}-{e}").parse()?)
 }

@@ -1,15 +1,19 @@
-//! A host of the wire API without a network: requests on standard input, responses on standard output, a line each.
+//! Serves the KMS API without a network: a request per line of standard input, a response per line of standard output.
 //!
 //! ```text
-//! kms_stdio --cmk KEY_ID:VERSION:HEX [--cmk …]
+//! kms_stdio --cmk-file FILE
 //! kms_stdio --keyring FILE --root-key-file FILE
 //! {"method":"POST","path":"/v1.0/p/kms/create-datakey","body":"{…}"}
 //! {"status":200,"body":"{…}"}
 //! ```
 //!
-//! HEX is the material of the CMK, 32 to 64 bytes. It stands in the process list for all to see: a tool for trying things, no
-//! place for a real key. A keyring file is one that `examples/keyring.rs` makes; the root key file holds the root's material in
-//! hex; what others change in it counts from the next line on. It ends with the input; what it cannot read ends it with exit code 2.
+//! A CMK file has a line `KEY_ID:VERSION:HEX` for each version of each CMK, where HEX is 32 to 64 bytes of material. `--cmk
+//! KEY_ID:VERSION:HEX` gives one on the command line, for experiments only: every user of the machine can read it there.
+//!
+//! `examples/keyring.rs` makes a keyring file. The root key file holds the root's material in hex. Each line is answered with the keys
+//! that are in the keyring file at that time.
+//!
+//! The program ends at the end of the input. A line that it cannot read ends it with exit code 2.
 
 #[path = "support/root.rs"]
 mod root;
@@ -17,6 +21,7 @@ mod root;
 use std::{
     env,
     error::Error,
+    fs,
     io::{self, BufRead, Write},
     process::ExitCode,
 };
@@ -49,7 +54,7 @@ fn main() -> ExitCode {
     }
 }
 
-const USAGE: &str = "usage: kms_stdio --cmk KEY_ID:VERSION:HEX [--cmk …] | --keyring FILE --root-key-file FILE";
+const USAGE: &str = "usage: kms_stdio --cmk-file FILE | --keyring FILE --root-key-file FILE";
 
 fn run() -> Result<(), Box<dyn Error>> {
     let (mut cmks, mut keyring, mut root) = (Vec::new(), None, None);
@@ -57,6 +62,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     while let Some(option) = arguments.next() {
         match (option.as_str(), arguments.next()) {
             ("--cmk", Some(value)) => cmks.push(cmk(&value).map_err(|error| format!("--cmk: {error}"))?),
+            ("--cmk-file", Some(file)) => cmks.extend(cmk_file(&file).map_err(|error| format!("--cmk-file: {error}"))?),
             ("--keyring", Some(file)) => keyring = Some(file),
             ("--root-key-file", Some(file)) => root = Some(file),
             _ => return Err(USAGE.into()),
@@ -92,6 +98,15 @@ fn serve<K: Keyring>(
         output.flush()?;
     }
     Ok(())
+}
+
+/// The CMKs of a file with one on each line.
+fn cmk_file(file: &str) -> Result<Vec<CmkVersion>, Box<dyn Error>> {
+    let text = Zeroizing::new(fs::read_to_string(file)?);
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(at, line)| cmk(line.trim()).map_err(|error| format!("line {}: {error}", at + 1).into()))
+        .collect()
 }
 
 /// No message repeats the material.

@@ -1,7 +1,7 @@
 //! Generators that fail, that repeat themselves, and that return known bytes.
 
 use dekseal::{
-    Dek, EncryptionContext, Engine, Error, ErrorKind, Keyset, MemoryKeyring, RandomnessFault,
+    Dek, EncryptionContext, Engine, Error, ErrorKind, KeyId, Keyset, MemoryKeyring, RandomnessFault,
     payload::{PayloadCipher, encrypted_len},
     rand_core::{TryCryptoRng, TryRng},
 };
@@ -130,6 +130,7 @@ fn into_buffer(encrypt: impl FnOnce(&[u8], &mut [u8]) -> Result<(), Error>) -> R
 
 const ENTRIES: &[Entry] = &[
     ("generate_with_rng", 1, |rng| Dek::generate_with_rng(rng).map(drop)),
+    ("generate_with_rng", 1, |rng| KeyId::generate_with_rng(rng).map(drop)),
     ("create_key_with_rng", 1, |rng| {
         change(|keys| keys.create_key_with_rng(key_id(OTHER_KEY_ID), time(NOW), rng))
     }),

@@ -43,14 +43,14 @@ fn answers(output: &Output) -> Vec<(u64, Value)> {
 #[test]
 fn it_seals_and_opens_every_known_answer() {
     use sha2::{Digest, Sha256};
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cmks");
     for v in vectors::<Vec<SealedVector>>("blob") {
         let digest = hex::encode(Sha256::digest(hex::decode(&v.dek).unwrap()));
         let encrypt = json!({"key_id": v.key_id, "plain_text": v.dek.clone() + &digest, "datakey_plain_length": "64", "encryption_context": v.context});
         let decrypt = json!({"key_id": v.key_id, "cipher_text": v.blob, "datakey_cipher_length": "64", "encryption_context": v.context});
-        let arguments = [
-            "--cmk".to_owned(),
-            format!("{}:{}:{}", v.key_id, v.key_version, v.material),
-        ];
+        std::fs::write(&file, format!("{}:{}:{}\n", v.key_id, v.key_version, v.material)).unwrap();
+        let arguments = ["--cmk-file", file.to_str().unwrap()].map(str::to_owned);
         let output = run(
             &arguments,
             &(line("encrypt-datakey", &encrypt) + &line("decrypt-datakey", &decrypt)),
@@ -129,6 +129,44 @@ fn bad_arguments_end_it_with_exit_code_2() {
             "{stderr}"
         );
     }
+}
+
+#[test]
+fn a_cmk_file_has_a_cmk_on_each_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cmks");
+    let arguments = ["--cmk-file", file.to_str().unwrap()].map(str::to_owned);
+    let create = line("create-datakey", &json!({"key_id": KEY_ID, "datakey_length": "512"}));
+
+    let lines: Vec<String> = (0..3)
+        .map(|version| format!("{KEY_ID}:{version}:{}", "0a".repeat(32)))
+        .collect();
+    std::fs::write(&file, format!("\n{}\r\n\n", lines.join("\n"))).unwrap();
+    let output = run(&arguments, &create);
+    let answers = answers(&output);
+    assert_eq!((answers.len(), answers[0].0), (1, 200));
+    assert_eq!(
+        &answers[0].1["cipher_text"].as_str().unwrap()[2 * 152..2 * 156],
+        "02000000"
+    );
+
+    let secret = "5ec3e7".repeat(12);
+    for (text, error) in [
+        (format!("\n{KEY_ID}:0:{secret}x"), "line 2: the material is not hex"),
+        (format!("{KEY_ID}:0"), "line 1: not KEY_ID:VERSION:HEX"),
+        (secret, "line 1: not KEY_ID:VERSION:HEX"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = run(&arguments, &create);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.code(), stderr.trim()),
+            (Some(2), &*format!("kms_stdio: --cmk-file: {error}"))
+        );
+    }
+    std::fs::remove_file(&file).unwrap();
+    let output = run(&arguments, &create);
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

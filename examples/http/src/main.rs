@@ -1,33 +1,39 @@
 //! The KMS API from an HTTP server, under the keys of a keyring file.
 //!
 //! ```text
-//! dekseal-http KEYRING ROOT_KEY_FILE ADDRESS
+//! dekseal-http KEYRING ROOT_KEY_FILE ADDRESS [REFRESH_SECONDS]
 //! ```
 //!
-//! `cargo run --example keyring` makes the keyring file; the root key file holds the root's material in hex. It says on standard output
-//! where it listens.
+//! `cargo run --example keyring` makes the keyring file. The root key file holds the root's material in hex. The program prints the
+//! address that it listens at. It takes up changes to the keyring file every 10 seconds, or every REFRESH_SECONDS.
 //!
-//! It knows no callers and speaks no TLS, so that ADDRESS is for a loopback interface, behind a proxy that does both, or this program is
-//! where they are built in: `docs/guide/kms-api.md` says what a host adds.
+//! It does not authenticate callers and does not speak TLS. Listen at a loopback address behind a proxy that does both, or add them
+//! here: `docs/guide/kms-api.md` lists what a host adds.
 
 mod kms;
 
-use std::{env, error::Error, fs, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{
+    env,
+    error::Error,
+    fmt, fs,
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use dekseal::{CmkVersion, Engine, FileKeyring, zeroize::Zeroizing};
 use tokio::net::TcpListener;
 
-const USAGE: &str = "usage: dekseal-http KEYRING ROOT_KEY_FILE ADDRESS";
-
-/// How long a change to the keyring file may go unnoticed.
-const REFRESH: Duration = Duration::from_secs(10);
+const USAGE: &str = "usage: dekseal-http KEYRING ROOT_KEY_FILE ADDRESS [REFRESH_SECONDS]";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("dekseal-http: {error}");
+            report(format_args!("{error}"));
             ExitCode::from(1)
         }
     }
@@ -35,17 +41,20 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let [keyring, root_file, address] = arguments.as_slice() else {
-        return Err(USAGE.into());
+    let (keyring, root_file, address, seconds) = match arguments.as_slice() {
+        [keyring, root_file, address] => (keyring, root_file, address, "10"),
+        [keyring, root_file, address, seconds] => (keyring, root_file, address, seconds.as_str()),
+        _ => return Err(USAGE.into()),
     };
+    let interval = seconds.parse().map(Duration::try_from_secs_f64)??;
     let engine = Arc::new(Engine::new(FileKeyring::open(keyring, root(root_file)?)?));
-    refresh(Arc::clone(&engine));
+    refresh(Arc::clone(&engine), interval);
     let listener = TcpListener::bind(address).await?;
-    println!("listening on {}", listener.local_addr()?);
+    writeln!(io::stdout(), "listening on {}", listener.local_addr()?)?;
     Ok(axum::serve(listener, kms::router(engine)).await?)
 }
 
-/// The root CMK, by the ID that the examples call it.
+/// The root CMK. All examples give it this ID.
 fn root(path: &str) -> Result<CmkVersion, Box<dyn Error>> {
     let digits = Zeroizing::new(fs::read_to_string(path).map_err(|error| format!("root key file: {error}"))?);
     let material = base16ct::mixed::decode_vec(digits.trim()).map_err(|_| "root key file: not hex")?;
@@ -56,14 +65,19 @@ fn root(path: &str) -> Result<CmkVersion, Box<dyn Error>> {
     )?)
 }
 
-/// Takes up what others change in the keyring file. A thread of its own, since reading a file blocks.
-fn refresh(engine: Arc<Engine<FileKeyring>>) {
+/// Takes up what others change in the keyring file, on a thread of its own because reading a file blocks.
+fn refresh(engine: Arc<Engine<FileKeyring>>, interval: Duration) {
     thread::spawn(move || {
         loop {
-            thread::sleep(REFRESH);
+            thread::sleep(interval);
             if let Err(error) = engine.keyring().refresh() {
-                eprintln!("dekseal-http: the keys stay as they were: {error}");
+                report(format_args!("the keys stay as they were: {error}"));
             }
         }
     });
+}
+
+/// `eprintln!` panics if standard error is closed, which would end the thread above.
+fn report(message: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "dekseal-http: {message}");
 }

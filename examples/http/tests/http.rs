@@ -5,7 +5,8 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use dekseal::{CmkVersion, FileKeyring, api::MAX_BODY};
@@ -17,7 +18,7 @@ const KEY_ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 struct Server {
     child: Child,
     address: String,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Server {
@@ -32,8 +33,14 @@ impl Server {
             .update(|keys| keys.create_key(KEY_ID.parse()?))
             .unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_dekseal-http"))
-            .args([keyring.as_os_str(), root.as_os_str(), "127.0.0.1:0".as_ref()])
+            .args([
+                keyring.as_os_str(),
+                root.as_os_str(),
+                "127.0.0.1:0".as_ref(),
+                "0.05".as_ref(),
+            ])
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -44,7 +51,7 @@ impl Server {
         Self {
             child,
             address,
-            _directory: directory,
+            directory,
         }
     }
 
@@ -132,6 +139,37 @@ fn whatever_else_comes_is_answered_by_the_api() {
     // No more than that is waited for.
     let (status, _, refused) = server.announce("POST", "/v1.0/project/kms/create-datakey", 1 << 30, &body);
     assert_eq!((status, code(&refused)), (400, "KMS.0203"));
+}
+
+/// With standard error closed, a report of the refresh thread must not end the thread.
+#[test]
+fn the_refresh_goes_on_when_standard_error_is_closed() {
+    let mut server = Server::start();
+    drop(server.child.stderr.take());
+    let (file, aside) = (
+        server.directory.path().join("keyring.json"),
+        server.directory.path().join("aside"),
+    );
+    let code = |server: &Server| {
+        let (_, _, answer) = server.post("create-datakey", &json!({"key_id": KEY_ID, "datakey_length": "512"}));
+        answer["error"]["error_code"].as_str().map(str::to_owned)
+    };
+    assert_eq!(code(&server), None);
+
+    // Several refreshes fail, and the keys stay as they were.
+    fs::rename(&file, &aside).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(code(&server), None);
+    fs::rename(&aside, &file).unwrap();
+
+    let cmk = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse().unwrap(), 0, &[7; 64]);
+    let keyring = FileKeyring::open(&file, cmk.unwrap()).unwrap();
+    keyring.update(|keys| keys.disable(&KEY_ID.parse()?)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while code(&server).as_deref() != Some("KMS.0209") {
+        assert!(Instant::now() < deadline, "the change is never taken up");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
