@@ -1,5 +1,6 @@
-//! The handler. The guide kms-api shows this file, to the letter.
+//! The handler. docs/guide/kms-api.md shows it.
 
+// ANCHOR: handler
 use std::sync::Arc;
 
 use axum::{
@@ -14,7 +15,7 @@ use dekseal::{Engine, FileKeyring, api};
 type Kms = Arc<Engine<FileKeyring>>;
 
 async fn kms(State(engine): State<Kms>, method: Method, uri: Uri, body: Result<Bytes, BytesRejection>) -> Response {
-    // A body beyond the limit was not read. One that is too long by a byte stands for it, and gets the API's answer.
+    // axum did not read a body beyond the limit. One byte too many in its place gets the API's answer to that.
     let body = body.unwrap_or(Bytes::from_static(&[0; api::MAX_BODY + 1]));
     let answer = api::handle(&engine, method.as_str(), uri.path(), &body);
     let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -25,8 +26,9 @@ async fn kms(State(engine): State<Kms>, method: Method, uri: Uri, body: Result<B
     (status, headers, answer.body().to_owned()).into_response()
 }
 
-/// Every path goes to the handler: the library answers what is none of the API.
+/// Every path goes to the handler. The library refuses those that are not in the API.
 pub fn router(engine: Kms) -> Router {
     let limit = DefaultBodyLimit::max(api::MAX_BODY);
     Router::new().fallback(kms).layer(limit).with_state(engine)
 }
+// ANCHOR_END: handler

@@ -171,12 +171,3 @@ fn the_refresh_goes_on_when_standard_error_is_closed() {
         thread::sleep(Duration::from_millis(50));
     }
 }
-
-#[test]
-fn the_guide_shows_the_handler_that_is_compiled_here() {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let source = fs::read_to_string(format!("{root}/src/kms.rs")).unwrap();
-    let guide = fs::read_to_string(format!("{root}/../../docs/guide/kms-api.md")).unwrap();
-    let (_, code) = source.split_once("\n\n").unwrap();
-    assert!(code.contains("async fn kms") && guide.contains(code));
-}

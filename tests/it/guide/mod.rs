@@ -4,6 +4,8 @@
 //! compares each guide's code blocks with them.
 
 mod columns_and_files;
+mod kms_api;
+mod logging;
 mod migrating;
 mod restore;
 mod rotation;
