@@ -1,5 +1,7 @@
 //! Versions and states of keys: every transition, allowed and refused, and what a key does in each state.
 
+use core::time::Duration;
+
 use dekseal::{EncryptionContext, Engine, ErrorKind, KeyState, Keyset, MemoryKeyring, Rewrapped, SealedDek, UnixTime};
 
 use crate::support::{Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, cmk, dek, key_id, time};
@@ -157,7 +159,7 @@ fn implausible_times_are_refused() {
 #[cfg(feature = "std")]
 #[test]
 fn a_time_is_a_system_time() {
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
     let (first, last) = (1_577_836_800, 253_402_300_799);
     for secs in [first, NOW, last] {
         let system = SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
@@ -279,6 +281,75 @@ fn whether_a_version_exists_comes_before_whether_its_key_may_be_used() {
         assert_eq!(kind(0), Some(ErrorKind::KeyVersionRetired));
         assert_eq!(kind(1), Some(state));
     }
+}
+
+#[test]
+fn a_version_is_destroyed_once_it_is_retired_and_its_successor_old_enough() {
+    let (id, none, dek) = (key_id(KEY_ID), EncryptionContext::none(), dek(&"5a".repeat(64)));
+    let (mut keys, hour) = (Keyset::new(), Duration::from_secs(3600));
+    keys.import_key_at(id, &[1; 32], time(NOW)).unwrap();
+    for (version, made) in [(2, NOW + 100), (3, NOW + 50), (4, NOW + 200)] {
+        keys.import_version_at(&id, &[version; 32], time(made)).unwrap();
+    }
+    let destroy = |keys: &mut Keyset, first, now| {
+        let before = keys.versions(&id).unwrap();
+        let destroyed = keys.destroy_versions_at(&id, first, hour, time(now));
+        assert!(destroyed.is_ok() || keys.versions(&id).unwrap() == before);
+        destroyed
+    };
+    let late = NOW + 10_000;
+    // None of them is retired. The current one never is.
+    for first in [1, 3, 4, u32::MAX] {
+        assert_eq!(kind(destroy(&mut keys, first, late)), Some(ErrorKind::VersionInUse));
+        assert_eq!(
+            kind(keys.force_destroy_versions(&id, first)),
+            Some(ErrorKind::VersionInUse)
+        );
+    }
+    keys.set_min_version(&id, 3).unwrap();
+    assert_eq!(kind(destroy(&mut keys, 4, late)), Some(ErrorKind::VersionInUse));
+    // The youngest successor counts, though a clock that went back made it the middle one, and to the second.
+    for (first, youngest) in [(1, NOW + 100), (2, NOW + 100), (3, NOW + 200)] {
+        let error = destroy(&mut keys, first, youngest + 3599).unwrap_err();
+        assert_eq!((error.kind(), error.key_id()), (ErrorKind::GracePeriod, Some(id)));
+        assert_eq!(error.newest_key_version(), Some(3));
+        let mut copy = keys.clone();
+        assert_eq!(destroy(&mut copy, first, youngest + 3600).unwrap(), first as usize);
+    }
+    // By a clock that is behind, all of them are young.
+    assert_eq!(kind(destroy(&mut keys, 3, NOW - 1)), Some(ErrorKind::GracePeriod));
+    assert_eq!(destroy(&mut keys, 2, late).unwrap(), 2);
+    // Again, nothing is left to do, whatever the clock says.
+    assert_eq!(destroy(&mut keys, 2, NOW - 1).unwrap(), 0);
+    assert_eq!(keys.versions(&id).unwrap()[0].key_version, 2);
+    // What is destroyed does not come back. What is retired does.
+    assert_eq!(kind(keys.set_min_version(&id, 1)), Some(ErrorKind::MinVersion));
+    keys.set_min_version(&id, 2).unwrap();
+    let sealed = |version: u32, material| cmk(KEY_ID, version, &[material; 32]).seal(&none, &dek);
+    let opens = |keys: &Keyset, sealed| {
+        let engine = Engine::new(MemoryKeyring::new(keys.clone()));
+        kind(engine.decrypt_dek(&id, &none, &sealed).map(drop))
+    };
+    assert_eq!(opens(&keys, sealed(1, 2)), Some(ErrorKind::KeyVersionDestroyed));
+    assert_eq!(opens(&keys, sealed(2, 3)), None);
+    keys.set_min_version(&id, 3).unwrap();
+    assert_eq!(keys.force_destroy_versions(&id, 3).unwrap(), 1);
+    assert_eq!(opens(&keys, sealed(2, 3)), Some(ErrorKind::KeyVersionDestroyed));
+    assert_eq!(opens(&keys, sealed(3, 4)), None);
+    assert_eq!(opens(&keys, sealed(4, 5)), Some(ErrorKind::UnknownKeyVersion));
+    assert_eq!(keys.import_version_at(&id, &[9; 32], time(late)).unwrap(), 4);
+}
+
+/// CMKs that the host made have no age that anybody knows.
+#[test]
+fn a_version_whose_successor_has_no_date_is_destroyed_by_force_alone() {
+    let id = key_id(KEY_ID);
+    let keyring = MemoryKeyring::from_versions([cmk(KEY_ID, 0, &[1; 32]), cmk(KEY_ID, 1, &[2; 32])]).unwrap();
+    let mut keys = Keyset::clone(&keyring.keys());
+    keys.set_min_version(&id, 1).unwrap();
+    let refused = keys.destroy_versions_at(&id, 1, Duration::ZERO, time(NOW));
+    assert_eq!(kind(refused), Some(ErrorKind::GracePeriod));
+    assert_eq!(keys.force_destroy_versions(&id, 1).unwrap(), 1);
 }
 
 #[test]

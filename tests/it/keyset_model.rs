@@ -1,6 +1,6 @@
 //! Random sequences of key operations against a simple model, with seal and open tried at each step.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use dekseal::{EncryptionContext, Engine, ErrorKind, KeyId, KeyState, Keyset, MemoryKeyring, SealedDek};
 use proptest::prelude::*;
@@ -19,6 +19,8 @@ enum Step {
     Cancel,
     Purge,
     MinVersion(u32),
+    /// Destroys the versions before the first number, with so many days of grace, or by force.
+    Destroy(u32, Option<u32>),
     /// The clock goes on, or back, so many seconds.
     Clock(i64),
 }
@@ -33,6 +35,7 @@ fn steps() -> impl Strategy<Value = Vec<(bool, Step)>> {
         2 => Just(Step::Cancel),
         2 => Just(Step::Purge),
         2 => (0_u32..6).prop_map(Step::MinVersion),
+        3 => (0_u32..6, prop::option::of(0_u32..4)).prop_map(|(first, days)| Step::Destroy(first, days)),
         2 => (-5_i64..10).prop_map(|days| Step::Clock(days * DAY.cast_signed())),
     ];
     prop::collection::vec((any::<bool>(), step), 1..60)
@@ -49,6 +52,11 @@ fn take(step: &Step, keys: &mut Keyset, id: KeyId, bytes: &[u8], now: u64) -> Re
         Step::Cancel => keys.cancel_deletion(&id),
         Step::Purge => keys.purge_at(&id, time(now)),
         Step::MinVersion(version) => keys.set_min_version(&id, *version),
+        Step::Destroy(first, Some(days)) => {
+            let grace = Duration::from_secs(u64::from(*days) * DAY);
+            keys.destroy_versions_at(&id, *first, grace, time(now)).map(drop)
+        }
+        Step::Destroy(first, None) => keys.force_destroy_versions(&id, *first).map(drop),
         Step::Clock(_) => keys.info(&id).map(drop),
     }
 }
@@ -58,52 +66,74 @@ fn take(step: &Step, keys: &mut Keyset, id: KeyId, bytes: &[u8], now: u64) -> Re
 struct Model {
     state: KeyState,
     min: u32,
-    /// What was sealed under each version.
-    sealed: Vec<SealedDek>,
+    /// The oldest version that is not destroyed.
+    first: u32,
+    /// What was sealed under each version, and when the version was made.
+    versions: Vec<(SealedDek, u64)>,
 }
 
-/// The model's word on a step: what becomes of the key, or why not.
-fn expect(model: Option<&Model>, step: &Step, now: u64) -> Result<Option<(KeyState, u32, usize)>, ErrorKind> {
-    let Some(Model { state, min, sealed }) = model else {
+/// The model's word on a step: what becomes of the key, or why not. Of a step that adds a version, everything but that version.
+fn expect(model: Option<&Model>, step: &Step, now: u64) -> Result<Option<Model>, ErrorKind> {
+    let Some(model) = model else {
         return match step {
-            Step::Import => Ok(Some((KeyState::Enabled, 0, 1))),
+            Step::Import => Ok(Some(Model {
+                state: KeyState::Enabled,
+                min: 0,
+                first: 0,
+                versions: Vec::new(),
+            })),
             _ => Err(ErrorKind::UnknownKey),
         };
     };
-    let pending = matches!(state, KeyState::PendingDeletion { .. });
-    let next = |state, min, versions| Ok(Some((state, min, versions)));
-    let versions = sealed.len();
+    let mut next = model.clone();
+    let pending = matches!(model.state, KeyState::PendingDeletion { .. });
     match step {
-        Step::Import => Err(ErrorKind::KeyExists),
-        Step::Rotate => match state {
-            KeyState::Enabled => next(*state, *min, versions + 1),
-            KeyState::Disabled => Err(ErrorKind::KeyDisabled),
-            _ => Err(ErrorKind::KeyPendingDeletion),
+        Step::Import => return Err(ErrorKind::KeyExists),
+        Step::Rotate => match model.state {
+            KeyState::Enabled => {}
+            KeyState::Disabled => return Err(ErrorKind::KeyDisabled),
+            _ => return Err(ErrorKind::KeyPendingDeletion),
         },
-        Step::Disable if *state == KeyState::Enabled => next(KeyState::Disabled, *min, versions),
-        Step::Disable => Err(ErrorKind::KeyNotEnabled),
-        Step::Enable if *state == KeyState::Disabled => next(KeyState::Enabled, *min, versions),
-        Step::Enable => Err(ErrorKind::KeyNotDisabled),
-        Step::Schedule(_) if pending => Err(ErrorKind::DeletionScheduled),
-        Step::Schedule(days) if *days < 7 => Err(ErrorKind::DeletionDays),
-        Step::Schedule(days) => next(
-            KeyState::PendingDeletion {
-                at: time(now + u64::from(*days) * DAY),
-            },
-            *min,
-            versions,
-        ),
-        Step::Cancel if pending => next(KeyState::Disabled, *min, versions),
-        Step::Cancel => Err(ErrorKind::DeletionNotScheduled),
-        Step::Purge => match state {
-            KeyState::PendingDeletion { at } if time(now) >= *at => Ok(None),
-            KeyState::PendingDeletion { .. } => Err(ErrorKind::DeletionNotDue),
-            _ => Err(ErrorKind::DeletionNotScheduled),
-        },
-        Step::MinVersion(version) if (*version as usize) < versions => next(*state, *version, versions),
-        Step::MinVersion(_) => Err(ErrorKind::MinVersion),
-        Step::Clock(_) => next(*state, *min, versions),
+        Step::Disable if model.state == KeyState::Enabled => next.state = KeyState::Disabled,
+        Step::Disable => return Err(ErrorKind::KeyNotEnabled),
+        Step::Enable if model.state == KeyState::Disabled => next.state = KeyState::Enabled,
+        Step::Enable => return Err(ErrorKind::KeyNotDisabled),
+        Step::Schedule(_) if pending => return Err(ErrorKind::DeletionScheduled),
+        Step::Schedule(days) if *days < 7 => return Err(ErrorKind::DeletionDays),
+        Step::Schedule(days) => {
+            let at = time(now + u64::from(*days) * DAY);
+            next.state = KeyState::PendingDeletion { at };
+        }
+        Step::Cancel if pending => next.state = KeyState::Disabled,
+        Step::Cancel => return Err(ErrorKind::DeletionNotScheduled),
+        Step::Purge => {
+            return match model.state {
+                KeyState::PendingDeletion { at } if time(now) >= at => Ok(None),
+                KeyState::PendingDeletion { .. } => Err(ErrorKind::DeletionNotDue),
+                _ => Err(ErrorKind::DeletionNotScheduled),
+            };
+        }
+        Step::MinVersion(version) => {
+            if *version < model.first || *version as usize >= model.versions.len() {
+                return Err(ErrorKind::MinVersion);
+            }
+            next.min = *version;
+        }
+        Step::Destroy(first, _) if *first > model.min => return Err(ErrorKind::VersionInUse),
+        Step::Destroy(first, days) => {
+            // Each one that goes was followed by another so long ago.
+            let too_young = days.is_some_and(|days| {
+                let successors = (model.first..*first).map(|version| model.versions[version as usize + 1].1);
+                successors.into_iter().any(|made| now < made + u64::from(days) * DAY)
+            });
+            if too_young {
+                return Err(ErrorKind::GracePeriod);
+            }
+            next.first = next.first.max(*first);
+        }
+        Step::Clock(_) => {}
     }
+    Ok(Some(next))
 }
 
 proptest! {
@@ -125,15 +155,18 @@ proptest! {
             }
             let done = take(&step, &mut keys, id, &bytes, now);
             let expected = expect(models.get(name), &step, now);
-            prop_assert_eq!(done.map_err(|error| error.kind()), expected.map(drop), "{:?}", step);
+            prop_assert_eq!(done.map_err(|error| error.kind()), expected.as_ref().map(|_| ()).map_err(|kind| *kind), "{:?}", step);
             match expected {
-                Ok(Some((state, min, versions))) => {
-                    let model = models.entry(name).or_insert(Model { state, min, sealed: Vec::new() });
-                    (model.state, model.min) = (state, min);
-                    if model.sealed.len() < versions {
-                        let cmk = dekseal::CmkVersion::new(id, u32::try_from(versions - 1).unwrap(), &bytes).unwrap();
-                        model.sealed.push(cmk.seal(&none, &dek));
+                Ok(Some(mut model)) => {
+                    if matches!(step, Step::Import | Step::Rotate) {
+                        let version = u32::try_from(model.versions.len()).unwrap();
+                        let cmk = dekseal::CmkVersion::new(id, version, &bytes).unwrap();
+                        model.versions.push((cmk.seal(&none, &dek), now));
                     }
+                    let held: Vec<_> = keys.versions(&id).unwrap().iter().map(|v| (v.key_version, v.created)).collect();
+                    let expected: Vec<_> = (0..).zip(&model.versions).map(|(version, (_, made))| (version, Some(time(*made)))).collect();
+                    prop_assert_eq!(held, &expected[model.first as usize..]);
+                    models.insert(name, model);
                 }
                 Ok(None) => drop(models.remove(name)),
                 Err(_) => {}
@@ -152,11 +185,12 @@ proptest! {
                     KeyState::Disabled => Some(ErrorKind::KeyDisabled),
                     _ => Some(ErrorKind::KeyPendingDeletion),
                 };
-                prop_assert_eq!(sealed, refused.map_or(Ok(*model.sealed.last().unwrap()), Err));
-                for (version, blob) in (0..).zip(&model.sealed) {
+                prop_assert_eq!(sealed, refused.map_or(Ok(model.versions.last().unwrap().0), Err));
+                for (version, (blob, _)) in (0..).zip(&model.versions) {
                     let opened = engine.decrypt_dek(&id, &none, blob).map(|opened| opened == dek).map_err(|error| error.kind());
+                    let gone = (version < model.first).then_some(ErrorKind::KeyVersionDestroyed);
                     let retired = (version < model.min).then_some(ErrorKind::KeyVersionRetired);
-                    prop_assert_eq!(opened, retired.or(refused).map_or(Ok(true), Err), "version {}", version);
+                    prop_assert_eq!(opened, gone.or(retired).or(refused).map_or(Ok(true), Err), "version {}", version);
                 }
             }
         }
