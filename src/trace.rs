@@ -2,7 +2,6 @@
 //!
 //! docs/guide/logging.md says which events there are. What is in one can be logged: no key, no DEK, no value of a context.
 
-use crate::error::Error;
 pub(crate) use event::{Batch, Event};
 
 /// A public operation makes its event and runs in [`Event::of`]. Steps that several operations share take the event and fill it in, so
@@ -17,15 +16,6 @@ impl Event<'_> {
         let result = operation(&mut self);
         self.emit(&result);
         result
-    }
-
-    /// Emits the event of an operation whose result knows the version that it made.
-    #[inline]
-    pub(crate) fn emit_sealing<T>(mut self, result: &Result<T, Error>, version: impl FnOnce(&T) -> u32) {
-        if let Ok(made) = result {
-            self.seals(version(made));
-        }
-        self.emit(result);
     }
 }
 

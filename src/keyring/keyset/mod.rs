@@ -108,23 +108,14 @@ impl Keyset {
         now: Result<UnixTime, Error>,
         rng: &mut R,
     ) -> Result<(), Error> {
-        let created = self.create_without_event(key_id, now, rng);
-        Event::new("create_key", Some(&key_id), None).emit_sealing(&created, |()| 0);
-        created
-    }
-
-    fn create_without_event<R: TryCryptoRng + ?Sized>(
-        &mut self,
-        key_id: KeyId,
-        now: Result<UnixTime, Error>,
-        rng: &mut R,
-    ) -> Result<(), Error> {
-        if self.get(&key_id).is_some() {
-            return Err(Error::from(ErrorKind::KeyExists).with_key_id(&key_id));
-        }
-        let now = now?;
-        let material = Dek::generate_with_rng(rng)?;
-        self.insert_first(key_id, material.expose_secret(), now)
+        Event::new("create_key", Some(&key_id), None).of(|event| {
+            if self.get(&key_id).is_some() {
+                return Err(Error::from(ErrorKind::KeyExists).with_key_id(&key_id));
+            }
+            let now = now?;
+            let material = Dek::generate_with_rng(rng)?;
+            self.insert_first(key_id, material.expose_secret(), now, event)
+        })
     }
 
     /// Adds a key whose version 0 has this material: 32 to 64 random bytes.
@@ -176,17 +167,22 @@ impl Keyset {
     }
 
     fn import(&mut self, key_id: KeyId, material: &[u8], now: Result<UnixTime, Error>) -> Result<(), Error> {
-        let imported = now.and_then(|now| self.insert_first(key_id, material, now));
-        Event::new("import_key", Some(&key_id), None).emit_sealing(&imported, |()| 0);
-        imported
+        Event::new("import_key", Some(&key_id), None).of(|event| self.insert_first(key_id, material, now?, event))
     }
 
-    fn insert_first(&mut self, key_id: KeyId, material: &[u8], now: UnixTime) -> Result<(), Error> {
+    fn insert_first(
+        &mut self,
+        key_id: KeyId,
+        material: &[u8],
+        now: UnixTime,
+        event: &mut Event<'_>,
+    ) -> Result<(), Error> {
         let version = self.new_version(key_id, 0, material, now)?;
         match self.keys.entry(key_id) {
             Entry::Occupied(_) => Err(Error::from(ErrorKind::KeyExists).with_key_id(&key_id)),
             Entry::Vacant(slot) => {
                 slot.insert(Key::new(version));
+                event.seals(0);
                 Ok(())
             }
         }
@@ -237,21 +233,12 @@ impl Keyset {
         now: Result<UnixTime, Error>,
         rng: &mut R,
     ) -> Result<u32, Error> {
-        let rotated = self.rotate_without_event(key_id, now, rng);
-        Event::new("rotate", Some(key_id), None).emit_sealing(&rotated, |version| *version);
-        rotated
-    }
-
-    fn rotate_without_event<R: TryCryptoRng + ?Sized>(
-        &mut self,
-        key_id: &KeyId,
-        now: Result<UnixTime, Error>,
-        rng: &mut R,
-    ) -> Result<u32, Error> {
-        self.key(key_id)?.check_enabled()?;
-        let now = now?;
-        let material = Dek::generate_with_rng(rng)?;
-        self.insert_next(key_id, material.expose_secret(), now)
+        Event::new("rotate", Some(key_id), None).of(|event| {
+            self.key(key_id)?.check_enabled()?;
+            let now = now?;
+            let material = Dek::generate_with_rng(rng)?;
+            self.insert_next(key_id, material.expose_secret(), now, event)
+        })
     }
 
     /// Rotates a key to this material: 32 to 64 random bytes. Returns the number of the version.
@@ -301,18 +288,23 @@ impl Keyset {
     }
 
     fn import_next(&mut self, key_id: &KeyId, material: &[u8], now: Result<UnixTime, Error>) -> Result<u32, Error> {
-        let imported = now.and_then(|now| self.insert_next(key_id, material, now));
-        Event::new("import_version", Some(key_id), None).emit_sealing(&imported, |version| *version);
-        imported
+        Event::new("import_version", Some(key_id), None).of(|event| self.insert_next(key_id, material, now?, event))
     }
 
-    fn insert_next(&mut self, key_id: &KeyId, material: &[u8], now: UnixTime) -> Result<u32, Error> {
+    fn insert_next(
+        &mut self,
+        key_id: &KeyId,
+        material: &[u8],
+        now: UnixTime,
+        event: &mut Event<'_>,
+    ) -> Result<u32, Error> {
         let key = self.key(key_id)?;
         key.check_enabled()?;
         let next = key.current_version().checked_add(1);
         let next = next.ok_or_else(|| key.error(ErrorKind::TooManyVersions))?;
         let version = self.new_version(*key_id, next, material, now)?;
         self.key_mut(key_id)?.add(version);
+        event.seals(next);
         Ok(next)
     }
 
