@@ -186,12 +186,11 @@ fn a_copy_that_is_out_of_date_is_not_put_back() {
     place.does(&["encrypt", KEY_ID, "plain", "sealed"]);
     place.keyring(&["rotate", KEY_ID]);
     let rewrap = ["rewrap", KEY_ID, "sealed"];
-    let killed = strace::inject(
-        &place.command("encrypt_file", &rewrap),
-        "unlink",
-        "signal=SIGKILL:when=1",
-    );
-    assert!(!killed.status.success(), "it removed no copy");
+    let before = fs::read(place.path("sealed")).unwrap();
+    let calls = strace::calls(&place.command("encrypt_file", &rewrap));
+    let removal = calls.iter().find(|call| call.name == "unlink").unwrap();
+    fs::write(place.path("sealed"), before).unwrap();
+    removal.kill_before(&place.command("encrypt_file", &rewrap));
     assert_eq!(place.header("sealed").sealed_dek().key_version(), 1);
 
     // Version 0, which the copy is sealed under, opens nothing any more.
@@ -313,8 +312,7 @@ fn a_rewrap_whose_system_call_fails_loses_nothing() {
             continue;
         }
         interrupted.set(state);
-        let fault = format!("error=ENOSPC:when={}", call.nth);
-        let output = strace::inject(&interrupted.command(), &call.name, &fault);
+        let output = call.inject(&interrupted.command(), "error=ENOSPC");
         let stderr = String::from_utf8_lossy(&output.stderr);
         let after = format!("{} failed: {stderr}", call.line);
         let printed = call.line.starts_with("write(1");
@@ -427,7 +425,7 @@ fn a_signal_leaves_no_plaintext_without_unnamed_files() {
     }
     let decryption = Decryption::new();
     let unnamed = &decryption.calls[0];
-    let unsupported = format!("inject={}:error=EOPNOTSUPP:when={}", unnamed.name, unnamed.nth);
+    let (_, unsupported) = unnamed.options("error=EOPNOTSUPP");
     let decrypt = |fault: &str| {
         let options = ["-o", "/dev/null", "-e", &unsupported, "-e", fault];
         let output = strace::traced(&options, &decryption.command()).output().unwrap();

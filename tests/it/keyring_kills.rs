@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Output, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
 };
 
 use dekseal::FileKeyring;
@@ -13,123 +13,40 @@ use tempfile::TempDir;
 use crate::{
     keyring_file::{directory, root},
     keyring_storage::{START, child, new_root, with_key},
+    strace::{self, Call},
     support::{KEY_ID, key_id},
 };
 
-/// Whether strace works here. Without it these tests test nothing; `REQUIRE_TOOLS=1` makes that a failure.
-fn strace_works() -> bool {
-    let output = Command::new("strace").args(["-f", "-e", "trace=none", "true"]).output();
-    let works = output.as_ref().is_ok_and(|output| output.status.success());
-    if !works {
-        assert!(
-            std::env::var("REQUIRE_TOOLS").as_deref() != Ok("1"),
-            "strace is missing or may not trace: {output:?}"
-        );
-        eprintln!("left out: strace is missing or may not trace");
-    }
-    works
-}
-
-/// A child that does `job` under strace, with these options.
-fn traced(options: &[String], job: &str, path: &Path) -> Command {
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq"]).args(options);
-    let child = child(job, path);
-    command.arg(child.get_program()).args(child.get_args());
-    for (name, value) in child.get_envs() {
-        command.env(name, value.unwrap());
-    }
-    // cargo sets it. The child needs no library from there, and would search for all.
-    command.env_remove("LD_LIBRARY_PATH");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-/// Does `job` under strace to its end, or until it is killed.
-fn run(options: &[String], job: &str, path: &Path) -> Output {
-    traced(options, job, path).output().unwrap()
-}
-
-/// A system call of a job.
-#[derive(Clone, Debug)]
-struct Call {
-    name: String,
-    /// The how manieth call of this name it is for its thread.
-    nth: usize,
-    /// As strace shows it.
-    text: String,
-}
-
-impl Call {
-    fn is(&self, name: &str, argument: &str) -> bool {
-        self.name == name && self.text.contains(argument)
-    }
-
-    /// Options for strace that do this at the call.
-    fn inject(&self, what: &str) -> [String; 4] {
-        let Self { name, nth, .. } = self;
-        let inject = format!("inject={name}:{what}:when={nth}");
-        ["-e".into(), format!("trace={name}"), "-e".into(), inject]
-    }
-}
-
 /// What a job does to files, from its start to its report.
 fn calls(job: &str) -> Vec<Call> {
-    let (directory, path) = ready_for(job);
-    let log = directory.path().join("log").to_str().unwrap().to_owned();
-    let output = traced(&["-o".to_owned(), log.clone()], job, &path).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let log = fs::read_to_string(log).unwrap();
-    let start = log.lines().position(|line| line.contains(START)).unwrap();
-    let thread = log.lines().nth(start).unwrap().split(' ').next().unwrap();
-    let named = |line: &str, name: &str| {
-        line.split_once(' ')
-            .unwrap()
-            .1
-            .trim_start()
-            .starts_with(&format!("{name}("))
-    };
-    let mut calls = Vec::new();
-    for (at, line) in log.lines().enumerate().filter(|(at, _)| *at > start) {
-        let (of, text) = line.split_once(' ').unwrap();
-        let Some((name, _)) = text.trim_start().split_once('(').filter(|_| of == thread) else {
-            continue;
-        };
-        let others = [
-            "brk",
-            "exit",
-            "futex",
-            "getrandom",
-            "madvise",
-            "mmap",
-            "mprotect",
-            "munmap",
-            "rt_sigprocmask",
-            "sigaltstack",
-        ];
-        if others.contains(&name) {
-            continue;
-        }
-        let before = |of: &dyn Fn(&str) -> bool| {
-            log.lines()
-                .take(at + 1)
-                .filter(|line| of(line) && named(line, name))
-                .count()
-        };
-        let nth = before(&|line| line.starts_with(thread));
-        let of_others = log
-            .lines()
-            .filter(|line| !line.starts_with(thread) && named(line, name))
-            .count();
-        assert!(of_others < nth, "{name}: the main thread makes {of_others} calls");
-        let (name, text) = (name.to_owned(), text.trim_start().to_owned());
-        calls.push(Call { name, nth, text });
+    let (_directory, path) = ready_for(job);
+    let calls = strace::calls(&child(job, &path));
+    let start = calls.iter().position(|call| call.line.contains(START)).unwrap();
+    let (_, job) = calls.split_at(start + 1);
+    let thread = &calls[start].thread;
+    let left_out = [
+        "brk",
+        "exit",
+        "futex",
+        "getrandom",
+        "madvise",
+        "mmap",
+        "mprotect",
+        "munmap",
+        "rt_sigprocmask",
+        "sigaltstack",
+    ];
+    let job = job
+        .iter()
+        .filter(|call| &call.thread == thread && !left_out.contains(&&*call.name));
+    let job: Vec<_> = job.cloned().collect();
+    for Call { name, nth, .. } in &job {
+        let others = calls.iter().filter(|call| &call.name == name && &call.thread != thread);
+        let of_others = others.count();
+        assert!(of_others < *nth, "{name}: the main thread makes {of_others} calls");
     }
-    assert!(calls.len() > 20, "{calls:?}");
-    calls
+    assert!(job.len() > 20, "{job:?}");
+    job
 }
 
 /// A directory in which `job` can be done.
@@ -180,15 +97,14 @@ const JOBS: [(&str, &str); 3] = [
 
 #[test]
 fn a_writer_that_is_killed_at_any_call_leaves_the_old_state_or_the_new_one() {
-    if !strace_works() {
+    if !strace::works() {
         return;
     }
     for (job, report) in JOBS {
         for call in calls(job) {
             let (_directory, path) = ready_for(job);
-            let output = run(&call.inject("signal=SIGKILL"), job, &path);
-            let what = format!("{job}, killed before {}", call.text);
-            assert!(!output.status.success(), "{what}: it was not killed");
+            let output = call.kill_before(&child(job, &path));
+            let what = format!("{job}, killed before {}", call.line);
             let reported = String::from_utf8_lossy(&output.stdout).contains(report);
             let done = is_done(job, &path, &what);
             assert!(done || !reported, "{what}: it had reported");
@@ -198,7 +114,7 @@ fn a_writer_that_is_killed_at_any_call_leaves_the_old_state_or_the_new_one() {
 
 #[test]
 fn a_writer_that_fails_at_any_call_says_so_and_leaves_the_old_state() {
-    if !strace_works() {
+    if !strace::works() {
         return;
     }
     for (job, report) in JOBS {
@@ -206,11 +122,11 @@ fn a_writer_that_fails_at_any_call_says_so_and_leaves_the_old_state() {
         // std panics if a directory cannot be closed, which no system does.
         for call in calls(job).iter().filter(|call| call.name != "close") {
             let (_directory, path) = ready_for(job);
-            let output = run(&call.inject("error=EIO"), job, &path);
-            let what = format!("{job}, with an error of {}", call.text);
+            let output = call.inject(&child(job, &path), "error=EIO");
+            let what = format!("{job}, with an error of {}", call.line);
             let output = String::from_utf8(output.stdout).unwrap();
             let done = is_done(job, &path, &what);
-            if call.text.contains(report) {
+            if call.line.contains(report) {
                 continue;
             }
             if output.contains(report) {
@@ -235,7 +151,7 @@ fn a_writer_that_fails_at_any_call_says_so_and_leaves_the_old_state() {
 /// FORMAT.md C4: the lock, what was read, the new file, its sync, the checks, the new name, its sync, the end of the lock.
 #[test]
 fn a_writer_does_all_steps_in_their_order() {
-    if !strace_works() {
+    if !strace::works() {
         return;
     }
     for (job, replace) in [("create", "linkat"), ("rotate", "rename"), ("change root", "rename")] {
@@ -244,7 +160,7 @@ fn a_writer_does_all_steps_in_their_order() {
         let mut next = |name: &str, argument: &str| {
             let rest = calls[at..].iter().position(|call| call.is(name, argument));
             at += rest.unwrap_or_else(|| panic!("{job}: no {name}({argument}) after {:#?}", &calls[..at])) + 1;
-            calls[at - 1].text.clone()
+            calls[at - 1].line.clone()
         };
         let made = |text: String| text.rsplit(" = ").next().unwrap().to_owned();
         let lock = made(next("openat", ".keyring.json.lock\", O_WRONLY"));
@@ -273,8 +189,10 @@ struct Stopped {
 
 impl Stopped {
     fn after(call: &Call, job: &str, path: &Path) -> Self {
-        let options = call.inject("signal=SIGSTOP");
-        let mut strace = traced(&options, job, path).spawn().unwrap();
+        let (trace, inject) = call.options("signal=SIGSTOP");
+        let mut strace = strace::traced(&["-e", &trace, "-e", &inject], &child(job, path));
+        strace.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut strace = strace.spawn().unwrap();
         let mut lines = BufReader::new(strace.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("--- stopped by SIGSTOP ---") {
@@ -308,8 +226,8 @@ fn stops() -> Vec<Call> {
     let changes = ["flock", "fchmod", "write", "fsync", "rename"];
     let opens = |call: &Call| call.is("openat", "O_WRONLY") || call.is("openat", "/keyring.json\"");
     calls.retain(|call| {
-        let stop = all || changes.contains(&&*call.name) || opens(call) || call.text == last_check.text;
-        stop && !call.text.contains("rotated")
+        let stop = all || changes.contains(&&*call.name) || opens(call) || call.line == last_check.line;
+        stop && !call.line.contains("rotated")
     });
     calls
 }
@@ -323,7 +241,7 @@ fn before_rename(calls: &[Call]) -> &Call {
 /// is killed, and A goes on.
 #[test]
 fn two_writers_without_a_common_lock_leave_a_whole_file() {
-    if !strace_works() {
+    if !strace::works() {
         return;
     }
     let calls = calls("rotate");
@@ -340,18 +258,17 @@ fn two_writers_without_a_common_lock_leave_a_whole_file() {
         if replaced {
             fs::write(lock, "").unwrap();
         }
-        let b = run(&call("write").inject("signal=SIGKILL"), "rotate", &path);
-        assert!(!b.status.success());
+        call("write").kill_before(&child("rotate", &path));
         let reported = a.resume();
-        let done = is_done("rotate", &path, &stop.text);
-        assert_eq!(done, reported.contains("rotated 1"), "{}: {reported}", stop.text);
+        let done = is_done("rotate", &path, &stop.line);
+        assert_eq!(done, reported.contains("rotated 1"), "{}: {reported}", stop.line);
     }
 }
 
 /// Wherever writer A stands when its lock file is removed and writer B rotates: what both report is there.
 #[test]
 fn two_writers_without_a_common_lock_lose_no_rotation() {
-    if !strace_works() {
+    if !strace::works() {
         return;
     }
     let (_directory, path) = ready_for("rotate");
@@ -364,13 +281,13 @@ fn two_writers_without_a_common_lock_lose_no_rotation() {
         let reported = a.resume() + &String::from_utf8(b.stdout).unwrap();
         let after = version(&FileKeyring::open(&path, root()).unwrap());
         let rotations = reported.matches("rotated ").count();
-        assert_eq!((after - before) as usize, rotations, "after {}: {reported}", call.text);
+        assert_eq!((after - before) as usize, rotations, "after {}: {reported}", call.line);
         conflicts += reported.matches("failed: File(Conflict)").count();
         assert_eq!(
             reported.matches("failed: ").count() + rotations,
             2,
             "after {}: {reported}",
-            call.text
+            call.line
         );
     }
     assert!(conflicts >= 3, "only {conflicts} conflicts");
@@ -401,7 +318,7 @@ impl Made {
 /// Wherever a writer stands when another program removes or replaces a file: what it reports is true, and the next writer works.
 #[test]
 fn a_file_that_is_removed_or_replaced_between_any_two_calls_makes_no_report_false() {
-    if !strace_works() {
+    if !strace::works() {
         return;
     }
     let mut conflicts = 0;
@@ -417,7 +334,7 @@ fn a_file_that_is_removed_or_replaced_between_any_two_calls_makes_no_report_fals
                     made.of(file, &copies.path().join("copy"));
                 }
                 let reported = stopped.resume();
-                let what = format!("{which} made {made:?} after {}: {reported}", call.text);
+                let what = format!("{which} made {made:?} after {}: {reported}", call.line);
                 let rotated = reported.contains("rotated 1");
                 let refused = ["Conflict", "Io"].map(|kind| reported.contains(&format!("failed: File({kind})")));
                 assert!(rotated || refused.contains(&true), "{what}");
@@ -459,7 +376,7 @@ fn beside(path: &Path, which: &str) -> Option<PathBuf> {
 /// Other programs make the keyring, or remove the lock file, while `create` has its own file ready.
 #[test]
 fn create_replaces_nothing_and_keeps_its_lock() {
-    if !strace_works() {
+    if !strace::works() {
         return;
     }
     let calls = calls("create");

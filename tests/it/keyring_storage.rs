@@ -35,7 +35,10 @@ pub(crate) fn child(job: &str, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "keyring_storage::child_process", "--nocapture"])
-        .envs([(JOB, job.as_ref()), (PATH, path.as_os_str())]);
+        .envs([(JOB, job.as_ref()), (PATH, path.as_os_str())])
+        // cargo sets it. The child needs no library from there, and would make a system call for each place to search.
+        .env_remove("LD_LIBRARY_PATH")
+        .stdin(Stdio::null());
     command
 }
 
@@ -497,7 +500,7 @@ mod unix {
         // Its path may lead through directories that are closed to others.
         let output = Command::new("/proc/self/exe")
             .args(child.get_args())
-            .envs(child.get_envs().map(|(name, value)| (name, value.unwrap())))
+            .envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))))
             .current_dir("/")
             .uid(USER)
             .gid(USER)

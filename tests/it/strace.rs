@@ -1,7 +1,9 @@
-//! Runs a program under strace, which records its system calls, or kills it just before one of them.
+//! Runs a program under strace, which records its system calls, or does something to it at one of them: kills it, stops it, or makes
+//! the call fail.
 
 use std::{
     collections::HashMap,
+    fs,
     process::{Command, Output},
 };
 
@@ -36,48 +38,65 @@ pub(crate) fn traced(options: &[&str], command: &Command) -> Command {
 }
 
 /// A system call of a recorded run.
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
+    pub(crate) thread: String,
     pub(crate) name: String,
-    /// It is the `nth` call of that name in the run, counted from 1.
+    /// It is the `nth` call of that name that its thread makes, counted from 1: strace counts in this way, too.
     pub(crate) nth: usize,
     /// Name, arguments and result, as strace writes them. Each file descriptor has its path: `3</tmp/sealed>`.
     pub(crate) line: String,
 }
 
 impl Call {
-    /// Runs `command` until just before this call, and kills it there. It must be killed: the run must repeat the
-    /// recorded one.
-    pub(crate) fn kill_before(&self, command: &Command) {
-        let output = inject(command, &self.name, &format!("signal=SIGKILL:when={}", self.nth));
-        assert!(!output.status.success(), "it ended before {}", self.line);
+    pub(crate) fn is(&self, name: &str, argument: &str) -> bool {
+        self.name == name && self.line.contains(argument)
     }
-}
 
-/// Runs `command` with a fault that strace injects into the system call `name`.
-pub(crate) fn inject(command: &Command, name: &str, fault: &str) -> Output {
-    let (trace, inject) = (format!("trace={name}"), format!("inject={name}:{fault}"));
-    let options = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
-    traced(&options, command).output().unwrap()
+    /// Runs `command`, which must repeat the recorded run, and lets strace inject `fault` into this call.
+    pub(crate) fn inject(&self, command: &Command, fault: &str) -> Output {
+        let (trace, inject) = self.options(fault);
+        traced(&["-o", "/dev/null", "-e", &trace, "-e", &inject], command)
+            .output()
+            .unwrap()
+    }
+
+    /// Kills `command` just before this call.
+    pub(crate) fn kill_before(&self, command: &Command) -> Output {
+        let output = self.inject(command, "signal=SIGKILL");
+        assert!(!output.status.success(), "it ended before {}", self.line);
+        output
+    }
+
+    /// The values of two options `-e`.
+    pub(crate) fn options(&self, fault: &str) -> (String, String) {
+        let Self { name, nth, .. } = self;
+        (format!("trace={name}"), format!("inject={name}:{fault}:when={nth}"))
+    }
 }
 
 /// The system calls of a run of `command`, which must succeed.
 pub(crate) fn calls(command: &Command) -> Vec<Call> {
-    let output = traced(&["-y", "-s", "1024"], command).output().unwrap();
-    let trace = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{trace}");
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let output = traced(&["-y", "-o", log.path().to_str().unwrap()], command)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
     let mut seen = HashMap::<_, usize>::new();
-    let calls = trace.lines().filter_map(|line| {
-        // Another thread's call begins with `[pid 1234] `.
-        let line = line
-            .strip_prefix("[pid")
-            .map_or(line, |rest| rest.split_once("] ").unwrap().1);
+    let log = fs::read_to_string(log.path()).unwrap();
+    let calls = log.lines().filter_map(|line| {
+        let (thread, line) = line.split_once(' ')?;
+        let line = line.trim_start();
         let (name, _) = line.split_once('(')?;
         let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         (is_name && !name.is_empty()).then(|| {
-            let nth = seen.entry(name.to_owned()).and_modify(|nth| *nth += 1).or_insert(1);
+            let (thread, name) = (thread.to_owned(), name.to_owned());
+            let count = seen.entry((thread.clone(), name.clone())).or_insert(0);
+            *count += 1;
             Call {
-                name: name.to_owned(),
-                nth: *nth,
+                thread,
+                name,
+                nth: *count,
                 line: line.to_owned(),
             }
         })
