@@ -208,3 +208,6 @@ impl Writer<'_> {
             && temporary.is_there()?)
     }
 }
+
+#[cfg(test)]
+mod tests;
