@@ -1,5 +1,7 @@
 //! The ID of a CMK (FORMAT.md A2).
 
+mod hash;
+
 use core::{
     fmt,
     hash::{Hash, Hasher},
@@ -8,6 +10,7 @@ use core::{
 
 use rand_core::TryCryptoRng;
 
+pub(crate) use self::hash::KeyIdHash;
 use crate::error::{Error, ErrorKind, RandomnessFault};
 
 /// A2: where hyphens stand, and where digits and letters.
@@ -140,7 +143,7 @@ impl KeyId {
     }
 }
 
-/// The bytes alone: the length that a slice is hashed with is the same for all.
+/// Hashes the 36 bytes without their length, which is the same for all IDs. [`KeyIdHash`] expects exactly these bytes.
 impl Hash for KeyId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(&self.0);

@@ -169,43 +169,36 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("so many bytes")
 }
 
-/// A keyring of `count` keys, and their IDs in an order that no cache foresees.
+/// A keyring of `count` keys, and their IDs in an order that no cache foresees: another one than that in which the keys
+/// were made, and lie in memory.
 pub(crate) fn keyring_of(count: u32) -> (MemoryKeyring, Vec<KeyId>) {
     // Odd and no multiple of 5, so that it meets every number below a power of ten once.
     const STEP: u32 = 61_803;
+    let id = |n: u64| format!("{n:08}-e727-4d9c-b35d-{n:012}").parse().expect("a key ID");
+    let cmks = (0..count).map(|n| CmkVersion::new(id(n.into()), 0, &[7; 32]).expect("32 bytes"));
+    let keyring = MemoryKeyring::from_versions(cmks).expect("all differ");
     let numbers = (0..count).map(|n| u64::from(n) * u64::from(STEP) % u64::from(count));
-    let ids: Vec<KeyId> = numbers
-        .map(|n| format!("{n:08}-e727-4d9c-b35d-{n:012}").parse().expect("a key ID"))
-        .collect();
-    let cmks = ids
-        .iter()
-        .map(|id| CmkVersion::new(*id, 0, &[7; 32]).expect("32 bytes"));
-    (MemoryKeyring::from_versions(cmks).expect("all differ"), ids)
+    (keyring, numbers.map(id).collect())
 }
 
-/// A keyring of which another thread rotates one key, as fast as it can, for as long as this lives.
+/// A thread that does the same thing over and over, for as long as this lives.
 pub(crate) struct Busy {
-    pub(crate) keyring: Arc<MemoryKeyring>,
     stop: Arc<AtomicBool>,
-    writer: Option<thread::JoinHandle<()>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Busy {
-    pub(crate) fn new(keyring: MemoryKeyring) -> Self {
-        let (keyring, stop) = (Arc::new(keyring), Arc::new(AtomicBool::new(false)));
-        let (shared, stopped) = (Arc::clone(&keyring), Arc::clone(&stop));
-        shared
-            .update(|keys| keys.import_key(key_id(), &[9; 32]))
-            .expect("it is none of the others");
-        let writer = thread::spawn(move || {
+    pub(crate) fn new(mut work: impl FnMut() + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                shared.update(|keys| keys.rotate(&key_id())).expect("it is enabled");
+                work();
             }
         });
         Self {
-            keyring,
             stop,
-            writer: Some(writer),
+            thread: Some(thread),
         }
     }
 }
@@ -213,8 +206,8 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(writer) = self.writer.take() {
-            writer.join().expect("the writer ends by itself");
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the thread ends by itself");
         }
     }
 }

@@ -13,9 +13,11 @@ mod measure;
 mod payload;
 mod threads;
 
-use std::{env, hint::black_box, process::ExitCode};
+use std::{env, hint::black_box, process::ExitCode, sync::Arc};
 
+use arc_swap::ArcSwap;
 use dekseal::{CmkVersion, KeyId, Keyring, MemoryKeyring, SealedDek, api};
+use hashbrown::HashMap;
 
 use crate::{
     common::{Busy, Floor, cmk, context, dek, engine, key_id, keyring_of, long_context, os_randomness, wire},
@@ -139,29 +141,45 @@ fn wire_api(lines: &mut Lines) {
     );
 }
 
+/// Look-ups beside those in a map that has nothing but IDs and keys, of hashbrown and with its hash function, which is fast
+/// and not keyed with randomness of the system. `std`'s map takes longer.
 fn keyrings(lines: &mut Lines) {
-    /// Looks the keys up one after another.
+    type Bare = HashMap<[u8; KeyId::LEN], Arc<[u8; 512]>>;
+    /// A keyring, the bare map, whose values lie in the same order, and all IDs in another.
+    fn of(count: u32) -> (MemoryKeyring, Bare, Vec<KeyId>) {
+        let (keyring, ids) = keyring_of(count);
+        let list = keyring.keys().list();
+        let bare = list.iter().map(|info| (*info.key_id.as_bytes(), Arc::new([1; 512])));
+        (keyring, bare.collect(), ids)
+    }
     fn look_up<'a>(keyring: &'a MemoryKeyring, ids: &'a [KeyId]) -> impl FnMut() -> Option<u32> + use<'a> {
         let mut wanted = ids.iter().cycle();
         move || keyring.with_current(wanted.next()?, |cmk| cmk.key_version()).ok()
     }
-    let ((one, id), (many, ids)) = (keyring_of(1), keyring_of(100_000));
+    let (keyring, bare, ids) = of(100_000);
+    let mut wanted = ids.iter().cycle();
     lines.compare(
-        Bound::NanosecondsMore(150.0),
+        Bound::TimesAsLong(1.3),
         "look up among 100,000 keys",
-        look_up(&many, &ids),
-        "among 1",
-        look_up(&one, &id),
+        look_up(&keyring, &ids),
+        "in a bare map",
+        || Some(bare.get(wanted.next()?.as_bytes())?[0]),
     );
 
-    let (quiet, ids) = keyring_of(1_000);
-    let busy = Busy::new(keyring_of(1_000).0);
+    let (keyring, bare, ids) = of(1_000);
+    let (keyring, bare) = (Arc::new(keyring), Arc::new(ArcSwap::from_pointee(bare)));
+    let (rotated, keyring_too, bare_too) = (ids[0], Arc::clone(&keyring), Arc::clone(&bare));
+    let _busy = Busy::new(move || {
+        keyring_too.update(|keys| keys.rotate(&rotated)).expect("it is enabled");
+        bare_too.store(Arc::new(Bare::clone(&bare_too.load())));
+    });
+    let mut wanted = ids.iter().cycle();
     lines.compare(
-        Bound::TimesAsLong(1.2),
+        Bound::TimesAsLong(1.3),
         "look up while a writer is busy",
-        look_up(&busy.keyring, &ids),
-        "while none is",
-        look_up(&quiet, &ids),
+        look_up(&keyring, &ids),
+        "in a bare map in an ArcSwap, which the same thread clones and replaces",
+        || Some(bare.load().get(wanted.next()?.as_bytes())?[0]),
     );
 }
 

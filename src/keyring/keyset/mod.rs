@@ -18,7 +18,7 @@ use crate::{
     cmk::CmkVersion,
     dek::Dek,
     error::{Error, ErrorKind},
-    key_id::KeyId,
+    key_id::{KeyId, KeyIdHash},
     trace::Event,
     unix_time::UnixTime,
 };
@@ -53,7 +53,7 @@ use crate::{
 /// ```
 #[derive(Clone, Default)]
 pub struct Keyset {
-    keys: HashMap<KeyId, Key>,
+    keys: HashMap<KeyId, Key, KeyIdHash>,
     /// What seals the material of new versions, in a keyring that is stored.
     #[cfg(feature = "file-keyring")]
     root: Option<Arc<CmkVersion>>,
