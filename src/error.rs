@@ -1,6 +1,6 @@
 //! One opaque error with a kind.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, sync::Arc};
 use core::fmt;
 #[cfg(feature = "std")]
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub struct Error {
 }
 
 /// What an error names in addition to its kind. Nothing here is secret.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Details {
     /// The key that was requested or expected. `key_id.rs` returns it as a `KeyId`.
     key_id: Option<[u8; KEY_ID_LEN]>,
@@ -40,7 +40,7 @@ struct Details {
     #[cfg(feature = "std")]
     path: Option<PathBuf>,
     may_be_truncated: bool,
-    source: Option<Box<dyn core::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn core::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -152,8 +152,23 @@ impl Error {
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn core::error::Error + Send + Sync>>) -> Self {
-        self.details().source = Some(source.into());
+        self.details().source = Some(source.into().into());
         self
+    }
+
+    /// The same error, for another caller that waited for the same thing.
+    #[cfg(feature = "store-keyring")]
+    pub(crate) fn duplicate(&self) -> Self {
+        Self {
+            kind: self.kind,
+            details: self.details.clone(),
+        }
+    }
+
+    /// The same details under another kind.
+    #[cfg(feature = "store-keyring")]
+    pub(crate) fn with_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
     }
 
     pub(crate) fn key_id_bytes(&self) -> Option<[u8; KEY_ID_LEN]> {
@@ -185,6 +200,13 @@ impl Error {
 impl From<FileFault> for Error {
     fn from(fault: FileFault) -> Self {
         ErrorKind::File(fault).into()
+    }
+}
+
+#[cfg(feature = "store-keyring")]
+impl From<StoreFault> for Error {
+    fn from(fault: StoreFault) -> Self {
+        ErrorKind::Store(fault).into()
     }
 }
 
@@ -365,6 +387,9 @@ pub enum ErrorKind {
     /// The file of a [`FileKeyring`](crate::FileKeyring) cannot be used.
     #[cfg(feature = "file-keyring")]
     File(FileFault),
+    /// The store of a fleet's keyring failed, or a document in it was refused.
+    #[cfg(feature = "store-keyring")]
+    Store(StoreFault),
     /// The bytes are not a sealed payload (FORMAT.md B1).
     NotAPayload(PayloadRule),
     /// The payload would need more than 2³² − 1 segments (FORMAT.md B3.4).
@@ -526,6 +551,61 @@ pub enum FileFault {
     NotSynced,
 }
 
+/// What is wrong with the store of a [`StoreKeyring`](crate::StoreKeyring), or with a document in it.
+///
+/// # Examples
+///
+/// ```
+/// use dekseal::{CmkVersion, ErrorKind, Keyring, StoreFault, StoreKeyring, store::{Action, MemoryStore}};
+///
+/// let store = MemoryStore::new();
+/// store.set_script(|_request, _call| Action::Fail); // it is away
+/// let root = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32])?;
+/// let keyring = StoreKeyring::new(store, root);
+///
+/// let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+/// let error = keyring.with_current(&key_id, |_cmk| ()).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Store(StoreFault::Unavailable));
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+#[cfg(feature = "store-keyring")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreFault {
+    /// The store did not answer before the deadline of the call. Nothing was changed.
+    Deadline,
+    /// The store cannot be reached, or cannot serve now. Nothing was changed.
+    Unavailable,
+    /// The store does not do this: [`source`](core::error::Error::source) says why. Nothing was changed.
+    Refused,
+    /// The store has not confirmed the document for longer than `max_stale`, so the key may be disabled or retired.
+    Stale,
+    /// The change was sent, and the store did not say whether it was made. Look at the key once the store answers.
+    OutcomeUnknown,
+    /// Other writers changed the document at each attempt. Nothing was changed.
+    Conflict,
+    /// The document is not a key document.
+    NotADocument,
+    /// The document has an unknown format version.
+    UnknownFormat,
+    /// The document is, or would become, larger than 64 MiB.
+    TooLarge,
+    /// The document, or the snapshot, is sealed under a root that the keyring does not have.
+    WrongRoot,
+    /// The MAC of the document, or of the snapshot, does not match: something other than this crate changed it.
+    Changed,
+    /// The document has no key, or more than one.
+    KeyCount,
+    /// The document is that of another key.
+    OtherKey,
+    /// The document is older than one that was seen before, comes from another line of changes, or is gone.
+    RolledBack,
+    /// The bytes are not a snapshot.
+    NotASnapshot,
+    /// The settings contradict each other: `max_age` must be shorter than `max_stale`, and the capacity cannot be 0.
+    Settings,
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -582,6 +662,25 @@ impl fmt::Display for ErrorKind {
                 FileFault::RolledBack => "the keyring file does not follow the one read before",
                 FileFault::OtherKeyring => "the file is another keyring under the same root",
                 FileFault::NotSynced => "the keyring file was changed, but the change may not survive a power failure",
+            },
+            #[cfg(feature = "store-keyring")]
+            Self::Store(fault) => match fault {
+                StoreFault::Deadline => "the store did not answer before the deadline",
+                StoreFault::Unavailable => "the store is not available",
+                StoreFault::Refused => "the store refused the request",
+                StoreFault::Stale => "the store has not confirmed the key for too long",
+                StoreFault::OutcomeUnknown => "the change may or may not have been made",
+                StoreFault::Conflict => "other writers changed the key at each attempt",
+                StoreFault::NotADocument => "the store holds something that is not a key document",
+                StoreFault::UnknownFormat => "the key document has an unknown format version",
+                StoreFault::TooLarge => "the key document is larger than 64 MiB",
+                StoreFault::WrongRoot => "the key document or snapshot is sealed under another root CMK",
+                StoreFault::Changed => "the key document or snapshot was tampered with: its MAC does not match",
+                StoreFault::KeyCount => "the key document does not hold exactly one key",
+                StoreFault::OtherKey => "the key document is that of another key",
+                StoreFault::RolledBack => "the key document does not follow the one read before",
+                StoreFault::NotASnapshot => "not a snapshot of a keyring",
+                StoreFault::Settings => "max_age must be shorter than max_stale, and the capacity at least 1",
             },
             Self::NotAPayload(PayloadRule::Magic) => "not a sealed payload: it does not begin with \"dekseal\"",
             Self::NotAPayload(PayloadRule::Version) => "not a sealed payload: the version is not 1",

@@ -38,6 +38,9 @@ pub(crate) const KEYRING_MAC: &[u8; 18] = b"dekseal/v2 keyring";
 /// `wrap_key` of a root CMK to the value that shows whose a keyring file is (part C).
 #[cfg(feature = "file-keyring")]
 pub(crate) const KEYRING_CHECK: &[u8; 24] = b"dekseal/v2 keyring check";
+/// `wrap_key` of a root CMK to the key of a snapshot's MAC (part D).
+#[cfg(feature = "store-keyring")]
+pub(crate) const SNAPSHOT_MAC: &[u8; 19] = b"dekseal/v2 snapshot";
 /// HKDF-Extract over a DEK: HMAC under the salt `"dekseal/v2 payload"`, likewise.
 pub(crate) static PAYLOAD_EXTRACT: HmacKey = HmacKey::of_states(
     [

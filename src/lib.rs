@@ -13,7 +13,7 @@
 //! | say what a DEK is for | [`EncryptionContext`] |
 //! | inspect a sealed DEK without any key | [`SealedDek`] |
 //! | encrypt data in memory, as a stream, or with random access | [`payload`] |
-//! | store CMKs in memory, in a file, or in a store of your own | [`MemoryKeyring`], `FileKeyring`, [`Keyring`] |
+//! | keep CMKs in memory, in a file, in a shared database, or in a store of your own | [`MemoryKeyring`], `FileKeyring`, `StoreKeyring`, [`Keyring`] |
 //! | make, rotate, disable and delete CMKs | [`Keyset`], through `update` of a keyring |
 //! | serve the KMS API | module `api` |
 //! | read about one task | the guides in module `guide` |
@@ -80,7 +80,7 @@
 //! | `std` | yes | randomness from the operating system; payloads as streams; changing a [`MemoryKeyring`] while it is in use |
 //! | `api` | yes | the KMS API: module `api` |
 //! | `file-keyring` | yes | CMKs in a file: `FileKeyring`; needs `std` |
-//! | `store-keyring` | no | the interface of a store in which a fleet keeps its CMKs: module `store` |
+//! | `store-keyring` | no | CMKs that a fleet shares through a database: `StoreKeyring`, and module `store` for the database |
 //! | `ring` | no | faster payloads with ring's AES-256-GCM; ring is C and assembly, and does not wipe its keys |
 //! | `rayon` | no | payloads of 1 MiB and more on all cores, if encrypted or decrypted in one call |
 //! | `serde` | no | [`SealedDek`] and [`KeyId`] with serde: text in formats that people read, bytes in others |
@@ -146,7 +146,10 @@ pub use rand_core;
 pub use zeroize;
 
 #[cfg(feature = "store-keyring")]
-pub use crate::keyring::store;
+pub use crate::{
+    error::StoreFault,
+    keyring::{Resealed, StoreCounters, StoreKeyring, StoreSettings, store},
+};
 
 #[cfg(feature = "file-keyring")]
 pub use crate::{error::FileFault, keyring::FileKeyring};

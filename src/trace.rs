@@ -203,6 +203,8 @@ mod event {
                     | ErrorKind::KeyringUnavailable => Level::WARN,
                     #[cfg(feature = "file-keyring")]
                     ErrorKind::File(_) => Level::WARN,
+                    #[cfg(feature = "store-keyring")]
+                    ErrorKind::Store(_) => Level::WARN,
                     #[cfg(feature = "std")]
                     ErrorKind::ForeignHeaderCopy => Level::WARN,
                     ErrorKind::MalformedKeyId

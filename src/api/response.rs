@@ -7,6 +7,8 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "file-keyring")]
 use crate::error::FileFault;
+#[cfg(feature = "store-keyring")]
+use crate::error::StoreFault;
 use crate::error::{Error, ErrorKind};
 
 /// What to send to the client: an HTTP status, and a JSON body, which is wiped on drop since it may hold a DEK.
@@ -143,6 +145,10 @@ pub(super) fn refusal(error: Error) -> &'static Refusal {
         ErrorKind::KeyringUnavailable | ErrorKind::RollbackUnresolved => &UNAVAILABLE,
         #[cfg(feature = "file-keyring")]
         ErrorKind::File(FileFault::RolledBack) => &UNAVAILABLE,
+        #[cfg(feature = "store-keyring")]
+        ErrorKind::Store(
+            StoreFault::Deadline | StoreFault::Unavailable | StoreFault::Stale | StoreFault::RolledBack,
+        ) => &UNAVAILABLE,
         // The caller's other faults were answered while parsing.
         _ => &INTERNAL,
     }

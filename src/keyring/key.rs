@@ -2,7 +2,7 @@
 
 #[cfg(feature = "file-keyring")]
 use alloc::boxed::Box;
-use alloc::{collections::BTreeMap, sync::Arc};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 #[cfg(feature = "file-keyring")]
 use super::material::SealedMaterial;
@@ -237,6 +237,14 @@ impl Key {
         let removed = older.len();
         self.older = (!kept.is_empty()).then(|| Arc::new(kept));
         removed
+    }
+
+    pub(super) fn version_infos(&self) -> Vec<VersionInfo> {
+        let versions = self.versions().map(|version| VersionInfo {
+            key_version: version.cmk.key_version(),
+            created: version.created,
+        });
+        versions.collect()
     }
 
     pub(super) fn info(&self, key_id: KeyId) -> KeyInfo {

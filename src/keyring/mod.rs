@@ -4,6 +4,8 @@
 mod document;
 #[cfg(feature = "file-keyring")]
 mod file;
+#[cfg(feature = "store-keyring")]
+mod fleet;
 mod key;
 mod keyset;
 #[cfg(feature = "file-keyring")]
@@ -18,6 +20,8 @@ use crate::{cmk::CmkVersion, error::Error, key_id::KeyId};
 
 #[cfg(feature = "file-keyring")]
 pub use self::file::FileKeyring;
+#[cfg(feature = "store-keyring")]
+pub use self::fleet::{Resealed, StoreCounters, StoreKeyring, StoreSettings};
 pub use self::{
     key::{KeyInfo, KeyState, VersionInfo},
     keyset::Keyset,

@@ -1,14 +1,9 @@
 //! Sealing and opening allocate nothing, and the wire API allocates little for any request.
 
-use std::fs;
-
 use allocation_counter::measure;
-use dekseal::{EncryptionContext, Engine, FileKeyring, SealedDek};
+use dekseal::{EncryptionContext, Engine, SealedDek};
 
-use crate::{
-    keyring_file::{directory, root},
-    support::{Fixed, KEY_ID, NOW, cmk, dek, key_id, one_key, time},
-};
+use crate::support::{Fixed, KEY_ID, cmk, dek, key_id, one_key};
 
 /// The number of allocations that `f` makes on this thread.
 fn allocations<T>(f: impl FnOnce() -> T) -> u64 {
@@ -80,39 +75,6 @@ fn nothing_between_a_dek_and_its_blob_allocates() {
 }
 
 /// A thread of 48 KiB has no room for the AAD of the longest context.
-/// A file whose text is the one that was read or written last is compared, and not parsed: reading it makes three allocations and
-/// holds the text once, however many keys are in it.
-#[test]
-fn a_refresh_with_nothing_new_does_not_parse() {
-    look_for_a_subscriber();
-    let (_directory, path) = directory();
-    let keyring = FileKeyring::create(&path, root()).unwrap();
-    let add = |number: u8| {
-        let id = key_id(&format!("43e243b5-0095-1b21-67b2-58370386{number:04}"));
-        keyring
-            .update(|keys| keys.import_key_at(id, &[number; 32], time(NOW)))
-            .unwrap();
-    };
-    let unchanged = |keyring: &FileKeyring, after: &str| {
-        let length = fs::metadata(&path).unwrap().len();
-        let used = measure(|| assert!(!keyring.refresh().unwrap()));
-        assert!(used.count_total < 16, "after {after}: {used:?}");
-        assert!(used.bytes_max < length + 1024, "after {after}: {used:?}");
-    };
-    (0..50).for_each(add);
-    unchanged(&keyring, "a change");
-    let other = FileKeyring::open(&path, root()).unwrap();
-    unchanged(&other, "opening");
-    add(50);
-    assert!(other.refresh().unwrap());
-    unchanged(&other, "a refresh that found a change");
-    // The same state in another text is parsed once.
-    let text = [fs::read(&path).unwrap(), b" ".to_vec()].concat();
-    fs::write(&path, text).unwrap();
-    assert!(measure(|| assert!(!other.refresh().unwrap())).count_total > 200);
-    unchanged(&other, "a refresh that found another text");
-}
-
 #[test]
 fn the_longest_context_takes_no_stack() {
     let key = "\u{1f511}";

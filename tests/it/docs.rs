@@ -58,6 +58,7 @@ fn each_error_has_a_row_that_says_what_to_do() {
     for (name, after, least) in [
         ("ErrorKind", "## Kinds", 29),
         ("FileFault", "holds a `FileFault`", 10),
+        ("StoreFault", "holds a `StoreFault`", 10),
         ("ContextRule", "holds a `ContextRule`", 3),
         ("BlobRule", "holds a `BlobRule`", 4),
         ("PayloadRule", "holds a `PayloadRule`", 4),

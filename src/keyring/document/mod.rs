@@ -181,20 +181,27 @@ impl Edition {
 pub(super) fn check_successor(held: &Keyset, next: &Keyset) -> Result<(), Error> {
     for (key_id, key) in held.iter() {
         // A key may be purged.
-        let Some(next) = next.get(key_id) else { continue };
-        for version in key.versions() {
-            let key_version = version.cmk.key_version();
-            let kept = match next.get(key_version) {
-                Some(same) if Arc::ptr_eq(version, same) => true,
-                Some(other) => same_material(&version.cmk, &other.cmk),
-                // The oldest versions may be destroyed.
-                None => key_version < next.oldest_version(),
-            };
-            if !kept {
-                let error = Error::from(FileFault::RolledBack).with_key_id(key_id);
-                let newest = next.current.cmk.key_version();
-                return Err(error.with_key_version(key_version).with_newest_key_version(newest));
-            }
+        if let Some(next) = next.get(key_id) {
+            check_key_successor(key, next)?;
+        }
+    }
+    Ok(())
+}
+
+/// C6, for one key.
+pub(super) fn check_key_successor(held: &Key, next: &Key) -> Result<(), Error> {
+    for version in held.versions() {
+        let key_version = version.cmk.key_version();
+        let kept = match next.get(key_version) {
+            Some(same) if Arc::ptr_eq(version, same) => true,
+            Some(other) => same_material(&version.cmk, &other.cmk),
+            // The oldest versions may be destroyed.
+            None => key_version < next.oldest_version(),
+        };
+        if !kept {
+            let error = Error::from(FileFault::RolledBack).with_key_id(&version.cmk.key_id());
+            let newest = next.current.cmk.key_version();
+            return Err(error.with_key_version(key_version).with_newest_key_version(newest));
         }
     }
     Ok(())

@@ -234,6 +234,7 @@ impl Keyset {
         rng: &mut R,
     ) -> Result<u32, Error> {
         Event::new("rotate", Some(key_id), None).of(|event| {
+            self.key(key_id)?.check_enabled()?;
             let now = now?;
             let material = Dek::generate_with_rng(rng)?;
             self.insert_next(key_id, material.expose_secret(), now, event)
@@ -436,6 +437,11 @@ impl Keyset {
 
     pub(super) fn version(&self, key_id: &KeyId, key_version: u32) -> Option<&Arc<Version>> {
         self.get(key_id)?.get(key_version)
+    }
+
+    #[cfg(feature = "store-keyring")]
+    pub(super) fn into_keys(self) -> impl Iterator<Item = (KeyId, Key)> {
+        self.keys.into_iter()
     }
 
     pub(super) fn insert(&mut self, key_id: KeyId, key: Key) {

@@ -36,11 +36,7 @@ impl Keyset {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn versions(&self, key_id: &KeyId) -> Result<Vec<VersionInfo>, Error> {
-        let versions = self.key(key_id)?.versions().map(|version| VersionInfo {
-            key_version: version.cmk.key_version(),
-            created: version.created,
-        });
-        Ok(versions.collect())
+        Ok(self.key(key_id)?.version_infos())
     }
 
     /// Sets the oldest version that still opens. Versions before it are retired: nothing opens with them, but their material stays,

@@ -208,6 +208,3 @@ impl Writer<'_> {
             && temporary.is_there()?)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,455 @@
+//! The documents that a fleet's keyring holds, and which documents may follow them (FORMAT.md D4).
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    boxed::Box,
+    format,
+    string::ToString,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    vec::Vec,
+};
+
+use hashbrown::DefaultHashBuilder;
+
+use super::{
+    super::{
+        document::{self, Document, Edition},
+        key::{Key, KeyState},
+        keyset::Keyset,
+        store::{Revision, StoredDocument},
+    },
+    clock::Moment,
+    remembered::{Remembered, Seen},
+};
+use crate::{
+    cmk::CmkVersion,
+    error::{Error, ErrorKind, FileFault, StoreFault},
+    key_id::KeyId,
+    unix_time::UnixTime,
+};
+
+/// The roots of a keyring.
+pub(super) struct Roots {
+    /// The writing root first.
+    all: Vec<Arc<CmkVersion>>,
+}
+
+impl Roots {
+    pub(super) fn new(writing: CmkVersion, reading: impl IntoIterator<Item = CmkVersion>) -> Self {
+        let all = [writing].into_iter().chain(reading).map(Arc::new).collect();
+        Self { all }
+    }
+
+    pub(super) fn one(root: Arc<CmkVersion>) -> Self {
+        Self { all: std::vec![root] }
+    }
+
+    pub(super) fn all(&self) -> &[Arc<CmkVersion>] {
+        &self.all
+    }
+
+    /// The root that new documents are written under. There always is one.
+    pub(super) fn writing(&self) -> Option<&Arc<CmkVersion>> {
+        self.all.first()
+    }
+}
+
+/// One key document that is held.
+pub(super) struct Entry {
+    pub(super) key: Key,
+    pub(super) edition: Edition,
+    pub(super) root: Arc<CmkVersion>,
+    pub(super) revision: Revision,
+    /// As the store had it.
+    pub(super) document: Box<[u8]>,
+    /// When the last request began that found this document in the store.
+    confirmed: AtomicU64,
+    /// When a call last used the key.
+    used: AtomicU64,
+    /// Whether the store had a document since that cannot follow this one.
+    rolled_back: AtomicBool,
+    /// When it was taken up, in the order of requests and documents.
+    order: u64,
+}
+
+impl Entry {
+    #[inline]
+    pub(super) fn confirmed(&self) -> Moment {
+        Moment::from_millis(self.confirmed.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(super) fn is_rolled_back(&self) -> bool {
+        self.rolled_back.load(Ordering::Acquire)
+    }
+
+    /// Notes that a call used the key. A key in constant use is noted once in a millisecond, so that threads do not
+    /// write to one place all the time.
+    #[inline]
+    pub(super) fn touch(&self, now: Moment) {
+        if self.used.load(Ordering::Relaxed) != now.as_millis() {
+            self.used.store(now.as_millis(), Ordering::Relaxed);
+        }
+    }
+
+    fn confirm(&self, begun: Moment) {
+        self.confirmed.fetch_max(begun.as_millis(), Ordering::Relaxed);
+        self.rolled_back.store(false, Ordering::Release);
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            edition: self.edition,
+            deletion: deletion(&self.key),
+            order: self.order,
+            gone: false,
+        }
+    }
+}
+
+fn deletion(key: &Key) -> Option<UnixTime> {
+    match key.state() {
+        KeyState::PendingDeletion { at } => Some(at),
+        KeyState::Enabled | KeyState::Disabled => None,
+    }
+}
+
+/// When a request to the store began.
+#[derive(Clone, Copy)]
+pub(super) struct Begun {
+    pub(super) at: Moment,
+    /// Its place among requests and documents.
+    order: u64,
+}
+
+/// What the store answered about one key.
+pub(super) enum Answer {
+    /// The document has this revision still.
+    Unchanged(Revision),
+    Document(StoredDocument),
+    Absent,
+}
+
+/// What became of an answer.
+#[derive(Clone)]
+pub(super) enum Taken {
+    /// This is the key now.
+    Held(Held),
+    /// There is no such key.
+    Absent,
+    /// The request began before the newest document was taken up, so its answer says nothing.
+    Dropped,
+}
+
+impl Taken {
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, Self::Held(Held { new: true, .. }))
+    }
+}
+
+/// A key as it was in the cache. It stays valid when the key is evicted.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) key: Key,
+    pub(super) edition: Edition,
+    pub(super) root: Arc<CmkVersion>,
+    pub(super) revision: Revision,
+    pub(super) confirmed: Moment,
+    pub(super) rolled_back: bool,
+    /// Whether the document was new to the cache.
+    pub(super) new: bool,
+}
+
+impl From<&Entry> for Held {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            key: entry.key.clone(),
+            edition: entry.edition,
+            root: Arc::clone(&entry.root),
+            revision: entry.revision,
+            confirmed: entry.confirmed(),
+            rolled_back: entry.is_rolled_back(),
+            new: false,
+        }
+    }
+}
+
+pub(super) type Entries = papaya::HashMap<KeyId, Entry, DefaultHashBuilder>;
+
+pub(super) struct Cache {
+    /// Read without a lock. Written while `judge` is locked.
+    pub(super) entries: Entries,
+    judge: Mutex<Remembered>,
+    /// Counts requests that begin, and documents that are taken up.
+    order: AtomicU64,
+    capacity: usize,
+    evictions: AtomicU64,
+}
+
+impl Cache {
+    pub(super) fn new(capacity: usize, remembered: usize) -> Self {
+        Self {
+            entries: Entries::with_hasher(DefaultHashBuilder::default()),
+            judge: Mutex::new(Remembered::new(remembered)),
+            order: AtomicU64::new(0),
+            capacity,
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Call it before the request is sent.
+    pub(super) fn begin(&self, at: Moment) -> Begun {
+        let order = self.next();
+        Begun { at, order }
+    }
+
+    fn next(&self) -> u64 {
+        self.order.fetch_add(1, Ordering::SeqCst)
+    }
+
+    pub(super) fn get(&self, key_id: &KeyId) -> Option<Held> {
+        self.entries.pin().get(key_id).map(Held::from)
+    }
+
+    pub(super) fn revision(&self, key_id: &KeyId) -> Option<Revision> {
+        self.entries.pin().get(key_id).map(|entry| entry.revision)
+    }
+
+    /// Takes up what the store answered, or refuses it (D4). A document that is not held already is held from now on
+    /// only if `keep`.
+    pub(super) fn take_up(
+        &self,
+        key_id: &KeyId,
+        begun: Begun,
+        answer: Answer,
+        roots: &Roots,
+        keep: bool,
+    ) -> Result<Taken, Error> {
+        let mut remembered = self.judge();
+        let pinned = self.entries.pin();
+        let held = pinned.get(key_id);
+        let seen = held.map(Entry::seen).or_else(|| remembered.get(key_id));
+        if seen.is_some_and(|seen| begun.order < seen.order) {
+            return Ok(Taken::Dropped);
+        }
+        match answer {
+            Answer::Unchanged(revision) => match held {
+                Some(entry) if entry.revision == revision => {
+                    entry.confirm(begun.at);
+                    Ok(Taken::Held(entry.into()))
+                }
+                _ => Ok(Taken::Dropped),
+            },
+            Answer::Absent => {
+                match seen {
+                    None | Some(Seen { gone: true, .. }) => {}
+                    Some(seen) if is_due(seen.deletion) => self.forget_locked(&mut remembered, key_id, seen.edition),
+                    Some(seen) => {
+                        let text = format!("no document, after generation {}", seen.edition.generation);
+                        return Err(refuse(held, key_id, StoreFault::RolledBack.into(), text));
+                    }
+                }
+                Ok(Taken::Absent)
+            }
+            Answer::Document(stored) => {
+                let read = read(&stored.document, key_id, roots, held.map(|entry| &entry.key))?;
+                let (key, edition, root) = read;
+                match seen {
+                    None => {}
+                    // A key that was purged can be made again, with another `id`.
+                    Some(seen) if seen.gone && seen.edition.id != edition.id => {}
+                    Some(seen) => {
+                        let later = seen.edition.precedes(&edition);
+                        let later = later.map_err(|error| refuse_document(held, key_id, error))?;
+                        if later && let Some(entry) = held {
+                            if entry.is_rolled_back() {
+                                // Only the host can say which branch goes on.
+                                return Err(refused(key_id, StoreFault::RolledBack.into()));
+                            }
+                            let follows = document::check_key_successor(&entry.key, &key);
+                            follows.map_err(|error| refuse_document(held, key_id, error))?;
+                        }
+                        if seen.gone && !later {
+                            let text = "a purged key is back".to_string();
+                            return Err(refuse(held, key_id, StoreFault::RolledBack.into(), text));
+                        }
+                        if !later && let Some(entry) = held.filter(|entry| entry.revision == stored.revision) {
+                            entry.confirm(begun.at);
+                            return Ok(Taken::Held(entry.into()));
+                        }
+                    }
+                }
+                let new = Entry {
+                    key,
+                    edition,
+                    root,
+                    revision: stored.revision,
+                    document: stored.document.into(),
+                    confirmed: AtomicU64::new(begun.at.as_millis()),
+                    used: AtomicU64::new(held.map_or(begun.at.as_millis(), |held| held.used.load(Ordering::Relaxed))),
+                    rolled_back: AtomicBool::new(false),
+                    order: self.next(),
+                };
+                let taken = Held {
+                    new: true,
+                    ..Held::from(&new)
+                };
+                if held.is_some() || keep {
+                    self.insert(&mut remembered, key_id, new);
+                } else if seen.is_some() {
+                    remembered.insert(*key_id, new.seen());
+                }
+                Ok(Taken::Held(taken))
+            }
+        }
+    }
+
+    /// Takes up what the store has because the host said so, whatever was held.
+    pub(super) fn adopt(
+        &self,
+        key_id: &KeyId,
+        begun: Begun,
+        present: Option<StoredDocument>,
+        roots: &Roots,
+    ) -> Result<(), Error> {
+        let mut remembered = self.judge();
+        let Some(stored) = present else {
+            self.entries.pin().remove(key_id);
+            remembered.remove(key_id);
+            return Ok(());
+        };
+        let pinned = self.entries.pin();
+        let held = pinned.get(key_id).map(|entry| &entry.key);
+        let (key, edition, root) = read(&stored.document, key_id, roots, held)?;
+        let new = Entry {
+            key,
+            edition,
+            root,
+            revision: stored.revision,
+            document: stored.document.into(),
+            confirmed: AtomicU64::new(begun.at.as_millis()),
+            used: AtomicU64::new(begun.at.as_millis()),
+            rolled_back: AtomicBool::new(false),
+            order: self.next(),
+        };
+        self.insert(&mut remembered, key_id, new);
+        Ok(())
+    }
+
+    /// Forgets a key that this process has purged.
+    pub(super) fn forget(&self, key_id: &KeyId, edition: Edition) {
+        self.forget_locked(&mut self.judge(), key_id, edition);
+    }
+
+    fn forget_locked(&self, remembered: &mut Remembered, key_id: &KeyId, edition: Edition) {
+        self.entries.pin().remove(key_id);
+        let seen = Seen {
+            edition,
+            deletion: None,
+            order: self.next(),
+            gone: true,
+        };
+        remembered.insert(*key_id, seen);
+    }
+
+    fn insert(&self, remembered: &mut Remembered, key_id: &KeyId, entry: Entry) {
+        remembered.remove(key_id);
+        let pinned = self.entries.pin();
+        pinned.insert(*key_id, entry);
+        if pinned.len() <= self.capacity {
+            return;
+        }
+        // One in sixteen at once, so that the search is paid once for many insertions. A key that was rolled back is
+        // all that opens what its versions sealed.
+        let mut unused: Vec<_> = pinned
+            .iter()
+            .filter(|(other, entry)| !entry.is_rolled_back() && *other != key_id)
+            .map(|(other, entry)| (entry.used.load(Ordering::Relaxed), *other))
+            .collect();
+        let excess = pinned
+            .len()
+            .saturating_sub(self.capacity)
+            .saturating_add(self.capacity / 16);
+        if excess < unused.len() {
+            unused.select_nth_unstable(excess);
+            unused.truncate(excess);
+        }
+        for (_, other) in unused {
+            if let Some(evicted) = pinned.remove(&other) {
+                remembered.insert(other, evicted.seen());
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn judge(&self) -> MutexGuard<'_, Remembered> {
+        // A thread that panicked has inserted or removed whole entries.
+        self.judge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_due(deletion: Option<UnixTime>) -> bool {
+    deletion.is_some_and(|at| UnixTime::now().is_ok_and(|now| now >= at))
+}
+
+/// The key that a document holds, which must be `key_id` and the only one (D2).
+pub(super) fn read(
+    text: &[u8],
+    key_id: &KeyId,
+    roots: &Roots,
+    held: Option<&Key>,
+) -> Result<(Key, Edition, Arc<CmkVersion>), Error> {
+    let mut known = Keyset::new();
+    if let Some(held) = held {
+        known.insert(*key_id, held.clone());
+    }
+    let document = document::read(text, roots.all(), &known).map_err(|error| refused(key_id, error))?;
+    let Document { keys, edition, root } = document;
+    let mut keys = keys.into_keys();
+    match (keys.next(), keys.next()) {
+        (Some((found, key)), None) if found == *key_id => Ok((key, edition, root)),
+        (Some((found, _)), None) => {
+            let error = Error::from(StoreFault::OtherKey).with_key_id(key_id);
+            Err(error.with_found(&found, None))
+        }
+        _ => Err(Error::from(StoreFault::KeyCount).with_key_id(key_id)),
+    }
+}
+
+/// Refuses a document that does not follow the one that is held. From then on the key does not seal.
+fn refuse_document(held: Option<&Entry>, key_id: &KeyId, error: Error) -> Error {
+    let error = refused(key_id, error);
+    if let Some(entry) = held
+        && error.kind() == ErrorKind::Store(StoreFault::RolledBack)
+    {
+        entry.rolled_back.store(true, Ordering::Release);
+    }
+    error
+}
+
+fn refuse(held: Option<&Entry>, key_id: &KeyId, error: Error, text: std::string::String) -> Error {
+    refuse_document(held, key_id, error.with_source(text))
+}
+
+/// The error about a file as one about a store.
+pub(super) fn refused(key_id: &KeyId, error: Error) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::File(fault) => ErrorKind::Store(match fault {
+            FileFault::TooLarge => StoreFault::TooLarge,
+            FileFault::UnknownFormat => StoreFault::UnknownFormat,
+            FileFault::WrongRoot => StoreFault::WrongRoot,
+            FileFault::Changed => StoreFault::Changed,
+            FileFault::RolledBack | FileFault::OtherKeyring => StoreFault::RolledBack,
+            _ => StoreFault::NotADocument,
+        }),
+        kind => kind,
+    };
+    let names_key = error.key_id().is_some();
+    let error = error.with_kind(kind);
+    // An error about the root names that.
+    if names_key { error } else { error.with_key_id(key_id) }
+}

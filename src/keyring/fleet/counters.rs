@@ -1,0 +1,102 @@
+//! What a fleet's keyring counts.
+
+use core::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
+use std::thread_local;
+
+/// What a [`StoreKeyring`](crate::StoreKeyring) has done since it was made, for a host to export.
+///
+/// # Examples
+///
+/// ```
+/// # use dekseal::{CmkVersion, StoreKeyring, store::MemoryStore};
+/// # let root = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32])?;
+/// # let keyring = StoreKeyring::new(MemoryStore::new(), root);
+/// let counters = keyring.counters();
+/// println!("{} hits, {} misses, {} keys held", counters.hits, counters.misses, counters.held);
+/// # assert_eq!((counters.hits, counters.held, counters.oldest), (0, 0, None));
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreCounters {
+    /// Calls that found what they needed in memory.
+    pub hits: u64,
+    /// Calls that had to ask the store.
+    pub misses: u64,
+    /// Queries that were sent for misses. One query can serve many.
+    pub fetches: u64,
+    /// Queries that the refresher sent.
+    pub refreshes: u64,
+    /// Queries that failed.
+    pub failures: u64,
+    /// Keys that were dropped because there was no room.
+    pub evictions: u64,
+    /// Changes that started over because another writer was first.
+    pub conflicts: u64,
+    /// Documents that were refused because they do not follow the ones seen before.
+    pub rollbacks: u64,
+    /// How many keys are held.
+    pub held: usize,
+    /// How long ago the store confirmed the key that was confirmed longest ago. Raise an alarm if this is far above
+    /// `max_age`.
+    pub oldest: Option<Duration>,
+}
+
+/// Hits are counted in one of several places, so that threads on different cores rarely share a cache line.
+#[derive(Default)]
+pub(super) struct Counters {
+    hits: [Padded; STRIPES],
+    pub(super) misses: AtomicU64,
+    pub(super) fetches: AtomicU64,
+    pub(super) refreshes: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) conflicts: AtomicU64,
+    pub(super) rollbacks: AtomicU64,
+}
+
+const STRIPES: usize = 16;
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Padded(AtomicU64);
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static STRIPE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES;
+}
+
+impl Counters {
+    #[inline]
+    pub(super) fn hit(&self) {
+        // A thread that is ending has no stripe any more.
+        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or_default();
+        if let Some(hits) = self.hits.get(stripe) {
+            hits.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn read(&self) -> StoreCounters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StoreCounters {
+            hits: self.hits.iter().map(|hits| read(&hits.0)).fold(0, u64::wrapping_add),
+            misses: read(&self.misses),
+            fetches: read(&self.fetches),
+            refreshes: read(&self.refreshes),
+            failures: read(&self.failures),
+            evictions: 0,
+            conflicts: read(&self.conflicts),
+            rollbacks: read(&self.rollbacks),
+            held: 0,
+            oldest: None,
+        }
+    }
+}
+
+/// Adds one.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,182 @@
+//! Calls that miss wait for one query together.
+
+use core::time::Duration;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+    vec::Vec,
+};
+
+use hashbrown::{HashMap, HashSet};
+
+use super::cache::Taken;
+use crate::{
+    error::{Error, StoreFault},
+    key_id::KeyId,
+};
+
+/// How many keys one query asks for.
+pub(super) const BATCH: usize = 1_000;
+/// How many queries are under way at once, so that one that is slow does not hold up all others.
+const QUERIES: usize = 4;
+
+/// What a query found out about each of its keys.
+pub(super) type Found = HashMap<KeyId, Result<Taken, Error>>;
+
+/// Joins the keys that calls wait for into queries. Each call waits for a query that begins after the call did.
+#[derive(Default)]
+pub(super) struct Misses {
+    state: Mutex<State>,
+    /// A query has ended.
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Queries that have not begun, oldest first.
+    waiting: VecDeque<Arc<Query>>,
+    /// How many have begun and have not ended.
+    under_way: usize,
+    /// Makes the numbers of queries.
+    count: u64,
+}
+
+struct Query {
+    number: u64,
+    shared: Mutex<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    keys: HashSet<KeyId>,
+    /// How many calls wait for it.
+    calls: usize,
+    result: Option<Result<Arc<Found>, Error>>,
+}
+
+impl Misses {
+    /// Returns what a query that began after this call found out about `key_id`. One of the calls that wait for the
+    /// query runs `ask`, which returns what it found out about each key.
+    pub(super) fn fetch(
+        &self,
+        key_id: &KeyId,
+        deadline: Instant,
+        ask: impl FnOnce(&[KeyId]) -> Result<Found, Error>,
+    ) -> Result<Taken, Error> {
+        let mut state = lock(&self.state);
+        let query = state.join(key_id);
+        loop {
+            if let Some(result) = &lock(&query.shared).result {
+                return answer(result, key_id);
+            }
+            let next = state.waiting.front().is_some_and(|next| next.number == query.number);
+            if next && state.under_way < QUERIES {
+                state.waiting.pop_front();
+                state.under_way = state.under_way.saturating_add(1);
+                // The next query may begin too.
+                self.ended.notify_all();
+                drop(state);
+                let result = self.run(&query, ask);
+                return answer(&result, key_id);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                state.leave(&query);
+                return Err(StoreFault::Deadline.into());
+            }
+            state = self
+                .ended
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Runs a query, and tells the calls that wait for it how it ended, even if the store panics.
+    fn run(&self, query: &Query, ask: impl FnOnce(&[KeyId]) -> Result<Found, Error>) -> Result<Arc<Found>, Error> {
+        struct End<'a> {
+            misses: &'a Misses,
+            query: &'a Query,
+            result: Option<Result<Arc<Found>, Error>>,
+        }
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                let mut state = lock(&self.misses.state);
+                state.under_way = state.under_way.saturating_sub(1);
+                let result = self.result.take();
+                let result = result.unwrap_or_else(|| Err(StoreFault::Unavailable.into()));
+                lock(&self.query.shared).result = Some(result);
+                self.misses.ended.notify_all();
+            }
+        }
+        let mut end = End {
+            misses: self,
+            query,
+            result: None,
+        };
+        let keys: Vec<_> = core::mem::take(&mut lock(&query.shared).keys).into_iter().collect();
+        let result = ask(&keys).map(Arc::new);
+        end.result = Some(duplicate(&result));
+        result
+    }
+}
+
+impl State {
+    /// The query that will ask for the key: one that has not begun.
+    fn join(&mut self, key_id: &KeyId) -> Arc<Query> {
+        if let Some(last) = self.waiting.back() {
+            let mut shared = lock(&last.shared);
+            if shared.keys.len() < BATCH || shared.keys.contains(key_id) {
+                shared.keys.insert(*key_id);
+                shared.calls = shared.calls.saturating_add(1);
+                drop(shared);
+                return Arc::clone(last);
+            }
+        }
+        self.count = self.count.wrapping_add(1);
+        let shared = Shared {
+            keys: HashSet::from_iter([*key_id]),
+            calls: 1,
+            result: None,
+        };
+        let query = Arc::new(Query {
+            number: self.count,
+            shared: Mutex::new(shared),
+        });
+        self.waiting.push_back(Arc::clone(&query));
+        query
+    }
+
+    /// A call no longer waits. A query that nobody waits for is not made.
+    fn leave(&mut self, query: &Query) {
+        let mut shared = lock(&query.shared);
+        shared.calls = shared.calls.saturating_sub(1);
+        if shared.calls == 0 {
+            self.waiting.retain(|waiting| waiting.number != query.number);
+        }
+    }
+}
+
+fn answer(result: &Result<Arc<Found>, Error>, key_id: &KeyId) -> Result<Taken, Error> {
+    match result {
+        Ok(found) => match found.get(key_id) {
+            Some(Ok(taken)) => Ok(taken.clone()),
+            Some(Err(error)) => Err(error.duplicate()),
+            None => Ok(Taken::Dropped),
+        },
+        Err(error) => Err(error.duplicate().with_key_id(key_id)),
+    }
+}
+
+fn duplicate(result: &Result<Arc<Found>, Error>) -> Result<Arc<Found>, Error> {
+    match result {
+        Ok(found) => Ok(Arc::clone(found)),
+        Err(error) => Err(error.duplicate()),
+    }
+}
+
+/// Whatever a thread that panicked has done, it left whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

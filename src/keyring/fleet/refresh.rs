@@ -1,0 +1,189 @@
+//! The refresher: checks documents again before they are older than `max_age`.
+
+use core::{sync::atomic::Ordering, time::Duration};
+use std::{
+    boxed::Box,
+    string::ToString,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    thread,
+    time::Instant,
+    vec::Vec,
+};
+
+use hashbrown::HashSet;
+
+use super::{
+    super::store::{Change, KeyStore},
+    clock::{Moment, millis},
+    counters::count,
+    misses::BATCH,
+    shared::Shared,
+};
+use crate::{error::Error, key_id::KeyId, trace::Event};
+
+/// More changed keys than this are not listed: then all documents are checked.
+const LISTED: usize = 10_000;
+/// How soon the refresher tries again after the store failed.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Wakes the refresher.
+#[derive(Default)]
+pub(super) struct Signal {
+    state: Mutex<Wanted>,
+    woken: Condvar,
+}
+
+/// What the refresher is asked to do.
+#[derive(Default)]
+struct Wanted {
+    stop: bool,
+    /// Check all documents.
+    all: bool,
+    /// Check these.
+    keys: HashSet<KeyId>,
+}
+
+impl Signal {
+    pub(super) fn stop(&self) {
+        self.state().stop = true;
+        self.woken.notify_all();
+    }
+
+    /// A store has notified. Returns whether the refresher still runs.
+    fn notify(&self, change: Change) -> bool {
+        let mut state = self.state();
+        match change {
+            Change::Key(key_id) if state.keys.len() < LISTED => drop(state.keys.insert(key_id)),
+            Change::Key(_) | Change::Unknown => state.all = true,
+        }
+        self.woken.notify_all();
+        !state.stop
+    }
+
+    /// Waits until there is something to do, at most for `longest`.
+    fn wait(&self, longest: Duration) -> Wanted {
+        let until = Instant::now().checked_add(longest);
+        let mut state = self.state();
+        loop {
+            let left = until.map_or(longest, |until| until.saturating_duration_since(Instant::now()));
+            if state.stop || state.all || !state.keys.is_empty() || left == Duration::ZERO {
+                return Wanted {
+                    stop: state.stop,
+                    all: core::mem::take(&mut state.all),
+                    keys: core::mem::take(&mut state.keys),
+                };
+            }
+            state = self
+                .woken
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Wanted> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts the thread, which ends once `signal` says so or the keyring is gone.
+pub(super) fn start<S: KeyStore + 'static>(shared: &Arc<Shared<S>>, signal: &Arc<Signal>) -> Result<(), Error> {
+    let interval = part(shared.settings.max_age, 4).clamp(Duration::from_millis(5), Duration::from_secs(3600));
+    let (weak, waiting) = (Arc::downgrade(shared), Arc::clone(signal));
+    let thread = thread::Builder::new().name("dekseal-refresh".to_string());
+    shared.refreshing.store(true, Ordering::Relaxed);
+    let started = thread.spawn(move || run(&weak, &waiting, interval));
+    if let Err(error) = started {
+        shared.refreshing.store(false, Ordering::Relaxed);
+        return Err(Error::keyring(error));
+    }
+    let watched = Arc::clone(signal);
+    shared.store.watch(Box::new(move |change| watched.notify(change)));
+    Ok(())
+}
+
+fn part(duration: Duration, of: u32) -> Duration {
+    duration.checked_div(of).unwrap_or_default()
+}
+
+fn run<S: KeyStore>(weak: &Weak<Shared<S>>, signal: &Signal, interval: Duration) {
+    /// If the thread ends, even by a panic of the store, calls confirm documents themselves again.
+    struct End<'a, S>(&'a Weak<Shared<S>>);
+    impl<S> Drop for End<'_, S> {
+        fn drop(&mut self) {
+            if let Some(shared) = self.0.upgrade() {
+                shared.refreshing.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+    let _end = End(weak);
+    let mut failed = false;
+    loop {
+        let wanted = signal.wait(if failed { Duration::ZERO } else { interval });
+        if wanted.stop {
+            return;
+        }
+        let Some(shared) = weak.upgrade() else { return };
+        // After a failure nobody knows which changes were missed.
+        let result = if wanted.all || failed {
+            shared.refresh(Duration::ZERO)
+        } else {
+            let notified = shared.refresh_held(wanted.keys.into_iter().collect());
+            notified.and_then(|_| shared.refresh(part(shared.settings.max_age, 2)))
+        };
+        failed = result.is_err();
+        drop(shared);
+        if failed {
+            // Notifications do not make it try sooner.
+            thread::sleep(RETRY.min(interval));
+        }
+    }
+}
+
+impl<S: KeyStore> Shared<S> {
+    /// Checks the documents that the store last confirmed at least `age` ago. Returns how many had changed.
+    pub(super) fn refresh(&self, age: Duration) -> Result<usize, Error> {
+        let now = self.clock.now();
+        let due = |confirmed: Moment| now.since(confirmed) >= millis(age);
+        let pinned = self.cache.entries.pin();
+        let due = pinned.iter().filter(|(_, entry)| due(entry.confirmed()));
+        let key_ids: Vec<_> = due.map(|(key_id, _)| *key_id).collect();
+        drop(pinned);
+        self.refresh_keys(&key_ids)
+    }
+
+    /// Checks those of the keys that are held.
+    fn refresh_held(&self, mut key_ids: Vec<KeyId>) -> Result<usize, Error> {
+        let pinned = self.cache.entries.pin();
+        key_ids.retain(|key_id| pinned.contains_key(key_id));
+        drop(pinned);
+        self.refresh_keys(&key_ids)
+    }
+
+    /// Checks keys, many in one query. One document that is refused does not keep the others from being checked.
+    fn refresh_keys(&self, key_ids: &[KeyId]) -> Result<usize, Error> {
+        let mut changed: usize = 0;
+        for batch in key_ids.chunks(BATCH) {
+            let mut event = Event::new("refresh_keys", None, None);
+            event.count(batch.len());
+            event.of(|_| {
+                count(&self.counters.refreshes);
+                let found = self.ask(batch, &self.call().for_refresh())?;
+                for (key_id, taken) in &found {
+                    match taken {
+                        Ok(taken) => changed = changed.saturating_add(usize::from(taken.is_new())),
+                        Err(error) => self.refused(key_id, error),
+                    }
+                }
+                Ok::<_, Error>(())
+            })?;
+        }
+        Ok(changed)
+    }
+
+    /// Emits the event of a document that was refused.
+    fn refused(&self, key_id: &KeyId, error: &Error) {
+        let refused: Result<(), Error> = Err(error.duplicate());
+        Event::new("refresh_key", Some(key_id), None).emit(&refused);
+    }
+}

@@ -1,0 +1,77 @@
+//! The newest documents of keys that are no longer held, so that eviction forgets no rollback.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+use super::super::document::Edition;
+use crate::{key_id::KeyId, unix_time::UnixTime};
+
+/// The newest document of a key that was seen.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) edition: Edition,
+    /// When the key could be deleted, if that was scheduled.
+    pub(super) deletion: Option<UnixTime>,
+    /// When it was taken up: see `Begun`.
+    pub(super) order: u64,
+    /// Whether the key was purged since.
+    pub(super) gone: bool,
+}
+
+/// A map that forgets what was inserted first.
+pub(super) struct Remembered {
+    seen: HashMap<KeyId, (Seen, u64)>,
+    /// In the order of insertion. An insertion that is not the last one of its key no longer counts.
+    insertions: VecDeque<(KeyId, u64)>,
+    count: u64,
+    capacity: usize,
+}
+
+impl Remembered {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            seen: HashMap::new(),
+            insertions: VecDeque::new(),
+            count: 0,
+            capacity,
+        }
+    }
+
+    pub(super) fn get(&self, key_id: &KeyId) -> Option<Seen> {
+        self.seen.get(key_id).map(|(seen, _)| *seen)
+    }
+
+    pub(super) fn insert(&mut self, key_id: KeyId, seen: Seen) {
+        self.count = self.count.wrapping_add(1);
+        self.seen.insert(key_id, (seen, self.count));
+        self.insertions.push_back((key_id, self.count));
+        while self.seen.len() > self.capacity {
+            let Some((oldest, number)) = self.insertions.pop_front() else {
+                break;
+            };
+            if self.counts(&oldest, number) {
+                self.seen.remove(&oldest);
+            }
+        }
+        // Keys that come and go leave insertions behind.
+        if self.insertions.len() / 2 > self.seen.len().saturating_add(32) {
+            let mut insertions = core::mem::take(&mut self.insertions);
+            insertions.retain(|(key_id, number)| self.counts(key_id, *number));
+            self.insertions = insertions;
+        }
+    }
+
+    pub(super) fn remove(&mut self, key_id: &KeyId) {
+        self.seen.remove(key_id);
+    }
+
+    #[cfg(test)]
+    pub(super) fn insertions(&self) -> usize {
+        self.insertions.len()
+    }
+
+    fn counts(&self, key_id: &KeyId, number: u64) -> bool {
+        self.seen.get(key_id).is_some_and(|(_, last)| *last == number)
+    }
+}

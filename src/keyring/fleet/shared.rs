@@ -1,0 +1,239 @@
+//! What the threads of a fleet's keyring share: reading from the store, and deciding whether a key may be used.
+
+use core::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+use std::vec::Vec;
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+
+use super::{
+    super::{
+        key::Key,
+        store::{Call, KeyStore, Revision, StoreError, StoreErrorKind},
+    },
+    cache::{Answer, Cache, Entry, Held, Roots, Taken},
+    clock::{Clock, Moment, millis},
+    counters::{Counters, count},
+    misses::{Found, Misses},
+    settings::StoreSettings,
+};
+use crate::{
+    error::{Error, ErrorKind, StoreFault},
+    key_id::KeyId,
+    trace::Event,
+};
+
+/// How long calls that hold a document use it without asking, after the store failed to answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct Shared<S> {
+    pub(super) store: S,
+    pub(super) settings: StoreSettings,
+    pub(super) roots: ArcSwap<Roots>,
+    pub(super) cache: Cache,
+    pub(super) clock: Clock,
+    pub(super) counters: Counters,
+    misses: Misses,
+    /// Whether a refresher runs, so that calls need not confirm documents.
+    pub(super) refreshing: AtomicBool,
+    /// Until when the store is taken to be away, in milliseconds of the clock.
+    away_until: AtomicU64,
+}
+
+/// What a call needs of a key.
+#[derive(Clone, Copy)]
+pub(super) enum Need {
+    /// Seal under the current version.
+    Seal,
+    /// Open under a version.
+    Open(u32),
+}
+
+/// Whether a key that is held serves a call.
+#[derive(PartialEq)]
+enum Fit {
+    /// It does.
+    Serves,
+    /// It does, but the store has not confirmed it for longer than `max_age`.
+    Old,
+    /// The store has not confirmed it for longer than `max_stale`.
+    Stale,
+    /// A version newer than any that is held is needed.
+    Newer,
+}
+
+impl<S: KeyStore> Shared<S> {
+    pub(super) fn new(store: S, roots: Roots, settings: StoreSettings) -> Self {
+        Self {
+            store,
+            settings,
+            roots: ArcSwap::from_pointee(roots),
+            cache: Cache::new(settings.capacity, settings.remembered),
+            clock: Clock::default(),
+            counters: Counters::default(),
+            misses: Misses::default(),
+            refreshing: AtomicBool::new(false),
+            away_until: AtomicU64::new(0),
+        }
+    }
+
+    /// A call to the store, with the deadline of the settings.
+    pub(super) fn call(&self) -> Call {
+        Call::within(self.settings.deadline)
+    }
+
+    /// Whether an entry serves a call at once. This is all that a hit costs, besides the look into the map.
+    #[inline]
+    pub(super) fn is_hit(&self, entry: &Entry, need: Need, now: Moment) -> bool {
+        self.fit(&entry.key, entry.confirmed(), entry.is_rolled_back(), need, now) == Fit::Serves
+    }
+
+    #[inline]
+    fn fit(&self, key: &Key, confirmed: Moment, rolled_back: bool, need: Need, now: Moment) -> Fit {
+        if let Need::Open(version) = need
+            && version > key.current_version()
+        {
+            return Fit::Newer;
+        }
+        // After a rollback the store confirms nothing, and what is held opens until the host decides.
+        if rolled_back {
+            return Fit::Serves;
+        }
+        let age = now.since(confirmed);
+        if age <= millis(self.settings.max_age) {
+            return Fit::Serves;
+        }
+        if age > millis(self.settings.max_stale) {
+            return Fit::Stale;
+        }
+        if self.refreshing.load(Ordering::Relaxed) {
+            return Fit::Serves;
+        }
+        Fit::Old
+    }
+
+    /// The key that a call needs, if it is not in the cache, or is there but too old, or lacks a version.
+    #[cold]
+    pub(super) fn find(&self, key_id: &KeyId, need: Need) -> Result<Held, Error> {
+        count(&self.counters.misses);
+        let call = self.call();
+        let mut fetched = false;
+        loop {
+            let held = self.cache.get(key_id);
+            let now = self.clock.now();
+            let fit = held
+                .as_ref()
+                .map(|held| self.fit(&held.key, held.confirmed, held.rolled_back, need, now));
+            let away = now.as_millis() < self.away_until.load(Ordering::Relaxed);
+            match (held, fit) {
+                (Some(held), Some(Fit::Serves)) => return Ok(held),
+                // An answer was dropped because a newer document had been taken up. That one is here.
+                (Some(held), Some(Fit::Old)) if away || fetched => return Ok(held),
+                (Some(held), Some(Fit::Stale)) if away => return Err(self.stale(&held, None)),
+                (held, fit) => match self.fetch(key_id, &call) {
+                    Ok(Taken::Held(found)) => return Ok(found),
+                    Ok(Taken::Absent) => return Err(Error::from(ErrorKind::UnknownKey).with_key_id(key_id)),
+                    Ok(Taken::Dropped) if call.remaining().is_zero() => {
+                        return Err(Error::from(StoreFault::Deadline).with_key_id(key_id));
+                    }
+                    Ok(Taken::Dropped) => fetched = true,
+                    // The deadline of another call that sent the query.
+                    Err(error) if is_deadline(&error) && !call.remaining().is_zero() => {}
+                    Err(error) => {
+                        return match (held, fit) {
+                            (Some(held), Some(Fit::Old)) => Ok(self.cache.get(key_id).unwrap_or(held)),
+                            (Some(held), Some(Fit::Stale)) if is_away(&error) => Err(self.stale(&held, Some(error))),
+                            // The store has a document that cannot follow: what is held still opens.
+                            (Some(_), Some(Fit::Stale)) => match self.cache.get(key_id) {
+                                Some(held) if held.rolled_back => Ok(held),
+                                _ => Err(error),
+                            },
+                            _ => Err(error),
+                        };
+                    }
+                },
+            }
+        }
+    }
+
+    fn stale(&self, held: &Held, source: Option<Error>) -> Error {
+        let error = held.key.error(ErrorKind::Store(StoreFault::Stale));
+        match source {
+            Some(source) => error.with_source(source),
+            None => error,
+        }
+    }
+
+    /// Asks the store for a key, together with other calls that miss. The query begins after this call.
+    pub(super) fn fetch(&self, key_id: &KeyId, call: &Call) -> Result<Taken, Error> {
+        Event::new("fetch_key", Some(key_id), None).of(|_| {
+            self.misses.fetch(key_id, call.deadline(), |key_ids| {
+                count(&self.counters.fetches);
+                self.ask(key_ids, call)
+            })
+        })
+    }
+
+    /// Asks the store which of the documents of these keys have changed, and takes them up. Returns what became of
+    /// each key.
+    pub(super) fn ask(&self, key_ids: &[KeyId], call: &Call) -> Result<Found, Error> {
+        let begun = self.cache.begin(self.clock.now());
+        let known: Vec<_> = key_ids
+            .iter()
+            .map(|key_id| (*key_id, self.cache.revision(key_id)))
+            .collect();
+        let changed = self.store.changed(&known, call).map_err(|error| self.failed(error))?;
+        self.away_until.store(0, Ordering::Relaxed);
+        let mut changed: HashMap<_, _> = changed.into_iter().collect();
+        let roots = self.roots.load();
+        let found = known.into_iter().map(|(key_id, revision): (KeyId, Option<Revision>)| {
+            let answer = match (changed.remove(&key_id), revision) {
+                (Some(Some(stored)), _) => Answer::Document(stored),
+                (Some(None), _) | (None, None) => Answer::Absent,
+                (None, Some(revision)) => Answer::Unchanged(revision),
+            };
+            let taken = self.cache.take_up(&key_id, begun, answer, &roots, true);
+            self.note(&taken);
+            (key_id, taken)
+        });
+        Ok(found.collect())
+    }
+
+    /// Counts what was refused.
+    pub(super) fn note<T>(&self, taken: &Result<T, Error>) {
+        if let Err(error) = taken
+            && error.kind() == ErrorKind::Store(StoreFault::RolledBack)
+        {
+            count(&self.counters.rollbacks);
+        }
+    }
+
+    /// The error of a call to the store.
+    pub(super) fn failed(&self, error: StoreError) -> Error {
+        count(&self.counters.failures);
+        let fault = match error.kind() {
+            StoreErrorKind::Conflict => StoreFault::Conflict,
+            StoreErrorKind::Deadline => StoreFault::Deadline,
+            StoreErrorKind::Unavailable => StoreFault::Unavailable,
+            StoreErrorKind::Refused => StoreFault::Refused,
+        };
+        let until = self.clock.now().as_millis().saturating_add(millis(PAUSE));
+        self.away_until.store(until, Ordering::Relaxed);
+        Error::from(fault).with_source(error)
+    }
+}
+
+pub(super) fn is_deadline(error: &Error) -> bool {
+    error.kind() == ErrorKind::Store(StoreFault::Deadline)
+}
+
+/// Whether the store did not answer.
+pub(super) fn is_away(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Store(StoreFault::Deadline | StoreFault::Unavailable | StoreFault::Refused)
+    )
+}

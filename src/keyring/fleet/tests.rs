@@ -1,0 +1,310 @@
+//! The rules about time (FORMAT.md D5), with a clock that the tests move.
+
+use std::{
+    boxed::Box,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use super::*;
+use crate::{
+    error::StoreFault,
+    keyring::store::{Action, MemoryStore, Request},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn root() -> CmkVersion {
+    CmkVersion::new("00000000-0000-0000-0000-00000000root".parse().unwrap(), 0, &[7; 32]).unwrap()
+}
+
+fn key_id() -> KeyId {
+    "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap()
+}
+
+/// A store with one key, and a keyring that holds it, with a `max_age` of 60 s and a `max_stale` of an hour.
+fn keyring() -> (Arc<MemoryStore>, StoreKeyring<Arc<MemoryStore>>) {
+    let store = Arc::new(MemoryStore::new());
+    let keyring = StoreKeyring::new(Arc::clone(&store), root());
+    keyring.update(&key_id(), |keys| keys.create_key(key_id())).unwrap();
+    (store, keyring)
+}
+
+fn seal(keyring: &StoreKeyring<Arc<MemoryStore>>) -> Result<u32, ErrorKind> {
+    keyring
+        .with_current(&key_id(), CmkVersion::key_version)
+        .map_err(|error| error.kind())
+}
+
+fn open(keyring: &StoreKeyring<Arc<MemoryStore>>, version: u32) -> Result<(), ErrorKind> {
+    keyring
+        .with_version(&key_id(), version, |_| ())
+        .map_err(|error| error.kind())
+}
+
+/// Lets the store fail, and counts the requests.
+fn away(store: &MemoryStore) -> Arc<AtomicUsize> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    store.set_script(move |_request, _call| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Action::Fail
+    });
+    count
+}
+
+fn back(store: &MemoryStore) {
+    store.set_script(|_request, _call| Action::Serve);
+}
+
+fn disable(store: &Arc<MemoryStore>) {
+    let elsewhere = StoreKeyring::new(Arc::clone(store), root());
+    elsewhere.update(&key_id(), |keys| keys.disable(&key_id())).unwrap();
+}
+
+#[test]
+fn without_a_refresher_a_call_confirms_a_document_older_than_max_age() {
+    let (store, keyring) = keyring();
+    disable(&store);
+    keyring.shared.clock.advance(59 * SECOND);
+    assert_eq!(seal(&keyring), Ok(0));
+    assert!(keyring.is_ready(&key_id()));
+    keyring.shared.clock.advance(2 * SECOND);
+    assert!(!keyring.is_ready(&key_id()));
+    assert_eq!(seal(&keyring), Err(ErrorKind::KeyDisabled));
+}
+
+#[test]
+fn a_store_that_is_away_stops_nothing_until_max_stale() {
+    let (store, keyring) = keyring();
+    let requests = away(&store);
+    keyring.shared.clock.advance(61 * SECOND);
+    assert_eq!(seal(&keyring), Ok(0));
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    // Within a second no other call waits for the store.
+    assert_eq!((seal(&keyring), open(&keyring, 0)), (Ok(0), Ok(())));
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    keyring.shared.clock.advance(2 * SECOND);
+    assert_eq!(seal(&keyring), Ok(0));
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+
+    keyring.shared.clock.advance(3536 * SECOND);
+    assert_eq!(seal(&keyring), Ok(0));
+    keyring.shared.clock.advance(2 * SECOND);
+    let stale = ErrorKind::Store(StoreFault::Stale);
+    assert_eq!((seal(&keyring), open(&keyring, 0)), (Err(stale), Err(stale)));
+    let error = keyring.with_current(&key_id(), |_| ()).unwrap_err();
+    assert_eq!((error.key_id(), error.newest_key_version()), (Some(key_id()), Some(0)));
+
+    back(&store);
+    keyring.shared.clock.advance(2 * SECOND);
+    assert_eq!(seal(&keyring), Ok(0));
+}
+
+#[test]
+fn a_stale_key_says_how_the_store_failed() {
+    let (store, keyring) = keyring();
+    away(&store);
+    keyring.shared.clock.advance(3601 * SECOND);
+    let error = keyring.with_current(&key_id(), |_| ()).unwrap_err();
+    let source = core::error::Error::source(&error).unwrap();
+    let source = source.downcast_ref::<Error>().unwrap();
+    assert_eq!(source.kind(), ErrorKind::Store(StoreFault::Unavailable));
+}
+
+#[test]
+fn an_infinite_max_stale_never_ends() {
+    let store = Arc::new(MemoryStore::new());
+    let settings = StoreSettings {
+        max_stale: Duration::MAX,
+        ..StoreSettings::default()
+    };
+    let keyring = StoreKeyring::with_settings(Arc::clone(&store), root(), [], settings).unwrap();
+    keyring.update(&key_id(), |keys| keys.create_key(key_id())).unwrap();
+    away(&store);
+    keyring.shared.clock.advance(1_000_000_000 * SECOND);
+    assert_eq!(seal(&keyring), Ok(0));
+}
+
+#[test]
+fn age_counts_from_the_start_of_the_request() {
+    let (store, keyring) = keyring();
+    let keyring = Arc::new(keyring);
+    let slow = Arc::clone(&keyring);
+    let first = AtomicBool::new(true);
+    store.set_script(move |request, _call| match request {
+        Request::Changed { .. } if first.swap(false, Ordering::SeqCst) => {
+            let slow = Arc::clone(&slow);
+            Action::ServeThen(Box::new(move || slow.shared.clock.advance(50 * SECOND)))
+        }
+        _ => Action::Serve,
+    });
+    // The answer came after 50 seconds.
+    keyring.load(&key_id()).unwrap();
+    assert!(keyring.is_ready(&key_id()));
+    keyring.shared.clock.advance(11 * SECOND);
+    assert!(!keyring.is_ready(&key_id()));
+    back(&store); // it holds the keyring
+}
+
+#[test]
+fn with_a_refresher_no_call_waits_for_a_document_that_is_old() {
+    let (store, keyring) = keyring();
+    let requests = away(&store);
+    // As if one ran, and could not reach the store.
+    keyring.shared.refreshing.store(true, Ordering::Relaxed);
+    keyring.shared.clock.advance(3599 * SECOND);
+    assert_eq!((seal(&keyring), open(&keyring, 0)), (Ok(0), Ok(())));
+    assert_eq!(requests.load(Ordering::SeqCst), 0);
+    keyring.shared.clock.advance(2 * SECOND);
+    assert_eq!(seal(&keyring), Err(ErrorKind::Store(StoreFault::Stale)));
+}
+
+#[test]
+fn a_refresher_that_panicked_leaves_the_calls_to_confirm() {
+    let (store, keyring) = keyring();
+    let settings = StoreSettings {
+        max_age: Duration::from_millis(40),
+        ..StoreSettings::default()
+    };
+    let keyring_of_panics = StoreKeyring::with_settings(Arc::clone(&store), root(), [], settings).unwrap();
+    keyring_of_panics.load(&key_id()).unwrap();
+    store.set_script(|_request, call| {
+        if call.is_refresh() {
+            panic!("a fault of the store")
+        } else {
+            Action::Serve
+        }
+    });
+    keyring_of_panics.start_refresher().unwrap();
+    while keyring_of_panics.shared.refreshing.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    store.set_script(|_request, _call| Action::Serve);
+    disable(&store);
+    keyring_of_panics.shared.clock.advance(SECOND);
+    assert_eq!(seal(&keyring_of_panics), Err(ErrorKind::KeyDisabled));
+    drop(keyring);
+}
+
+#[test]
+fn a_store_that_panics_fails_the_calls_that_wait_for_it() {
+    let (store, _keyring) = keyring();
+    let keyring = Arc::new(StoreKeyring::new(Arc::clone(&store), root()));
+    let first = AtomicBool::new(true);
+    store.set_script(move |_request, _call| {
+        if first.swap(false, Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(50));
+            panic!("a fault of the store");
+        }
+        Action::Serve
+    });
+    let calling = Arc::clone(&keyring);
+    assert!(thread::spawn(move || seal(&calling)).join().is_err());
+    assert_eq!(seal(&keyring), Ok(0));
+}
+
+#[test]
+fn a_key_that_was_rolled_back_opens_for_as_long_as_it_is_held() {
+    let (store, keyring) = keyring();
+    store.overwrite(&key_id(), None);
+    assert!(keyring.load(&key_id()).is_err());
+    keyring.shared.clock.advance(10_000 * SECOND);
+    assert_eq!(open(&keyring, 0), Ok(()));
+    assert_eq!(seal(&keyring), Err(ErrorKind::RollbackUnresolved));
+}
+
+#[test]
+fn a_rollback_that_a_call_finds_stops_that_call_too() {
+    let (store, keyring) = keyring();
+    store.overwrite(&key_id(), None);
+    keyring.shared.clock.advance(61 * SECOND);
+    assert_eq!(seal(&keyring), Err(ErrorKind::RollbackUnresolved));
+    // Also where it comes after `max_stale`.
+    let (store, keyring) = self::keyring();
+    store.overwrite(&key_id(), None);
+    keyring.shared.clock.advance(3601 * SECOND);
+    assert_eq!(open(&keyring, 0), Ok(()));
+    assert_eq!(seal(&keyring), Err(ErrorKind::RollbackUnresolved));
+}
+
+#[test]
+fn a_refused_document_confirms_nothing() {
+    let (store, keyring) = keyring();
+    let call = crate::keyring::store::Call::within(SECOND);
+    let mut bad = store.get(&key_id(), &call).unwrap().unwrap();
+    let text = std::string::String::from_utf8(bad.document).unwrap();
+    bad.document = text.replace("enabled", "disabled").into_bytes();
+    bad.revision = crate::keyring::store::Revision::new(&[1; 32]).unwrap();
+    store.overwrite(&key_id(), Some(bad));
+    keyring.shared.clock.advance(61 * SECOND);
+    assert_eq!(seal(&keyring), Ok(0));
+    keyring.shared.clock.advance(3600 * SECOND);
+    assert_eq!(seal(&keyring), Err(ErrorKind::Store(StoreFault::Changed)));
+}
+
+#[test]
+fn the_limits_of_a_snapshot_count_from_the_confirmation() {
+    let (store, keyring) = keyring();
+    keyring.shared.clock.advance(3000 * SECOND);
+    let snapshot = keyring.snapshot().unwrap();
+    away(&store);
+    let started = StoreKeyring::new(Arc::clone(&store), root());
+    assert_eq!(started.restore(&snapshot).unwrap(), 1);
+    assert_eq!(seal(&started), Ok(0));
+    started.shared.clock.advance(590 * SECOND);
+    assert_eq!(seal(&started), Ok(0));
+    started.shared.clock.advance(20 * SECOND);
+    assert_eq!(seal(&started), Err(ErrorKind::Store(StoreFault::Stale)));
+}
+
+#[test]
+fn the_age_of_the_oldest_document_is_counted() {
+    let (store, keyring) = keyring();
+    keyring.shared.clock.advance(5 * SECOND);
+    let other: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a380".parse().unwrap();
+    keyring.update(&other, |keys| keys.create_key(other)).unwrap();
+    let oldest = keyring.counters().oldest.unwrap();
+    assert!((5 * SECOND..15 * SECOND).contains(&oldest), "{oldest:?}");
+    keyring.refresh().unwrap();
+    assert!(keyring.counters().oldest.unwrap() < 5 * SECOND);
+    drop(store);
+}
+
+#[test]
+fn remembered_documents_go_in_the_order_in_which_they_came() {
+    use super::{
+        super::document::Edition,
+        remembered::{Remembered, Seen},
+    };
+    let seen = |generation| Seen {
+        edition: Edition {
+            id: [0; 16],
+            generation,
+            mac: [0; 32],
+        },
+        deletion: None,
+        order: 0,
+        gone: false,
+    };
+    let id = |number: usize| -> KeyId { std::format!("00000000-0000-0000-0000-{number:012}").parse().unwrap() };
+    let mut remembered = Remembered::new(3);
+    for number in 0..3 {
+        remembered.insert(id(number), seen(1));
+    }
+    // 0 comes again, and 1 goes first.
+    remembered.insert(id(0), seen(2));
+    remembered.insert(id(3), seen(1));
+    let left: Vec<_> = (0..4).filter(|number| remembered.get(&id(*number)).is_some()).collect();
+    assert_eq!(left, [0, 2, 3]);
+    assert_eq!(remembered.get(&id(0)).unwrap().edition.generation, 2);
+    // Keys that come and go do not pile up.
+    for number in 0..10_000 {
+        remembered.insert(id(number % 7), seen(1));
+        remembered.remove(&id(number % 5));
+    }
+    assert!(remembered.insertions() < 100);
+}

@@ -1,0 +1,449 @@
+//! Changing the documents of a store (FORMAT.md D4).
+
+use core::{ops::ControlFlow, time::Duration};
+use std::{sync::Arc, thread, vec::Vec};
+
+use rand_core::TryRng;
+
+use super::{
+    super::{
+        document::{self, Edition},
+        key::Key,
+        keyset::Keyset,
+        store::{Call, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument},
+    },
+    cache::{self, Answer, Begun, Held, Roots, Taken},
+    counters::count,
+    shared::{Shared, is_deadline},
+};
+use crate::{
+    cmk::CmkVersion,
+    error::{Error, ErrorKind, StoreFault},
+    key_id::KeyId,
+    trace::Event,
+};
+
+/// How often a change starts over because another writer was first.
+const ATTEMPTS: usize = 64;
+/// The longest pauses before a second and before a later attempt.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
+
+/// A change that is sent to the store.
+struct Change<'a> {
+    key_id: &'a KeyId,
+    /// What the store has to have for the change to be made.
+    before: Option<&'a Held>,
+    expected: Option<Revision>,
+    /// The document to be, or `None` if the present one is to be removed.
+    after: Option<NewDocument>,
+    /// Whether to hold a document that is not held already.
+    keep: bool,
+}
+
+struct NewDocument {
+    stored: StoredDocument,
+    edition: Edition,
+    root: Arc<CmkVersion>,
+    key: Key,
+}
+
+/// What a full pass over the documents of a store found: see [`StoreKeyring::reseal`](crate::StoreKeyring::reseal).
+///
+/// # Examples
+///
+/// ```
+/// # use std::ops::ControlFlow;
+/// # use dekseal::{CmkVersion, StoreKeyring, store::MemoryStore};
+/// # let root = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32])?;
+/// # let keyring = StoreKeyring::new(MemoryStore::new(), root);
+/// let pass = keyring.reseal(None, |_key_id, _result| ControlFlow::Continue(()))?;
+/// let old_root_is_unused = pass.is_complete && pass.resealed == 0 && pass.failed == 0;
+/// # assert!(old_root_is_unused);
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Resealed {
+    /// Documents that were under the writing root already.
+    pub present: u64,
+    /// Documents that were sealed again under the writing root.
+    pub resealed: u64,
+    /// Documents that could not be read or written, each of which the callback was told.
+    pub failed: u64,
+    /// Whether the pass came to the end.
+    pub is_complete: bool,
+}
+
+impl<S: KeyStore> Shared<S> {
+    pub(super) fn update<T>(
+        &self,
+        key_id: &KeyId,
+        mut f: impl FnMut(&mut Keyset) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.attempts(key_id, |call| {
+            let before = self.read(key_id, call)?;
+            if before.as_ref().is_some_and(|before| before.rolled_back) {
+                return Err(Error::from(ErrorKind::RollbackUnresolved).with_key_id(key_id));
+            }
+            // An ordinary change keeps the document under its root (D3).
+            let root = match &before {
+                Some(before) => Arc::clone(&before.root),
+                None => self.writing_root()?,
+            };
+            let mut keys = Keyset::new();
+            if let Some(before) = &before {
+                keys.insert(*key_id, before.key.clone());
+            }
+            keys.seal_under(Arc::clone(&root));
+            let value = f(&mut keys)?;
+            if keys.iter().any(|(other, _)| other != key_id) {
+                return Err(Error::from(ErrorKind::ForeignKeys).with_key_id(key_id));
+            }
+            let after = match (keys.get(key_id), &before) {
+                (Some(_), _) => Some(new_document(key_id, &keys, before.as_ref(), &root)?),
+                (None, Some(_)) => None,
+                (None, None) => return Ok(Some(value)),
+            };
+            let change = Change {
+                key_id,
+                before: before.as_ref(),
+                expected: before.as_ref().map(|before| before.revision),
+                after,
+                keep: true,
+            };
+            Ok(self.make(change, call)?.then_some(value))
+        })
+    }
+
+    /// Makes a change of one key, again and again while another writer is first.
+    fn attempts<T>(
+        &self,
+        key_id: &KeyId,
+        mut attempt: impl FnMut(&Call) -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
+        let call = self.call();
+        for number in 0..ATTEMPTS {
+            pause(number, &call);
+            match attempt(&call) {
+                Ok(Some(done)) => return Ok(done),
+                Ok(None) => count(&self.counters.conflicts),
+                // It was the other writers that took the time.
+                Err(error) if number > 0 && is_deadline(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::from(StoreFault::Conflict).with_key_id(key_id))
+    }
+
+    /// Seals one document again under the writing root, if it is under another one. Returns whether it was.
+    fn reseal(&self, key_id: &KeyId, begun: Begun, stored: StoredDocument) -> Result<bool, Error> {
+        let mut first = Some((begun, stored));
+        self.attempts(key_id, |call| {
+            let before = match first.take() {
+                Some((begun, stored)) => self.judge(key_id, begun, Answer::Document(stored), false)?,
+                None => self.read(key_id, call)?,
+            };
+            // It was purged meanwhile.
+            let Some(before) = before else {
+                return Ok(Some(false));
+            };
+            if before.rolled_back {
+                return Err(Error::from(ErrorKind::RollbackUnresolved).with_key_id(key_id));
+            }
+            let root = self.writing_root()?;
+            if Arc::ptr_eq(&root, &before.root) {
+                return Ok(Some(false));
+            }
+            let mut keys = Keyset::new();
+            keys.insert(*key_id, before.key.clone());
+            let Edition { id, generation, .. } = before.edition;
+            let text = document::write_resealed(&keys, id, next(generation)?, &before.root, &root);
+            let document = parse(key_id, text?, &root)?;
+            let change = Change {
+                key_id,
+                before: Some(&before),
+                expected: Some(before.revision),
+                after: Some(document),
+                keep: false,
+            };
+            Ok(self.make(change, call)?.then_some(true))
+        })
+    }
+
+    /// Seals all documents after `after` again, one by one.
+    pub(super) fn reseal_all(
+        &self,
+        mut after: Option<KeyId>,
+        mut progress: impl FnMut(&KeyId, Result<bool, Error>) -> ControlFlow<()>,
+    ) -> Result<Resealed, Error> {
+        let mut pass = Resealed::default();
+        loop {
+            let call = self.call();
+            let page = self.store.list(after.as_ref(), super::misses::BATCH, &call);
+            let page = page.map_err(|error| self.failed(error))?;
+            let Some(last) = page.last() else {
+                pass.is_complete = true;
+                return Ok(pass);
+            };
+            after = Some(*last);
+            let begun = self.cache.begin(self.clock.now());
+            let known: Vec<_> = page.iter().map(|key_id| (*key_id, None)).collect();
+            let documents = self.store.changed(&known, &call).map_err(|error| self.failed(error))?;
+            let mut documents: hashbrown::HashMap<_, _> = documents.into_iter().collect();
+            for key_id in page {
+                // A document that is gone was purged meanwhile.
+                let Some(stored) = documents.remove(&key_id).flatten() else {
+                    continue;
+                };
+                let result = self.reseal(&key_id, begun, stored);
+                let counter = match result {
+                    Ok(true) => &mut pass.resealed,
+                    Ok(false) => &mut pass.present,
+                    Err(_) => &mut pass.failed,
+                };
+                *counter = counter.saturating_add(1);
+                if progress(&key_id, result).is_break() {
+                    return Ok(pass);
+                }
+            }
+        }
+    }
+
+    /// Takes what the store has, whatever is held.
+    pub(super) fn adopt(&self, key_id: &KeyId) -> Result<(), Error> {
+        let call = self.call();
+        let begun = self.cache.begin(self.clock.now());
+        let present = self.store.get(key_id, &call).map_err(|error| self.failed(error))?;
+        self.cache.adopt(key_id, begun, present, &self.roots.load())
+    }
+
+    /// Writes what is held over what the store has, after a rollback.
+    pub(super) fn write_back(&self, key_id: &KeyId) -> Result<(), Error> {
+        self.attempts(key_id, |call| {
+            let begun = self.cache.begin(self.clock.now());
+            let present = self.store.get(key_id, call).map_err(|error| self.failed(error))?;
+            let revision = present.as_ref().map(|present| present.revision);
+            let roots = self.roots.load_full();
+            let held = self.cache.get(key_id);
+            let held = held.ok_or_else(|| Error::from(ErrorKind::UnknownKey).with_key_id(key_id))?;
+            let found = match &present {
+                Some(present) => {
+                    cache::read(&present.document, key_id, &roots, Some(&held.key))?
+                        .1
+                        .generation
+                }
+                None => 0,
+            };
+            let answer = present.map_or(Answer::Absent, Answer::Document);
+            match self.judge(key_id, begun, answer, true) {
+                Err(error) if error.kind() == ErrorKind::Store(StoreFault::RolledBack) => {}
+                result => return result.map(|_| Some(())),
+            }
+            let mut keys = Keyset::new();
+            keys.insert(*key_id, held.key.clone());
+            let generation = next(found.max(held.edition.generation))?;
+            let text = document::write(&keys, held.edition.id, generation, &held.root)?;
+            let document = parse(key_id, text, &held.root)?;
+            let change = Change {
+                key_id,
+                before: None,
+                expected: revision,
+                after: Some(document),
+                keep: true,
+            };
+            Ok(self.make(change, call)?.then_some(()))
+        })
+    }
+
+    /// What the store has now, taken up.
+    fn read(&self, key_id: &KeyId, call: &Call) -> Result<Option<Held>, Error> {
+        loop {
+            let begun = self.cache.begin(self.clock.now());
+            let present = self.store.get(key_id, call).map_err(|error| self.failed(error))?;
+            let answer = present.map_or(Answer::Absent, Answer::Document);
+            match self.take(key_id, begun, answer, true)? {
+                Taken::Held(held) => return Ok(Some(held)),
+                Taken::Absent => return Ok(None),
+                Taken::Dropped if call.remaining().is_zero() => {
+                    return Err(Error::from(StoreFault::Deadline).with_key_id(key_id));
+                }
+                Taken::Dropped => {}
+            }
+        }
+    }
+
+    fn judge(&self, key_id: &KeyId, begun: Begun, answer: Answer, keep: bool) -> Result<Option<Held>, Error> {
+        match self.take(key_id, begun, answer, keep)? {
+            Taken::Held(held) => Ok(Some(held)),
+            Taken::Absent => Ok(None),
+            Taken::Dropped => self.read(key_id, &self.call()),
+        }
+    }
+
+    fn take(&self, key_id: &KeyId, begun: Begun, answer: Answer, keep: bool) -> Result<Taken, Error> {
+        let taken = self.cache.take_up(key_id, begun, answer, &self.roots.load(), keep);
+        self.note(&taken);
+        taken
+    }
+
+    fn writing_root(&self) -> Result<Arc<CmkVersion>, Error> {
+        let roots = self.roots.load();
+        Ok(Arc::clone(roots.writing().ok_or(StoreFault::WrongRoot)?))
+    }
+
+    /// Sends a change, and finds out whether it was made if the store does not say so. Returns `false` if another writer
+    /// was first and nothing was changed.
+    fn make(&self, change: Change<'_>, call: &Call) -> Result<bool, Error> {
+        let begun = self.cache.begin(self.clock.now());
+        let sent = self.send(&change, call);
+        let made = match sent {
+            Ok(()) => true,
+            Err(error) if error.is_outcome_unknown() => self.settle(&change, call, error)?,
+            Err(error) if error.kind() == StoreErrorKind::Conflict => false,
+            Err(error) => return Err(self.failed(error).with_key_id(change.key_id)),
+        };
+        if !made {
+            return Ok(false);
+        }
+        match (change.after, change.before) {
+            // If a newer document was taken up meanwhile, this one is dropped.
+            (Some(NewDocument { stored, .. }), Some(_)) => {
+                let _ = self.take(change.key_id, begun, Answer::Document(stored), change.keep);
+            }
+            (Some(NewDocument { stored, .. }), None) => {
+                self.cache
+                    .adopt(change.key_id, begun, Some(stored), &self.roots.load())?;
+            }
+            (None, Some(before)) => self.cache.forget(change.key_id, before.edition),
+            (None, None) => {}
+        }
+        Ok(true)
+    }
+
+    fn send(&self, change: &Change<'_>, call: &Call) -> Result<(), StoreError> {
+        match (&change.after, &change.expected) {
+            (Some(after), expected) => self
+                .store
+                .put(change.key_id, expected.as_ref(), &after.stored, call)
+                .map(drop),
+            (None, Some(expected)) => self.store.remove(change.key_id, expected, call),
+            // Nothing was there.
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// D4: settles a change whose outcome is unknown by reading, until the deadline.
+    fn settle(&self, change: &Change<'_>, call: &Call, error: StoreError) -> Result<bool, Error> {
+        Event::new("settle_change", Some(change.key_id), None).of(|_| {
+            let mut attempt: usize = 0;
+            loop {
+                attempt = attempt.saturating_add(1);
+                pause(attempt, call);
+                if call.remaining().is_zero() {
+                    let unknown = Error::from(StoreFault::OutcomeUnknown).with_key_id(change.key_id);
+                    return Err(unknown.with_source(error));
+                }
+                let Ok(present) = self.store.get(change.key_id, call) else {
+                    continue;
+                };
+                if present.as_ref().map(|present| present.revision) == change.expected {
+                    // The request may still be under way. Of two equal requests only one can succeed.
+                    match self.send(change, call) {
+                        Ok(()) => return Ok(true),
+                        Err(_) => continue,
+                    }
+                }
+                match self.compare(change, present.as_ref()) {
+                    Some(made) => return Ok(made),
+                    None => {
+                        let unknown = Error::from(StoreFault::OutcomeUnknown).with_key_id(change.key_id);
+                        return Err(unknown.with_source(error));
+                    }
+                }
+            }
+        })
+    }
+
+    /// Whether a document that is not the old one shows that the change was made. `None` if it does not tell.
+    fn compare(&self, change: &Change<'_>, present: Option<&StoredDocument>) -> Option<bool> {
+        let (ours, present) = match (&change.after, present) {
+            (Some(ours), Some(present)) => (ours, present),
+            (None, None) => return Some(true),
+            _ => return Some(false),
+        };
+        let roots = self.roots.load();
+        let (key, edition, root) = cache::read(&present.document, change.key_id, &roots, Some(&ours.key)).ok()?;
+        if edition == ours.edition {
+            return Some(true);
+        }
+        if edition.id != ours.edition.id || edition.generation <= ours.edition.generation {
+            return Some(false);
+        }
+        // A later document. It follows from the change if it holds the version that the change made.
+        let version = ours.key.current_version();
+        if change
+            .before
+            .is_none_or(|before| before.key.current_version() < version)
+        {
+            return match key.get(version) {
+                Some(same) if same.sealed == ours.key.current.sealed => Some(true),
+                Some(_) => Some(false),
+                // It was destroyed, or never was there.
+                None => None,
+            };
+        }
+        // If the change made no version, its effect may be there. Otherwise the document does not tell.
+        let effect = |key: &Key| (key.state(), key.min_version, key.oldest_version());
+        let there = effect(&key) == effect(&ours.key) && Arc::ptr_eq(&root, &ours.root);
+        there.then_some(true)
+    }
+}
+
+/// The document of a key that `f` has changed.
+fn new_document(
+    key_id: &KeyId,
+    keys: &Keyset,
+    before: Option<&Held>,
+    root: &Arc<CmkVersion>,
+) -> Result<NewDocument, Error> {
+    let (id, generation) = match before {
+        Some(before) => (before.edition.id, next(before.edition.generation)?),
+        None => (document::new_id()?, 1),
+    };
+    parse(key_id, document::write(keys, id, generation, root)?, root)
+}
+
+/// A document that was just made, if it opens.
+fn parse(key_id: &KeyId, text: Vec<u8>, root: &Arc<CmkVersion>) -> Result<NewDocument, Error> {
+    let roots = Roots::one(Arc::clone(root));
+    let read = cache::read(&text, key_id, &roots, None);
+    let (key, edition, root) = read.map_err(|_| Error::from(ErrorKind::ForeignKeys).with_key_id(key_id))?;
+    let revision = Revision::new(&edition.mac).ok_or(StoreFault::NotADocument)?;
+    Ok(NewDocument {
+        stored: StoredDocument {
+            revision,
+            document: text,
+        },
+        edition,
+        root,
+        key,
+    })
+}
+
+fn next(generation: u64) -> Result<u64, Error> {
+    Ok(generation.checked_add(1).ok_or(StoreFault::TooLarge)?)
+}
+
+/// Waits before an attempt that is not the first, for a random time, so that writers do not meet again at once.
+fn pause(attempt: usize, call: &Call) {
+    let longest = match attempt {
+        0 => return,
+        1 => PAUSES.0,
+        _ => PAUSES.1,
+    };
+    // Without randomness, the longest time.
+    let share = getrandom::SysRng
+        .try_next_u32()
+        .map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
+    thread::sleep(longest.mul_f64(share).min(call.remaining()));
+}
