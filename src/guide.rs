@@ -3,6 +3,7 @@
 //! | guide | task |
 //! |---|---|
 //! | [`storing_cmks`] | store CMKs in the environment, a file or a database, with an HSM or a cloud KMS as the root |
+//! | [`fleet`] | share CMKs among many machines through a database |
 //! | [`columns_and_files`] | encrypt database columns and files |
 //! | [`rotation`] | rotate a CMK, and rewrap a million blobs |
 //! | [`restore`] | back up and restore a keyring file |
@@ -21,6 +22,7 @@ macro_rules! guide {
     ($name:ident, $file:literal) => {
         /// [columns-and-files]: crate::guide::columns_and_files
         /// [errors]: crate::guide::errors
+        /// [fleet]: crate::guide::fleet
         /// [glossary]: crate::guide::glossary
         /// [kms-api]: crate::guide::kms_api
         /// [kms-api-reference]: crate::api
@@ -38,6 +40,7 @@ macro_rules! guide {
 }
 
 guide!(storing_cmks, "../docs/guide/storing-cmks.md");
+guide!(fleet, "../docs/guide/fleet.md");
 guide!(columns_and_files, "../docs/guide/columns-and-files.md");
 guide!(rotation, "../docs/guide/rotation.md");
 guide!(restore, "../docs/guide/restore.md");

@@ -208,6 +208,11 @@ impl Key {
         expand_32(&self.wrap_key, &[b"dekseal/v2 keyring"])
     }
 
+    /// D6: the MAC of a snapshot.
+    pub fn snapshot_mac(&self, message: &[u8]) -> [u8; 32] {
+        mac(&expand_32(&self.wrap_key, &[b"dekseal/v2 snapshot"]), &[message])
+    }
+
     /// The keyring in these JSON values under this root; `None` where a rule, a check or the MAC does not hold. That a field stands twice
     /// does not show in values.
     pub fn open_keyring(&self, document: &Value) -> Option<KeyringFile> {

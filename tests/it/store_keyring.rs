@@ -861,6 +861,37 @@ fn a_snapshot_serves_while_the_store_is_away() {
     assert_eq!(seal(&started, 1).unwrap().1.key_version(), 1);
 }
 
+/// FORMAT.md D6, written again from the page.
+#[test]
+fn a_snapshot_is_as_the_format_says() {
+    let (store, engine) = one_key();
+    create(&engine, 2);
+    let before = dekseal::UnixTime::now().unwrap().as_secs();
+    let snapshot = engine.keyring().snapshot().unwrap();
+    let mut expected = [
+        b"dekseals".as_slice(),
+        ROOT_ID.as_bytes(),
+        &0_u32.to_be_bytes(),
+        &2_u32.to_be_bytes(),
+    ]
+    .concat();
+    for number in [1, 2] {
+        let StoredDocument { revision, document } = document(&store, number);
+        expected.extend(id(number).as_bytes());
+        // The store confirmed it when it was made, less than a minute ago.
+        let confirmed: [u8; 8] = snapshot[expected.len()..][..8].try_into().unwrap();
+        assert!((before - 60..=before).contains(&u64::from_be_bytes(confirmed)));
+        expected.extend(confirmed);
+        expected.push(32);
+        expected.extend(revision.as_bytes());
+        expected.extend(u32::try_from(document.len()).unwrap().to_be_bytes());
+        expected.extend(document);
+    }
+    let reference = crate::reference::Key::new(ROOT_ID, 0, &[7; 32]).unwrap();
+    expected.extend(reference.snapshot_mac(&expected));
+    assert_eq!(snapshot, expected);
+}
+
 #[test]
 fn a_snapshot_remembers_what_it_saw() {
     let (store, engine) = one_key();

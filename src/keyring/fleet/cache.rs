@@ -9,8 +9,6 @@ use std::{
     vec::Vec,
 };
 
-use hashbrown::DefaultHashBuilder;
-
 use super::{
     super::{
         document::{self, Document, Edition},
@@ -24,7 +22,7 @@ use super::{
 use crate::{
     cmk::CmkVersion,
     error::{Error, ErrorKind, FileFault, StoreFault},
-    key_id::KeyId,
+    key_id::{KeyId, KeyIdHash},
     unix_time::UnixTime,
 };
 
@@ -174,7 +172,7 @@ impl From<&Entry> for Held {
     }
 }
 
-pub(super) type Entries = papaya::HashMap<KeyId, Entry, DefaultHashBuilder>;
+pub(super) type Entries = papaya::HashMap<KeyId, Entry, KeyIdHash>;
 
 pub(super) struct Cache {
     /// Read without a lock. Written while `judge` is locked.
@@ -189,7 +187,7 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(capacity: usize, remembered: usize) -> Self {
         Self {
-            entries: Entries::with_hasher(DefaultHashBuilder::default()),
+            entries: Entries::with_hasher(KeyIdHash::default()),
             judge: Mutex::new(Remembered::new(remembered)),
             order: AtomicU64::new(0),
             capacity,

@@ -4,6 +4,8 @@
 //! compares each guide's code blocks with them.
 
 mod columns_and_files;
+#[cfg(feature = "store-keyring")]
+mod fleet;
 mod kms_api;
 mod logging;
 mod migrating;
