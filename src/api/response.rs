@@ -5,8 +5,6 @@ use core::{fmt, fmt::Write};
 
 use zeroize::Zeroizing;
 
-#[cfg(feature = "file-keyring")]
-use crate::error::FileFault;
 #[cfg(feature = "store-keyring")]
 use crate::error::StoreFault;
 use crate::error::{Error, ErrorKind};
@@ -143,8 +141,9 @@ pub(super) fn refusal(error: Error) -> &'static Refusal {
         ErrorKind::KeyPendingDeletion => &PENDING_DELETION,
         ErrorKind::AuthenticationFailed => &AUTHENTICATION_FAILED,
         ErrorKind::KeyringUnavailable | ErrorKind::RollbackUnresolved => &UNAVAILABLE,
+        // The file was read to find out whether there is such a key.
         #[cfg(feature = "file-keyring")]
-        ErrorKind::File(FileFault::RolledBack) => &UNAVAILABLE,
+        ErrorKind::File(_) => &UNAVAILABLE,
         #[cfg(feature = "store-keyring")]
         ErrorKind::Store(
             StoreFault::Deadline | StoreFault::Unavailable | StoreFault::Stale | StoreFault::RolledBack,

@@ -140,7 +140,7 @@ impl MemoryKeyring {
     }
 
     #[cfg(feature = "std")]
-    fn load(&self) -> arc_swap::Guard<Arc<Keyset>> {
+    pub(super) fn load(&self) -> arc_swap::Guard<Arc<Keyset>> {
         self.keys.load()
     }
 

@@ -40,7 +40,8 @@ pub use self::{
 /// [`KeyDisabled`](crate::ErrorKind::KeyDisabled) or [`KeyPendingDeletion`](crate::ErrorKind::KeyPendingDeletion) as the case may
 /// be (`Err(ErrorKind::UnknownKey.into())`), [`KeyringUnavailable`](crate::ErrorKind::KeyringUnavailable) if it cannot tell now, and
 /// [`Error::keyring`] if its store fails otherwise. The engine passes them on, and adds the key ID and version to an error that names
-/// none.
+/// none. [`FileKeyring`](crate::FileKeyring) also answers `ErrorKind::File`, if a key is not in memory and the file cannot be read,
+/// and [`RollbackUnresolved`](crate::ErrorKind::RollbackUnresolved).
 ///
 /// # Examples
 ///

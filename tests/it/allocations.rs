@@ -12,7 +12,7 @@ fn allocations<T>(f: impl FnOnce() -> T) -> u64 {
 
 /// If a concurrent test has a subscriber, the feature `tracing` checks once for each thread whether it has one too.
 /// This runs that check before anything is counted.
-fn look_for_a_subscriber() {
+pub(crate) fn look_for_a_subscriber() {
     use tracing::subscriber::{NoSubscriber, with_default};
     with_default(NoSubscriber::default(), || ());
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     keyring_file::directory,
-    support::{cmk, time, vectors},
+    support::{cmk, key_id, time, vectors},
 };
 
 /// The known answer, which names the MAC key of its root.
@@ -117,7 +117,7 @@ fn the_mac_that_is_made_here_is_right() {
 fn documents_that_break_a_rule_are_refused_though_their_mac_is_right() {
     let known = Known::new();
     type Change = fn(&mut Value);
-    let changes: [(&str, Change); 24] = [
+    let changes: [(&str, Change); 30] = [
         ("generation 0", |d| d["generation"] = json!(0)),
         ("the root's ID is a key's", |d| {
             d["keys"][3]["key_id"] = d["root"]["key_id"].clone();
@@ -142,8 +142,18 @@ fn documents_that_break_a_rule_are_refused_though_their_mac_is_right() {
         ("material of 65 bytes", |d| {
             d["keys"][0]["versions"][0]["material_length"] = json!(65)
         }),
+        ("material of 31 bytes in the last version", |d| {
+            d["keys"][0]["versions"][2]["material_length"] = json!(31)
+        }),
+        ("a minimum above the current version of the last key", |d| {
+            d["keys"][3]["min_version"] = json!(9)
+        }),
         ("a date without its state", |d| {
             d["keys"][0]["deletion"] = json!("2027-01-15T08:00:00Z")
+        }),
+        ("a date of a disabled key", |d| {
+            d["keys"][1]["state"] = json!("disabled");
+            d["keys"][1]["deletion"] = json!("2027-01-15T08:00:00Z");
         }),
         ("a state without its date", |d| {
             d["keys"][0]["state"] = json!("pending_deletion")
@@ -175,7 +185,12 @@ fn documents_that_break_a_rule_are_refused_though_their_mac_is_right() {
         }),
         ("an id of 15 bytes", |d| d["id"] = json!("00".repeat(15))),
         ("an id of 17 bytes", |d| d["id"] = json!("00".repeat(17))),
-        ("an unknown field", |d| d["keys"][0]["versions"][0]["note"] = json!("")),
+        ("an unknown field of a version", |d| {
+            d["keys"][0]["versions"][0]["note"] = json!("")
+        }),
+        ("an unknown field of a key", |d| d["keys"][0]["note"] = json!("")),
+        ("an unknown field of the root", |d| d["root"]["note"] = json!("")),
+        ("an unknown field of the document", |d| d["note"] = json!("")),
     ];
     for (name, change) in changes {
         assert_eq!(known.open(change).err(), Some(NOT_A_KEYRING), "{name}");
@@ -291,7 +306,7 @@ fn the_first_check_that_fails_says_why() {
     let change = |d: &mut Value| d["keys"][0]["min_version"] = json!(0);
     let version_2 = |d: &mut Value| d["version"] = json!(2);
     type Change<'a> = &'a dyn Fn(&mut Value);
-    let cases: [(&[Change<'_>], FileFault); 6] = [
+    let cases: [(&[Change<'_>], FileFault); 7] = [
         (&[&change], FileFault::Changed),
         (&[&change, &other_root], FileFault::WrongRoot),
         (&[&change, &other_root, &break_rule], FileFault::NotAKeyring),
@@ -301,6 +316,12 @@ fn the_first_check_that_fails_says_why() {
         ),
         (&[&version_2, &|d| d["format"] = json!("other")], FileFault::NotAKeyring),
         (&[&version_2, &|d| d["keys"] = json!({})], FileFault::UnknownFormat),
+        (
+            &[&version_2, &|d| d["keys"] = json!({}), &|d| {
+                d["format"] = json!("other")
+            }],
+            FileFault::NotAKeyring,
+        ),
     ];
     for (changes, fault) in cases {
         let mut document = known.file();
@@ -310,6 +331,82 @@ fn the_first_check_that_fails_says_why() {
         let cut = &text[..text.len() - 1];
         assert_eq!(known.open_text(cut).err(), Some(ErrorKind::File(FileFault::Truncated)));
     }
+}
+
+/// C6, for a keyring that holds the known file: which later texts it takes up.
+#[test]
+fn a_successor_keeps_every_version_that_is_held() {
+    let known = Known::new();
+    let file = known.file();
+    let id = key_id(file["keys"][0]["key_id"].as_str().unwrap());
+    let (_directory, path) = directory();
+    let after = |change: &dyn Fn(&mut Value)| {
+        fs::write(&path, file.to_string()).unwrap();
+        let keyring = FileKeyring::open(&path, known.root()).unwrap();
+        let mut next = file.clone();
+        next["generation"] = json!(8);
+        change(&mut next);
+        known.sign(&mut next);
+        fs::write(&path, next.to_string()).unwrap();
+        (keyring.refresh(), keyring)
+    };
+    let refused = |change: &dyn Fn(&mut Value)| {
+        let (refreshed, keyring) = after(change);
+        let error = refreshed.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::File(FileFault::RolledBack));
+        assert_eq!(keyring.generation(), 7);
+        assert_eq!(error.path(), Some(&*path));
+        (error.key_id().is_some_and(|named| named == id), error.key_version())
+    };
+    let other_material = |d: &mut Value, version: usize| {
+        let entry = &mut d["keys"][0]["versions"][version];
+        let context = EncryptionContext::from_pairs([
+            ("purpose", "dekseal keyring"),
+            ("key_id", id.as_str()),
+            ("key_version", &entry["version"].to_string()),
+            ("material_length", "64"),
+        ]);
+        let sealed = known.root.seal(&context.unwrap(), &Dek::from_bytes(&[9; 64]));
+        entry["sealed"] = json!(hex::encode(sealed.as_bytes()));
+        entry["material_length"] = json!(64);
+    };
+    let without = |d: &mut Value, version: usize| {
+        d["keys"][0]["versions"].as_array_mut().unwrap().remove(version);
+    };
+    for version in 0..3 {
+        let named = (true, Some(version as u32));
+        assert_eq!(refused(&|d| other_material(d, version)), named);
+    }
+    // Only the oldest versions are destroyed.
+    assert_eq!(refused(&|d| without(d, 1)), (true, Some(1)));
+    assert_eq!(
+        refused(&|d| {
+            without(d, 2);
+            d["keys"][0]["min_version"] = json!(0);
+        }),
+        (true, Some(2))
+    );
+    assert!(after(&|d| without(d, 0)).0.unwrap());
+    // A whole key may be purged.
+    assert!(after(&|d| drop(d["keys"].as_array_mut().unwrap().remove(0))).0.unwrap());
+    // Two states of one generation are of two branches, also where no version contradicts the other.
+    assert_eq!(
+        refused(&|d| {
+            d["generation"] = json!(7);
+            d["keys"][0]["state"] = json!("disabled");
+        }),
+        (false, None)
+    );
+    // The same state in another text.
+    let (same, keyring) = after(&|d| d["generation"] = json!(7));
+    assert!(!same.unwrap());
+    fs::write(&path, format!("{file:#}")).unwrap();
+    assert!(!keyring.refresh().unwrap());
+    // A version that is known is not opened again, but its date is that of the file.
+    let (later, keyring) = after(&|d| d["keys"][0]["versions"][0]["created"] = json!("2021-01-01T00:00:00Z"));
+    assert!(later.unwrap());
+    let created = keyring.keys().versions(&id).unwrap()[0].created;
+    assert_eq!(created, Some(time(1_609_459_200)));
 }
 
 /// Step 8 of C5: whoever has the root can seal anything as material.

@@ -45,7 +45,7 @@ fn calls(job: &str) -> Vec<Call> {
         let of_others = others.count();
         assert!(of_others < *nth, "{name}: the main thread makes {of_others} calls");
     }
-    assert!(job.len() > 20, "{job:?}");
+    assert!(job.len() > 10, "{job:?}");
     job
 }
 
@@ -135,6 +135,11 @@ fn a_writer_that_fails_at_any_call_says_so_and_leaves_the_old_state() {
                 assert!(done && harmless, "{what}: {output}");
             } else if output.contains("failed: File(NotSynced)") {
                 assert!(done && call.name == "fsync", "{what}: {output}");
+                // What is in force is in use: later callers see the file as it is now.
+                assert!(
+                    job != "rotate" || output.contains("holds version 1"),
+                    "{what}: {output}"
+                );
                 not_synced += 1;
             } else {
                 assert!(!done && output.contains("failed: File(Io)"), "{what}: {output}");
@@ -146,6 +151,48 @@ fn a_writer_that_fails_at_any_call_says_so_and_leaves_the_old_state() {
         }
         assert_eq!(not_synced, 1, "{job}");
     }
+}
+
+/// The file was known to be what is in memory when its reading began, not when it ended.
+#[test]
+fn the_age_counts_from_before_the_file_was_read() {
+    if !strace::works() {
+        return;
+    }
+    let calls = calls("refresh");
+    let read = calls.iter().rfind(|call| call.is("read", "/keyring.json>"));
+    let (_directory, path) = ready_for("refresh");
+    let output = read.unwrap().inject(&child("refresh", &path), "delay_enter=300000");
+    let output = String::from_utf8(output.stdout).unwrap();
+    let (_, age) = output.split_once("refreshed ").unwrap();
+    let (age, _) = age.split_once(" ms ago").unwrap();
+    assert!(age.parse::<u32>().unwrap() >= 300, "{output}");
+}
+
+/// A file that grows while it is read takes no more memory than the longest keyring.
+#[test]
+fn a_file_that_grows_while_it_is_read_is_refused_at_the_limit() {
+    const MAX_LEN: u64 = 64 * 1024 * 1024;
+    if !strace::works() {
+        return;
+    }
+    let calls = calls("refresh");
+    let read = calls.iter().find(|call| call.is("read", "/keyring.json>")).unwrap();
+    let (_directory, path) = ready_for("refresh");
+    let stopped = Stopped::after(read, "refresh", &path);
+    let length = fs::metadata(&path).unwrap().len();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(MAX_LEN + (1 << 20)).unwrap();
+    let log = stopped.resume_with_log();
+    assert!(log.0.contains("failed: File(TooLarge)"), "{}", log.0);
+    // `[pid  1234] read(3, ""..., 67108864) = 67108864`
+    let reads = log
+        .1
+        .lines()
+        .filter(|line| line.contains("read("))
+        .filter_map(|line| line.rsplit_once(" = "));
+    let later: u64 = reads.map(|(_, count)| count.trim().parse::<u64>().unwrap()).sum();
+    assert_eq!(length + later, MAX_LEN + 1, "{}", log.1);
 }
 
 /// FORMAT.md C4: the lock, what was read, the new file, its sync, the checks, the new name, its sync, the end of the lock.
@@ -206,14 +253,19 @@ impl Stopped {
     }
 
     /// Lets it go on, and returns what it reports.
-    fn resume(mut self) -> String {
+    fn resume(self) -> String {
+        self.resume_with_log().0
+    }
+
+    /// Lets it go on, and returns what it reports, and what strace shows: later calls of the same name.
+    fn resume_with_log(mut self) -> (String, String) {
         let script = format!("kill -CONT {}", self.thread);
         assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
         let mut rest = String::new();
         self.lines.read_to_string(&mut rest).unwrap();
         let output = self.strace.wait_with_output().unwrap();
         assert!(output.status.success(), "{rest}");
-        String::from_utf8(output.stdout).unwrap()
+        (String::from_utf8(output.stdout).unwrap(), rest)
     }
 }
 

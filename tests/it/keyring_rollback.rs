@@ -87,6 +87,43 @@ fn after_a_rollback_nothing_is_sealed_until_the_file_is_put_back() {
     import(&keyring, 3);
 }
 
+/// C6: the text does not matter, the state does.
+#[test]
+fn the_state_that_is_held_ends_a_rollback_in_any_text() {
+    let (_directory, path) = directory();
+    let keyring = one_key(&path);
+    let older = fs::read(&path).unwrap();
+    import(&keyring, 2);
+    let mut newer = fs::read(&path).unwrap();
+    fs::write(&path, older).unwrap();
+    assert_eq!(kind(keyring.refresh()), Err(ROLLED_BACK));
+    let refreshed = keyring.last_refreshed();
+    newer.push(b' ');
+    fs::write(&path, newer).unwrap();
+    assert_eq!(kind(keyring.refresh()), Ok(false));
+    assert_eq!(seals(&keyring), Ok(of_material(1, 2)));
+    assert!(keyring.last_refreshed() > refreshed);
+}
+
+/// A branch that contradicts nothing, once it was seen to be one: only the host knows what it lacks.
+#[test]
+fn after_a_rollback_no_later_state_is_taken_up_unasked() {
+    let (_directory, path) = directory();
+    let ours = one_key(&path);
+    let older = fs::read(&path).unwrap();
+    ours.update(|keys| keys.disable(&key_id(KEY_ID))).unwrap();
+    fs::write(&path, older).unwrap();
+    assert_eq!(kind(ours.refresh()), Err(ROLLED_BACK));
+    let theirs = open(&path);
+    import(&theirs, 2);
+    import(&theirs, 3);
+    assert!(theirs.generation() > ours.generation());
+    assert_eq!(kind(ours.refresh()), Err(ROLLED_BACK));
+    assert_eq!(ours.generation(), 3);
+    ours.adopt().unwrap();
+    assert_eq!(seals(&ours), Ok(of_material(2, 3)));
+}
+
 #[test]
 fn an_update_that_finds_the_rollback_stops_sealing_too() {
     let (_directory, path) = directory();
@@ -302,12 +339,25 @@ fn write_back_without_a_rollback_loses_nothing() {
     // A file that cannot be read stays, and a missing one is made again.
     for text in ["", "{}", "{\"format\":\"dekseal keyring\",\"version\":2}"] {
         fs::write(&path, text).unwrap();
-        assert!(matches!(kind(ours.write_back()), Err(ErrorKind::File(_))));
+        let refused = ours.write_back().unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::File(_)));
+        assert_eq!(refused.path(), Some(&*path));
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
     fs::write(&path, &before).unwrap();
     fs::remove_file(&path).unwrap();
-    assert_eq!(kind(ours.refresh()), Err(ErrorKind::File(FileFault::Io)));
+    let missing = ours.refresh().unwrap_err();
+    assert_eq!(
+        (missing.kind(), missing.path()),
+        (ErrorKind::File(FileFault::Io), Some(&*path))
+    );
+    fs::create_dir(&path).unwrap();
+    assert_eq!(
+        kind(ours.write_back()),
+        Err(ErrorKind::File(FileFault::Io)),
+        "it is not missing"
+    );
+    fs::remove_dir(&path).unwrap();
     ours.write_back().unwrap();
     assert_eq!(ours.generation(), 4);
     assert_eq!(kind(theirs.refresh()), Ok(true));

@@ -69,9 +69,18 @@ fn child_process() {
         "create key" => open()
             .and_then(|keyring| keyring.update(|keys| keys.create_key(key_id(KEY_ID))))
             .map(|()| "created".to_owned()),
-        "rotate" => open()
-            .and_then(|keyring| keyring.update(|keys| keys.rotate(&key_id(KEY_ID))))
-            .map(|version| format!("rotated {version}")),
+        "rotate" => open().and_then(|keyring| {
+            let rotated = keyring.update(|keys| keys.rotate(&key_id(KEY_ID)));
+            let rotated = rotated.inspect_err(|_| {
+                let held = keyring.keys().info(&key_id(KEY_ID)).unwrap();
+                println!("holds version {}", held.current_version);
+            });
+            Ok(format!("rotated {}", rotated?))
+        }),
+        "refresh" => open().and_then(|keyring| {
+            keyring.refresh()?;
+            Ok(format!("refreshed {} ms ago", keyring.age().as_millis()))
+        }),
         "change root" => open()
             .and_then(|keyring| keyring.change_root(new_root()))
             .map(|()| "changed root".to_owned()),

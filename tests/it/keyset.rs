@@ -352,6 +352,20 @@ fn a_version_whose_successor_has_no_date_is_destroyed_by_force_alone() {
     assert_eq!(keys.force_destroy_versions(&id, 1).unwrap(), 1);
 }
 
+/// A minimum need not be a version that is there.
+#[test]
+fn the_minimum_of_a_key_without_its_first_versions_stays_or_rises() {
+    let id = key_id(KEY_ID);
+    let keyring = MemoryKeyring::from_versions([cmk(KEY_ID, 3, &[1; 32]), cmk(KEY_ID, 5, &[2; 32])]).unwrap();
+    let mut keys = Keyset::clone(&keyring.keys());
+    assert_eq!(keys.info(&id).unwrap().min_version, 0);
+    for min_version in [0, 2, 4, 3] {
+        keys.set_min_version(&id, min_version).unwrap();
+    }
+    // Below the oldest version there is nothing to open with.
+    assert_eq!(kind(keys.set_min_version(&id, 2)), Some(ErrorKind::MinVersion));
+}
+
 #[test]
 fn versions_end_where_their_number_does() {
     let keyring = MemoryKeyring::from_versions([cmk(KEY_ID, u32::MAX, &[1; 32])]).unwrap();

@@ -24,6 +24,8 @@ mod keyring_file;
 #[cfg(all(feature = "file-keyring", target_os = "linux"))]
 mod keyring_kills;
 #[cfg(feature = "file-keyring")]
+mod keyring_lookup;
+#[cfg(feature = "file-keyring")]
 mod keyring_rollback;
 #[cfg(feature = "file-keyring")]
 mod keyring_storage;

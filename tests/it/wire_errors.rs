@@ -206,6 +206,10 @@ fn breaks(operation: &str) -> Vec<Break> {
     breaks.push((503, "KMS.0101", |case| {
         case.state = Some(ErrorKind::File(dekseal::FileFault::RolledBack))
     }));
+    #[cfg(feature = "file-keyring")]
+    breaks.push((503, "KMS.0101", |case| {
+        case.state = Some(ErrorKind::File(dekseal::FileFault::Io))
+    }));
     match operation {
         "decrypt-datakey" => breaks.push((400, "KMS.2203", |case| case.set("encryption_context", r#"{"a":"b"}"#))),
         "encrypt-datakey" => breaks.push((500, "KMS.0101", |case| case.state = Some(ErrorKind::Keyring))),

@@ -7,13 +7,14 @@ use std::{
     path::Path,
     slice,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread::{self, ThreadId},
     time::{Duration, Instant, SystemTime},
 };
 
-use self::storage::Storage;
+use self::storage::{Locked, Seen, Snapshot, Storage};
 use super::{
     Keyring, Keyset, MemoryKeyring,
     document::{self, Document, Edition},
@@ -31,6 +32,19 @@ use crate::{
 /// Lookups are made in memory, as in a [`MemoryKeyring`]. A change is written before it is used: to a new file, which is synced and
 /// then renamed over the old one, so that after a crash there is the old state or the new one. Any number of processes may share the
 /// file. Each change starts from what the file holds, and [`refresh`](Self::refresh) takes up the changes of others.
+///
+/// # New keys and versions
+///
+/// What one process seals opens in every other, also before that calls [`refresh`](Self::refresh): a call that names a key or a
+/// version that is not in memory reads the file, takes up what is new there, and then decides. It reads nothing if device, inode,
+/// length and time of modification of the file are those of the last read, and the file was at least two seconds old then. So an
+/// attacker who makes up key IDs causes no reads of a file that nobody changes. Nor does a version below the newest one in memory:
+/// if it is not there, it was destroyed.
+///
+/// If that read fails, the call fails with the error of the file, since nobody can tell whether there is such a key. Calls that find
+/// their key in memory go on. A change to a key that is in memory, such as `disable`, is seen with the next `refresh` or read.
+///
+/// On NFS the attributes of a file are cached, by default for up to 60 seconds: mount it with `noac`, or call `refresh`.
 ///
 /// # Security
 ///
@@ -81,7 +95,14 @@ pub struct FileKeyring {
     rolled_back: AtomicBool,
     /// When the keys in memory were last seen to be those of the file.
     refreshed: Mutex<Moment>,
+    /// The file that was judged last. A file that still looks like it need not be read again.
+    seen: Mutex<Option<Seen>>,
+    /// The thread that runs the closure of `update`.
+    updating: Mutex<Option<ThreadId>>,
 }
+
+/// Dropped when the closure of `update` has ended, also by a panic.
+struct Updating<'a>(&'a Mutex<Option<ThreadId>>);
 
 /// Which state of the file the keys in memory are.
 struct State {
@@ -154,10 +175,12 @@ impl FileKeyring {
         Event::new("open_keyring", None, None).of(|_| {
             let storage = Storage::new(path)?;
             let now = Moment::now();
-            let text = storage.read()?;
-            let document = document::read(&text, slice::from_ref(&Arc::new(root)), &Keyset::new());
+            let present = storage.read()?;
+            let document = document::read(&present.text, slice::from_ref(&Arc::new(root)), &Keyset::new());
             let document = document.map_err(|error| error.with_path(storage.path()))?;
-            Ok(Self::new(storage, document, &text, now))
+            let keyring = Self::new(storage, document, &present.text, now);
+            keyring.note(present.seen, now);
+            Ok(keyring)
         })
     }
 
@@ -168,6 +191,8 @@ impl FileKeyring {
             generation: AtomicU64::new(document.edition.generation),
             rolled_back: AtomicBool::new(false),
             refreshed: Mutex::new(now),
+            seen: Mutex::new(None),
+            updating: Mutex::new(None),
             state: Mutex::new(State {
                 root: document.root,
                 edition: document.edition,
@@ -179,8 +204,8 @@ impl FileKeyring {
     /// Changes the keys and writes them to the file. All changes of `f` are there once this returns, or none of them.
     ///
     /// It starts from what the file holds, and so takes up the changes of others. Writers wait for one another, in this process and
-    /// in others; `f` must not call a method of the same keyring that reads or writes the file. Each call writes the whole file: make
-    /// many changes in one call.
+    /// in others. `f` must not call a method of the same keyring that reads or writes the file, nor wait for another thread that
+    /// uses the keyring; it may look keys up. Each call writes the whole file: make many changes in one call.
     ///
     /// # Errors
     ///
@@ -207,15 +232,19 @@ impl FileKeyring {
     /// ```
     pub fn update<T>(&self, f: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<T, Error> {
         Event::new("update_keyring", None, None).of(|_| {
+            self.check_resolved()?;
+            let locked = self.storage.lock()?;
             let mut state = self.state();
             self.check_resolved()?;
             let now = Moment::now();
-            let (writer, present) = self.storage.lock()?;
-            self.compare(&mut state, &present, now)?;
+            let (writer, present) = locked.read()?;
+            self.compare(&mut state, present, now)?;
             let mut keys = Keyset::clone(&self.memory.keys());
             let root = Arc::clone(&state.root);
             keys.seal_under(Arc::clone(&root));
+            let updating = Updating::on_this_thread(&self.updating);
             let value = f(&mut keys)?;
+            drop(updating);
             let text = document::write(&keys, state.edition.id, next(state.edition.generation)?, &root)?;
             self.write(&mut state, &text, &root, |text| writer.write(text))?;
             Ok(value)
@@ -249,8 +278,7 @@ impl FileKeyring {
     pub fn refresh(&self) -> Result<bool, Error> {
         Event::new("refresh_keyring", None, None).of(|_| {
             let mut state = self.state();
-            let now = Moment::now();
-            self.compare(&mut state, &self.storage.read()?, now)
+            self.read(&mut state)
         })
     }
 
@@ -285,11 +313,13 @@ impl FileKeyring {
         let mut event = Event::new("change_root", Some(&key_id), None);
         event.opens(root.key_version());
         event.of(|_| {
+            self.check_resolved()?;
+            let locked = self.storage.lock()?;
             let mut state = self.state();
             self.check_resolved()?;
             let now = Moment::now();
-            let (writer, present) = self.storage.lock()?;
-            self.compare(&mut state, &present, now)?;
+            let (writer, present) = locked.read()?;
+            self.compare(&mut state, present, now)?;
             let Edition { id, generation, .. } = state.edition;
             let text = document::write_resealed(&self.memory.keys(), id, next(generation)?, &state.root, &root)?;
             self.write(&mut state, &text, &root, |text| writer.write(text))
@@ -331,9 +361,10 @@ impl FileKeyring {
         Event::new("adopt_keyring", None, None).of(|_| {
             let mut state = self.state();
             let now = Moment::now();
-            let text = self.storage.read()?;
-            let document = self.parse(&text, &state)?;
-            self.replace(&mut state, document, &text, now);
+            let present = self.storage.read()?;
+            let document = self.parse(&present.text, &state)?;
+            self.replace(&mut state, document, &present.text, now);
+            self.note(present.seen, now);
             Ok(())
         })
     }
@@ -374,6 +405,7 @@ impl FileKeyring {
     /// ```
     pub fn write_back(&self) -> Result<(), Error> {
         Event::new("write_back_keyring", None, None).of(|_| {
+            let locked = self.storage.lock();
             let mut state = self.state();
             let now = Moment::now();
             let (id, root) = (state.edition.id, Arc::clone(&state.root));
@@ -381,11 +413,11 @@ impl FileKeyring {
                 let generation = next(found.max(state.edition.generation))?;
                 document::write(&self.memory.keys(), id, generation, &root)
             };
-            match self.storage.lock() {
+            match locked.and_then(Locked::read) {
                 Ok((writer, present)) => {
-                    let document = self.parse(&present, &state)?;
+                    let document = self.parse(&present.text, &state)?;
                     let generation = document.edition.generation;
-                    match self.accept(&mut state, document, &present, now) {
+                    match self.accept(&mut state, document, &present.text, now) {
                         Err(error) if error.kind() == ErrorKind::File(FileFault::RolledBack) => {
                             let text = text(generation, &state)?;
                             self.write(&mut state, &text, &root, |text| writer.write(text))
@@ -493,14 +525,66 @@ impl FileKeyring {
         document.map_err(|error| error.with_path(self.storage.path()))
     }
 
+    /// Reads the file and takes it up if it is a later state. Returns whether it is.
+    fn read(&self, state: &mut State) -> Result<bool, Error> {
+        let now = Moment::now();
+        self.compare(state, self.storage.read()?, now)
+    }
+
     /// Takes up what was read from the file if it is a later state. Returns whether it is.
-    fn compare(&self, state: &mut State, text: &[u8], read: Moment) -> Result<bool, Error> {
-        if sha256(text) == state.text {
+    fn compare(&self, state: &mut State, present: Snapshot, read: Moment) -> Result<bool, Error> {
+        let judged = if sha256(&present.text) == state.text {
             self.confirm(read);
-            return Ok(false);
+            Ok(false)
+        } else {
+            let document = self.parse(&present.text, state)?;
+            self.accept(state, document, &present.text, read)
+        };
+        // Last: who finds it here finds the keys in memory.
+        self.note(present.seen, read);
+        judged
+    }
+
+    /// The file was judged.
+    fn note(&self, seen: Seen, read: Moment) {
+        let seen = seen.shows_changes(read.time).then_some(seen);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
+    /// Whether the file looks as it did when it was judged last.
+    fn is_as_seen(&self) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        seen.is_some_and(|seen| self.storage.is_as(&seen))
+    }
+
+    /// Brings memory up to date for a call that did not find its key or version there.
+    fn look(&self) -> Result<(), Error> {
+        if self.is_as_seen() {
+            return self.check_resolved();
         }
-        let document = self.parse(text, state)?;
-        self.accept(state, document, text, read)
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            // In the closure of `update`. This thread holds the lock, so waiting for it would never end; and it need not: the file
+            // was read under its own lock, and nobody else has changed it since.
+            Err(TryLockError::WouldBlock) if self.is_updating() => return Ok(()),
+            Err(TryLockError::WouldBlock) => self.state(),
+        };
+        // Another thread may have read it while this one waited.
+        if self.is_as_seen() {
+            return self.check_resolved();
+        }
+        if let Err(error) = self.read(&mut state) {
+            self.check_resolved()?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Whether this thread runs the closure of `update`.
+    fn is_updating(&self) -> bool {
+        let updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        *updating == Some(thread::current().id())
     }
 
     /// Takes a document up if it is a later state than the one in memory, and refuses it if it is an older one or a branch.
@@ -572,6 +656,19 @@ impl FileKeyring {
     }
 }
 
+impl<'a> Updating<'a> {
+    fn on_this_thread(thread: &'a Mutex<Option<ThreadId>>) -> Self {
+        *thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current().id());
+        Self(thread)
+    }
+}
+
+impl Drop for Updating<'_> {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 impl Moment {
     fn now() -> Self {
         Self {
@@ -590,13 +687,29 @@ fn is_not_found(error: &Error) -> bool {
     source.is_some_and(|source| source.kind() == io::ErrorKind::NotFound)
 }
 
+/// Whether the file may hold a key or a version that memory has not got. A version that is missing below the newest one was
+/// destroyed.
+fn may_be_new(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnknownKey | ErrorKind::UnknownKeyVersion)
+}
+
 impl Keyring for FileKeyring {
     fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         self.check_resolved()?;
+        match self.memory.load().current(key_id) {
+            Err(error) if may_be_new(&error) => {}
+            found => return Ok(f(found?)),
+        }
+        self.look()?;
         self.memory.with_current(key_id, f)
     }
 
     fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
+        match self.memory.load().opening(key_id, key_version) {
+            Err(error) if may_be_new(&error) => {}
+            found => return Ok(f(found?)),
+        }
+        self.look()?;
         self.memory.with_version(key_id, key_version, f)
     }
 }

@@ -234,7 +234,6 @@ impl Keyset {
         rng: &mut R,
     ) -> Result<u32, Error> {
         Event::new("rotate", Some(key_id), None).of(|event| {
-            self.key(key_id)?.check_enabled()?;
             let now = now?;
             let material = Dek::generate_with_rng(rng)?;
             self.insert_next(key_id, material.expose_secret(), now, event)

@@ -48,7 +48,8 @@ mod file {
         FileKeyring::create(path, root)?.update(|keys| keys.create_key(key_id))
     }
 
-    /// The service runs this at each start. It sees changes by other processes within ten seconds.
+    /// The service runs this at each start. It sees new keys and versions at once, and other changes by other processes
+    /// within ten seconds.
     fn start(path: &Path, root: CmkVersion) -> Result<Arc<Engine<FileKeyring>>, dekseal::Error> {
         let engine = Arc::new(Engine::new(FileKeyring::open(path, root)?));
         let weak = Arc::downgrade(&engine);

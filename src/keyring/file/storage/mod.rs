@@ -6,6 +6,7 @@ use std::{
     fs::{self, File, Metadata},
     io::{self, Read},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
     vec::Vec,
 };
 
@@ -18,12 +19,32 @@ const MAX_LEN: u64 = 64 * 1024 * 1024;
 /// How often a writer tries to lock a file that another program removes or replaces each time.
 const ATTEMPTS: u32 = 100;
 
+/// How old a file must be so that its time of modification tells it from a later one.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// Where a keyring is.
 ///
 /// The path is resolved for each read and each write: if it is a link, the file that the link leads to at that time is meant.
 pub(super) struct Storage {
     /// Absolute: the working directory may change.
     path: PathBuf,
+}
+
+/// A keyring file as it was read.
+pub(super) struct Snapshot {
+    pub(super) text: Vec<u8>,
+    pub(super) seen: Seen,
+}
+
+/// How a file looked before it was read, so that a change that was made meanwhile shows later.
+#[derive(Clone)]
+pub(super) struct Seen(Metadata);
+
+/// The lock of the keyring. Dropping it unlocks.
+pub(super) struct Locked<'a> {
+    storage: &'a Storage,
+    place: Place,
+    lock: File,
 }
 
 /// The right to replace the keyring. Dropping it unlocks.
@@ -51,27 +72,25 @@ impl Storage {
     }
 
     /// Needs no lock: a reader finds the old file or the new one.
-    pub(super) fn read(&self) -> Result<Vec<u8>, Error> {
+    pub(super) fn read(&self) -> Result<Snapshot, Error> {
         let file = self.open(&self.path)?;
         self.read_from(&file)
     }
 
-    /// Locks the keyring and reads it. Waits for the writer that holds the lock.
-    pub(super) fn lock(&self) -> Result<(Writer<'_>, Vec<u8>), Error> {
+    /// Whether the keyring is the same file, and nobody wrote to it since. Without reading it.
+    pub(super) fn is_as(&self, seen: &Seen) -> bool {
+        fs::metadata(&self.path).is_ok_and(|now| is_unchanged(&seen.0, &now))
+    }
+
+    /// Locks the keyring. Waits for the writer that holds the lock.
+    pub(super) fn lock(&self) -> Result<Locked<'_>, Error> {
         let present = || fs::canonicalize(&self.path).map_err(|error| self.failed(error));
         let (place, lock) = self.lock_place(present)?;
-        let keyring = self.open(&place.keyring)?;
-        // Before it is read, so that a change that is made meanwhile shows later.
-        let metadata = keyring.metadata().map_err(|error| self.failed(error))?;
-        let bytes = self.read_from(&keyring)?;
-        let writer = Writer {
+        Ok(Locked {
             storage: self,
             place,
             lock,
-            _keyring: keyring,
-            metadata,
-        };
-        Ok((writer, bytes))
+        })
     }
 
     /// Makes the keyring. The fault `NotSynced` alone means that it is there.
@@ -140,19 +159,21 @@ impl Storage {
         file.map_err(|error| self.failed(error))
     }
 
-    fn read_from(&self, file: &File) -> Result<Vec<u8>, Error> {
-        let length = file.metadata().map_err(|error| self.failed(error))?.len();
-        let length = self.within_limit(usize::try_from(length).unwrap_or(usize::MAX))?;
-        let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(length)
+    fn read_from(&self, file: &File) -> Result<Snapshot, Error> {
+        let metadata = file.metadata().map_err(|error| self.failed(error))?;
+        let length = self.within_limit(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;
+        let mut text = Vec::new();
+        text.try_reserve_exact(length)
             .map_err(|_| self.failed(io::ErrorKind::OutOfMemory.into()))?;
         // The file may grow meanwhile. One byte more tells one that is too large from one that just fits.
         file.take(MAX_LEN.saturating_add(1))
-            .read_to_end(&mut bytes)
+            .read_to_end(&mut text)
             .map_err(|error| self.failed(error))?;
-        self.within_limit(bytes.len())?;
-        Ok(bytes)
+        self.within_limit(text.len())?;
+        Ok(Snapshot {
+            text,
+            seen: Seen(metadata),
+        })
     }
 
     fn within_limit(&self, length: usize) -> Result<usize, Error> {
@@ -176,6 +197,32 @@ impl Storage {
 
     fn fault(&self, fault: FileFault) -> Error {
         Error::from(ErrorKind::File(fault)).with_path(&self.path)
+    }
+}
+
+impl Seen {
+    /// Whether each later change shows in how the file looks, if it was read at this time. The time of modification has a resolution
+    /// of some milliseconds on many systems, so a file that was changed just before it was read may be changed again unnoticed.
+    pub(super) fn shows_changes(&self, read: SystemTime) -> bool {
+        let modified = self.0.modified().ok();
+        let age = modified.and_then(|modified| read.duration_since(modified).ok());
+        age.is_some_and(|age| age >= SETTLED)
+    }
+}
+
+impl<'a> Locked<'a> {
+    pub(super) fn read(self) -> Result<(Writer<'a>, Snapshot), Error> {
+        let Self { storage, place, lock } = self;
+        let keyring = storage.open(&place.keyring)?;
+        let snapshot = storage.read_from(&keyring)?;
+        let writer = Writer {
+            storage,
+            place,
+            lock,
+            _keyring: keyring,
+            metadata: snapshot.seen.0.clone(),
+        };
+        Ok((writer, snapshot))
     }
 }
 
@@ -208,3 +255,6 @@ impl Writer<'_> {
             && temporary.is_there()?)
     }
 }
+
+#[cfg(test)]
+mod tests;
