@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
-use super::{PayloadCipher, header::PayloadSalt, oneshot::Payload};
+use super::{PayloadCipher, header::PayloadSalt, keys::Prk, oneshot::Payload};
 use crate::{
     blob::SealedDek,
     context::EncryptionContext,
@@ -45,8 +45,9 @@ impl<K: Keyring> Engine<K> {
     #[cfg(feature = "std")]
     pub fn encrypt(&self, key_id: &KeyId, context: &EncryptionContext, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         Event::new("encrypt", Some(key_id), Some(context)).of(|event| {
-            let (payload_cipher, salt) = self.make_for_one(key_id, context, &mut getrandom::SysRng, event)?;
-            payload_cipher.encrypt_salted(plaintext, salt)
+            self.create_for_one(key_id, context, &mut getrandom::SysRng, event, |prk, sealed, salt| {
+                super::oneshot::encrypt(prk, sealed, &salt, plaintext)
+            })
         })
     }
 
@@ -83,8 +84,9 @@ impl<K: Keyring> Engine<K> {
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
         Event::new("decrypt", Some(key_id), Some(context)).of(|event| {
             let payload = Payload::parse(payload)?;
-            let payload_cipher = self.payload_cipher(key_id, context, payload.header.sealed_dek(), event)?;
-            payload_cipher.decrypt_parsed(&payload)
+            let sealed = payload.header.sealed_dek();
+            event.opens(sealed.key_version());
+            payload.decrypt(&Prk::extract(&self.open(key_id, context, sealed)?))
         })
     }
 
@@ -129,34 +131,39 @@ impl<K: Keyring> Engine<K> {
         })
     }
 
-    /// Makes a DEK and the salt of its only payload from one draw: first the 64 bytes of the DEK, then the 32 of the
-    /// salt.
+    /// Creates a DEK for one payload, and calls `f` with its PRK, its sealed form and the salt of the payload.
+    ///
+    /// DEK and salt come from one draw: first the 64 bytes of the DEK, then the 32 of the salt.
     #[cfg_attr(
         not(feature = "std"),
         allow(dead_code, reason = "what draws from the system calls it")
     )]
-    pub(super) fn make_for_one<R: TryCryptoRng + ?Sized>(
+    pub(super) fn create_for_one<R: TryCryptoRng + ?Sized, T>(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
         rng: &mut R,
         event: &mut Event<'_>,
-    ) -> Result<(PayloadCipher, PayloadSalt), Error> {
+        f: impl FnOnce(&Prk, &SealedDek, PayloadSalt) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut salt = [0; PayloadSalt::LEN];
-        let (dek, sealed) = self.create(key_id, context, event, |dek| {
+        let created = self.create(key_id, context, event, |dek| {
             let mut drawn = Secret::<{ Dek::LEN + PayloadSalt::LEN }>::zeroed();
             draw(rng, &mut *drawn)?;
             let (for_dek, for_salt) = drawn.split_at(Dek::LEN);
             dek.expose_mut().copy_from_slice(for_dek);
             salt.copy_from_slice(for_salt);
+            // A generator that repeats itself here would make a part of the DEK public.
+            if dek.expose_secret().as_chunks().0.iter().any(|half| ct_eq(half, &salt)) {
+                return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
+            }
             dek.check()
-        })?;
-        // A generator that repeats itself here would make a part of the DEK public.
-        if dek.expose_secret().as_chunks().0.iter().any(|half| ct_eq(half, &salt)) {
-            return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
+        });
+        // By reference: `?` would copy the DEK.
+        match created {
+            Ok((ref dek, ref sealed)) => f(&Prk::extract(dek), sealed, PayloadSalt::from_drawn(salt)?),
+            Err(error) => Err(error),
         }
-        let salt = PayloadSalt::from_drawn(salt)?;
-        Ok((PayloadCipher::new(&dek, sealed), salt))
     }
 
     /// Opens the DEK of a payload that the caller expects to be sealed under `key_id`, for this payload and any other

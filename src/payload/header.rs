@@ -104,10 +104,21 @@ impl PayloadHeader {
     #[must_use]
     pub fn to_bytes(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
-        bytes[..SEALED_DEK].copy_from_slice(&self.salt.info());
-        bytes[SEALED_DEK..COMMITMENT].copy_from_slice(self.sealed.as_bytes());
-        bytes[COMMITMENT..].copy_from_slice(&self.commitment);
+        Self::write(&self.salt, &self.sealed, &self.commitment, &mut bytes);
         bytes
+    }
+
+    /// Writes a header of these parts.
+    #[inline]
+    pub(super) fn write(
+        salt: &PayloadSalt,
+        sealed: &SealedDek,
+        commitment: &[u8; COMMITMENT_LEN],
+        bytes: &mut [u8; LEN],
+    ) {
+        bytes[..SEALED_DEK].copy_from_slice(&salt.info());
+        bytes[SEALED_DEK..COMMITMENT].copy_from_slice(sealed.as_bytes());
+        bytes[COMMITMENT..].copy_from_slice(commitment);
     }
 
     /// The sealed DEK. It names the key and the version that the payload is sealed under.

@@ -6,7 +6,6 @@ use super::{
     segment_cipher::{KEY_LEN, NONCE_LEN, SegmentCipher},
 };
 use crate::{
-    blob::SealedDek,
     dek::Dek,
     error::{Error, ErrorKind},
     labels,
@@ -28,27 +27,35 @@ impl Prk {
         Self(HmacKey::new(&prk))
     }
 
-    /// The header and the key of a new payload.
-    pub(super) fn derive_new(
-        &self,
-        salt: PayloadSalt,
-        sealed: SealedDek,
-    ) -> Result<(PayloadHeader, PayloadKey), Error> {
-        let (mut key, mut commitment) = (Secret::zeroed(), [0; COMMITMENT_LEN]);
-        self.derive(&salt, &mut key, &mut commitment);
-        Ok((PayloadHeader::new(salt, sealed, commitment), PayloadKey::new(&key)?))
+    /// The key of a new payload. Fills in the commitment.
+    #[inline]
+    pub(super) fn new_payload(&self, salt: &PayloadSalt, commitment: &mut [u8; COMMITMENT_LEN]) -> PayloadKey {
+        let mut key = Secret::zeroed();
+        self.derive(salt, &mut key, commitment);
+        PayloadKey::new(&key)
     }
 
-    /// The key of the payload that `header` is from, where the header's commitment is that of the DEK.
-    pub(super) fn derive_for(&self, header: &PayloadHeader) -> Result<PayloadKey, Error> {
-        let (mut key, mut commitment) = (Secret::zeroed(), [0; COMMITMENT_LEN]);
-        self.derive(header.salt(), &mut key, &mut commitment);
+    /// Derives the key of the payload that begins with `header`. Fails if the header commits to another DEK.
+    ///
+    /// A [`PayloadKey`] in a `Result` would be copied once more, which takes longer than its key schedule. So the caller
+    /// makes it of `key`.
+    pub(super) fn derive_for(&self, header: &PayloadHeader, key: &mut Secret<KEY_LEN>) -> Result<(), Error> {
+        let mut commitment = [0; COMMITMENT_LEN];
+        self.derive(header.salt(), key, &mut commitment);
         // B3.1: the commitment is compared in constant time before any segment is decrypted.
         if ct_eq(&commitment, header.commitment()) {
-            PayloadKey::new(&key)
+            Ok(())
         } else {
+            key.wipe();
             Err(ErrorKind::AuthenticationFailed.into())
         }
+    }
+
+    /// The key of the payload that begins with `header`, for a reader that keeps it.
+    pub(super) fn open_payload(&self, header: &PayloadHeader) -> Result<PayloadKey, Error> {
+        let mut key = Secret::zeroed();
+        self.derive_for(header, &mut key)?;
+        Ok(PayloadKey::new(&key))
     }
 
     /// `OKM = HKDF-Expand(PRK, info = header[0..44], L = 64) = key[32] ‖ commitment[32]`
@@ -95,11 +102,11 @@ impl Place {
 }
 
 impl PayloadKey {
-    /// AES-256 takes any key of this length, so this cannot fail.
-    #[inline] // a value of this size that is moved costs more than the cipher's key schedule
-    pub(super) fn new(key: &[u8; KEY_LEN]) -> Result<Self, Error> {
-        let cipher = SegmentCipher::new(key).ok_or(ErrorKind::AuthenticationFailed)?;
-        Ok(Self { cipher })
+    #[inline] // made where it stays, since it is large
+    pub(super) fn new(key: &[u8; KEY_LEN]) -> Self {
+        Self {
+            cipher: SegmentCipher::new(key),
+        }
     }
 
     /// Seals `plaintext` into `sealed`, which is a tag longer.

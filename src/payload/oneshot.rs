@@ -1,19 +1,26 @@
 //! A whole payload in memory.
 
+use alloc::{vec, vec::Vec};
+
 #[cfg(feature = "rayon")]
 use rayon::{
     iter::{IndexedParallelIterator, ParallelIterator},
     slice::{ParallelSlice, ParallelSliceMut},
 };
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN,
-    keys::{PayloadKey, Place},
-    length::plaintext_len_in_memory,
+    header::{COMMITMENT_LEN, PayloadSalt},
+    keys::{PayloadKey, Place, Prk},
+    length::{encrypted_len_in_memory, plaintext_len_in_memory},
 };
-use crate::error::{Error, ErrorKind, PayloadRule};
+use crate::{
+    blob::SealedDek,
+    error::{Error, ErrorKind, PayloadRule},
+    secret::Secret,
+};
 
 /// Below this length of plaintext, one thread is faster: 1 MiB, 16 segments.
 #[cfg(feature = "rayon")]
@@ -38,16 +45,21 @@ impl<'a> Payload<'a> {
         })
     }
 
-    pub(super) fn plaintext_len(&self) -> usize {
-        self.plaintext_len
+    /// The plaintext.
+    pub(super) fn decrypt(&self, prk: &Prk) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut plaintext = Zeroizing::new(vec![0; self.plaintext_len]);
+        self.decrypt_into(prk, &mut plaintext)?;
+        Ok(plaintext)
     }
 
     /// Opens all segments into `plaintext`. If one does not open, overwrites `plaintext` with zeros.
-    pub(super) fn open(&self, key: &PayloadKey, plaintext: &mut [u8]) -> Result<(), Error> {
+    pub(super) fn decrypt_into(&self, prk: &Prk, plaintext: &mut [u8]) -> Result<(), Error> {
+        let mut key = Secret::zeroed();
+        prk.derive_for(&self.header, &mut key)?;
         if plaintext.len() != self.plaintext_len {
             return Err(ErrorKind::BufferLength.into());
         }
-        let opened = open_segments(key, self.segments, plaintext);
+        let opened = open_segments(&PayloadKey::new(&key), self.segments, plaintext);
         if opened.is_err() {
             plaintext.zeroize();
         }
@@ -55,8 +67,30 @@ impl<'a> Payload<'a> {
     }
 }
 
+/// The payload of `plaintext`.
+pub(super) fn encrypt(prk: &Prk, sealed: &SealedDek, salt: &PayloadSalt, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut payload = vec![0; encrypted_len_in_memory(plaintext)?];
+    encrypt_into(prk, sealed, salt, plaintext, &mut payload)?;
+    Ok(payload)
+}
+
+/// Writes the payload of `plaintext` to `payload`, which has exactly its length.
+pub(super) fn encrypt_into(
+    prk: &Prk,
+    sealed: &SealedDek,
+    salt: &PayloadSalt,
+    plaintext: &[u8],
+    payload: &mut [u8],
+) -> Result<(), Error> {
+    let (header, segments) = payload.split_first_chunk_mut().ok_or(ErrorKind::BufferLength)?;
+    let mut commitment = [0; COMMITMENT_LEN];
+    let key = prk.new_payload(salt, &mut commitment);
+    PayloadHeader::write(salt, sealed, &commitment, header);
+    seal_segments(&key, plaintext, segments)
+}
+
 /// Seals `plaintext` into `sealed`, which has exactly the length of its segments.
-pub(super) fn seal_segments(key: &PayloadKey, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
+fn seal_segments(key: &PayloadKey, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
     let last = last_index(plaintext.len());
     let seal =
         |(index, (plaintext, sealed)): (usize, (&[u8], &mut [u8]))| key.seal(place(index, last)?, plaintext, sealed);

@@ -1,6 +1,6 @@
 //! Many payloads under one DEK.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 use core::fmt;
 
 use rand_core::TryCryptoRng;
@@ -148,13 +148,7 @@ impl PayloadCipher {
     /// }
     /// ```
     pub fn encrypt_with_rng<R: TryCryptoRng + ?Sized>(&self, plaintext: &[u8], rng: &mut R) -> Result<Vec<u8>, Error> {
-        self.encrypt_salted(plaintext, PayloadSalt::fresh(rng)?)
-    }
-
-    pub(super) fn encrypt_salted(&self, plaintext: &[u8], salt: PayloadSalt) -> Result<Vec<u8>, Error> {
-        let mut payload = vec![0; encrypted_len_in_memory(plaintext)?];
-        self.seal_into(plaintext, &mut payload, salt)?;
-        Ok(payload)
+        oneshot::encrypt(&self.prk, &self.sealed, &PayloadSalt::fresh(rng)?, plaintext)
     }
 
     /// Encrypts `plaintext` into `payload`, which must be [`encrypted_len`](super::encrypted_len) bytes long. Allocates
@@ -203,15 +197,7 @@ impl PayloadCipher {
         if payload.len() != encrypted_len_in_memory(plaintext)? {
             return Err(ErrorKind::BufferLength.into());
         }
-        self.seal_into(plaintext, payload, PayloadSalt::fresh(rng)?)
-    }
-
-    /// `payload` has the right length.
-    fn seal_into(&self, plaintext: &[u8], payload: &mut [u8], salt: PayloadSalt) -> Result<(), Error> {
-        let (head, segments) = payload.split_first_chunk_mut().ok_or(ErrorKind::BufferLength)?;
-        let (header, key) = self.prk.derive_new(salt, self.sealed)?;
-        *head = header.to_bytes();
-        oneshot::seal_segments(&key, plaintext, segments)
+        oneshot::encrypt_into(&self.prk, &self.sealed, &PayloadSalt::fresh(rng)?, plaintext, payload)
     }
 
     /// Decrypts a payload of this DEK.
@@ -238,7 +224,7 @@ impl PayloadCipher {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn decrypt(&self, payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        self.decrypt_parsed(&Payload::parse(payload)?)
+        Payload::parse(payload)?.decrypt(&self.prk)
     }
 
     /// Decrypts a payload of this DEK into `plaintext`, which must be [`plaintext_len`](super::plaintext_len) bytes
@@ -264,8 +250,7 @@ impl PayloadCipher {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn decrypt_into(&self, payload: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
-        let payload = Payload::parse(payload)?;
-        payload.open(&self.open_payload(&payload.header)?, plaintext)
+        Payload::parse(payload)?.decrypt_into(&self.prk, plaintext)
     }
 
     /// Begins a payload whose segments the caller writes: returns the header, which comes first, and a sealer for the
@@ -308,12 +293,7 @@ impl PayloadCipher {
         &self,
         rng: &mut R,
     ) -> Result<(PayloadHeader, SegmentSealer), Error> {
-        self.sealer_salted(PayloadSalt::fresh(rng)?)
-    }
-
-    pub(super) fn sealer_salted(&self, salt: PayloadSalt) -> Result<(PayloadHeader, SegmentSealer), Error> {
-        let (header, key) = self.prk.derive_new(salt, self.sealed)?;
-        Ok((header, SegmentSealer::new(key)))
+        Ok(SegmentSealer::start(&self.prk, &self.sealed, PayloadSalt::fresh(rng)?))
     }
 
     /// An opener for the segments that follow `header`.
@@ -345,15 +325,9 @@ impl PayloadCipher {
         Ok(SegmentOpener::new(self.open_payload(header)?))
     }
 
-    pub(super) fn decrypt_parsed(&self, payload: &Payload<'_>) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let mut plaintext = Zeroizing::new(vec![0; payload.plaintext_len()]);
-        payload.open(&self.open_payload(&payload.header)?, &mut plaintext)?;
-        Ok(plaintext)
-    }
-
     /// The key of the payload that begins with `header`.
     pub(super) fn open_payload(&self, header: &PayloadHeader) -> Result<PayloadKey, Error> {
-        self.prk.derive_for(header)
+        self.prk.open_payload(header)
     }
 }
 

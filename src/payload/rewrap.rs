@@ -7,6 +7,7 @@ use crate::{
     error::{Error, ErrorKind, PayloadRule},
     key_id::KeyId,
     keyring::Keyring,
+    secret::Secret,
     trace::Event,
 };
 
@@ -74,7 +75,7 @@ impl<K: Keyring> Engine<K> {
         event.to(new_key_id, None);
         let dek = self.open(key_id, context, header.sealed_dek())?;
         // Refuses the blob of another DEK: the segments would not open with it.
-        Prk::extract(&dek).derive_for(header)?;
+        Prk::extract(&dek).derive_for(header, &mut Secret::zeroed())?;
         let sealed = self.seal(new_key_id, context, &dek, event)?;
         Ok(header.rewrapped(sealed))
     }

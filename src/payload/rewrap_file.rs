@@ -26,6 +26,7 @@ use crate::{
     error::{Error, ErrorKind},
     key_id::KeyId,
     keyring::Keyring,
+    secret::Secret,
     trace::Event,
 };
 
@@ -96,7 +97,7 @@ impl<K: Keyring> Engine<K> {
                     key_id
                 };
                 let dek = self.open(expected, context, sealed)?;
-                Prk::extract(&dek).derive_for(header)?;
+                Prk::extract(&dek).derive_for(header, &mut Secret::zeroed())?;
                 Ok(dek)
             };
             let mut file = PayloadFile::lock(path.as_ref())?;

@@ -28,8 +28,9 @@ mod rustcrypto {
 
     // Never inlined: inside of other code aes-gcm's loops compile to code that is up to two times slower.
     impl SegmentCipher {
-        pub(in crate::payload) fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
-            Some(Self(Aes256Gcm::new(key.into())))
+        #[inline]
+        pub(in crate::payload) fn new(key: &[u8; KEY_LEN]) -> Self {
+            Self(Aes256Gcm::new(key.into()))
         }
 
         #[inline(never)]
@@ -79,11 +80,13 @@ mod by_ring {
     use super::{KEY_LEN, Nonce, Tag};
 
     /// ring calls a key less safe when its caller chooses the nonces, as FORMAT.md B2 does. ring works in place only.
-    pub(in crate::payload) struct SegmentCipher(LessSafeKey);
+    ///
+    /// `None` if ring refused the key, which it does for a wrong length only.
+    pub(in crate::payload) struct SegmentCipher(Option<LessSafeKey>);
 
     impl SegmentCipher {
-        pub(in crate::payload) fn new(key: &[u8; KEY_LEN]) -> Option<Self> {
-            UnboundKey::new(&AES_256_GCM, key).ok().map(LessSafeKey::new).map(Self)
+        pub(in crate::payload) fn new(key: &[u8; KEY_LEN]) -> Self {
+            Self(UnboundKey::new(&AES_256_GCM, key).ok().map(LessSafeKey::new))
         }
 
         pub(in crate::payload) fn seal(&self, nonce: &Nonce, plaintext: &[u8], ciphertext: &mut [u8]) -> Option<Tag> {
@@ -100,7 +103,8 @@ mod by_ring {
 
         pub(in crate::payload) fn seal_in_place(&self, nonce: &Nonce, text: &mut [u8]) -> Option<Tag> {
             let nonce = Once::assume_unique_for_key(*nonce);
-            let tag = self.0.seal_in_place_separate_tag(nonce, Aad::empty(), text).ok()?;
+            let key = self.0.as_ref()?;
+            let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), text).ok()?;
             tag.as_ref().try_into().ok()
         }
 
@@ -121,9 +125,8 @@ mod by_ring {
         // ring decrypts while it authenticates. It overwrites a segment that does not open with zeros.
         pub(in crate::payload) fn open_in_place(&self, nonce: &Nonce, text: &mut [u8], tag: &Tag) -> Option<()> {
             let nonce = Once::assume_unique_for_key(*nonce);
-            let opened = self
-                .0
-                .open_in_place_separate_tag(nonce, Aad::empty(), (*tag).into(), text, 0..);
+            let key = self.0.as_ref()?;
+            let opened = key.open_in_place_separate_tag(nonce, Aad::empty(), (*tag).into(), text, 0..);
             opened.map(|_| ()).ok()
         }
     }

@@ -3,10 +3,14 @@
 use core::fmt;
 
 use super::{
-    SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN,
-    keys::{PayloadKey, Place},
+    PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN,
+    header::{COMMITMENT_LEN, PayloadSalt},
+    keys::{PayloadKey, Place, Prk},
 };
-use crate::error::{Error, ErrorKind, PayloadRule};
+use crate::{
+    blob::SealedDek,
+    error::{Error, ErrorKind, PayloadRule},
+};
 
 /// Seals the segments of one payload in order.
 ///
@@ -58,6 +62,13 @@ pub struct SegmentSealer {
 }
 
 impl SegmentSealer {
+    /// Begins a payload: its header, and the sealer of its segments.
+    pub(super) fn start(prk: &Prk, sealed: &SealedDek, salt: PayloadSalt) -> (PayloadHeader, Self) {
+        let mut commitment = [0; COMMITMENT_LEN];
+        let sealer = Self::new(prk.new_payload(&salt, &mut commitment));
+        (PayloadHeader::new(salt, *sealed, commitment), sealer)
+    }
+
     pub(super) fn new(key: PayloadKey) -> Self {
         Self {
             key,

@@ -240,8 +240,9 @@ impl<K: Keyring> Engine<K> {
         inner: W,
     ) -> Result<PayloadWriter<W>, Error> {
         Event::new("encrypt_writer", Some(key_id), Some(context)).of(|event| {
-            let (payload_cipher, salt) = self.make_for_one(key_id, context, &mut getrandom::SysRng, event)?;
-            Ok(PayloadWriter::new(payload_cipher.sealer_salted(salt)?, inner))
+            self.create_for_one(key_id, context, &mut getrandom::SysRng, event, |prk, sealed, salt| {
+                Ok(PayloadWriter::new(SegmentSealer::start(prk, sealed, salt), inner))
+            })
         })
     }
 }

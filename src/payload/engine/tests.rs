@@ -36,8 +36,8 @@ fn key_id() -> KeyId {
     "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap()
 }
 
-/// Makes a DEK and a salt from these 96 bytes.
-fn made(bytes: &[u8]) -> Result<(PayloadCipher, PayloadSalt), Error> {
+/// Encrypts with these 96 random bytes.
+fn encrypt(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let versions = [CmkVersion::new(key_id(), 0, &[7; 32]).unwrap()];
     let engine = Engine::new(MemoryKeyring::from_versions(versions).unwrap());
     let mut rng = Fixed {
@@ -45,21 +45,26 @@ fn made(bytes: &[u8]) -> Result<(PayloadCipher, PayloadSalt), Error> {
         draws: 0,
     };
     let none = EncryptionContext::none();
-    let made = Event::new("test", Some(&key_id()), Some(&none))
-        .of(|event| engine.make_for_one(&key_id(), &none, &mut rng, event));
+    let payload = Event::new("test", Some(&key_id()), Some(&none)).of(|event| {
+        engine.create_for_one(&key_id(), &none, &mut rng, event, |prk, sealed, salt| {
+            crate::payload::oneshot::encrypt(prk, sealed, &salt, b"attack at dawn")
+        })
+    });
     assert_eq!(rng.draws, 1);
-    made
+    payload
 }
 
 #[test]
 fn one_draw_gives_the_dek_and_then_the_salt() {
     let bytes: Vec<u8> = (0..96).collect();
-    let (payload_cipher, salt) = made(&bytes).unwrap();
-    let payload = payload_cipher.encrypt_salted(b"attack at dawn", salt).unwrap();
+    let payload = encrypt(&bytes).unwrap();
     assert_eq!(payload[12..44], bytes[64..]);
     let dek = Dek::from_bytes(bytes.first_chunk().unwrap());
-    let same = PayloadCipher::new(&dek, *payload_cipher.sealed_dek());
-    assert_eq!(*same.decrypt(&payload).unwrap(), b"attack at dawn");
+    let sealed = *Payload::parse(&payload).unwrap().header.sealed_dek();
+    assert_eq!(
+        *PayloadCipher::new(&dek, sealed).decrypt(&payload).unwrap(),
+        b"attack at dawn"
+    );
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn a_draw_that_repeats_itself_is_refused() {
         repeating(0..32, 64),
         repeating(32..64, 64),
     ] {
-        let error = made(&bytes).map(drop).unwrap_err();
+        let error = encrypt(&bytes).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Randomness(RandomnessFault::Stuck));
     }
 }
