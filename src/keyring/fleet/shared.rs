@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long calls that hold a document use it without asking, after the store failed to answer.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) struct Shared<S> {
     pub(super) store: S,

@@ -3,14 +3,18 @@
 #[path = "../../../../tests/store/conformance.rs"]
 mod conformance;
 mod examples;
+#[path = "../../../tests/fleet.rs"]
+mod fleet;
 mod privileges;
 mod runtimes;
 mod server;
+mod shared_keys;
 mod statements;
 mod tls;
 mod trouble;
 
 use crate::conformance::conformance_tests;
+pub(crate) use crate::shared_keys::fleet_store;
 
 mod with_notifications {
     use super::*;

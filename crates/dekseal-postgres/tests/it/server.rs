@@ -204,6 +204,23 @@ impl Server {
     /// Starts the server again, on the same port, and waits until it serves.
     pub(crate) fn launch(&mut self) {
         assert!(self.postgres.is_none());
+        let begun = Instant::now();
+        self.postgres = Some(self.spawn());
+        while !self.serves() {
+            // After a crash, processes of the last one may hold its memory or its port for a moment.
+            if self.postgres.as_mut().unwrap().try_wait().unwrap().is_some() {
+                self.postgres = Some(self.spawn());
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "{}",
+                fs::read_to_string(self.path("log")).unwrap()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn spawn(&self) -> Child {
         let log = fs::File::options()
             .append(true)
             .create(true)
@@ -221,18 +238,7 @@ impl Server {
         for setting in &self.settings {
             command.args(["-c", setting]);
         }
-        let postgres = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        self.postgres = Some(postgres);
-        let begun = Instant::now();
-        while !self.serves() {
-            let ended = self.postgres.as_mut().unwrap().try_wait().unwrap();
-            assert!(
-                ended.is_none() && begun.elapsed() < Duration::from_secs(60),
-                "{ended:?}: {}",
-                fs::read_to_string(self.path("log")).unwrap()
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
+        command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
     fn serves(&self) -> bool {
@@ -248,6 +254,13 @@ impl Server {
     #[track_caller]
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.run(self.psql().args(["-c", sql]))
+    }
+
+    /// What is in the database, as statements that put it back into the tables.
+    pub(crate) fn dump(&self) -> String {
+        let mut dump = self.program("pg_dump");
+        let dump = dump.args(["--data-only", "-U", "postgres", "-d", "postgres", "-h"]);
+        self.run(dump.arg(self.directory.path()).arg("-p").arg(self.port.to_string()))
     }
 
     /// A client of the superuser that reads statements from its input.
@@ -267,9 +280,17 @@ impl Server {
     }
 
     pub(crate) fn options_as(&self, user: &str) -> Options {
+        Options::new(&self.socket_as(user)).unwrap()
+    }
+
+    /// The settings of a connection of the superuser over the socket.
+    pub(crate) fn socket(&self) -> String {
+        self.socket_as("postgres")
+    }
+
+    fn socket_as(&self, user: &str) -> String {
         let host = self.directory.path().display();
-        let connection = format!("host={host} port={} dbname=postgres user={user}", self.port);
-        Options::new(&connection).unwrap()
+        format!("host={host} port={} dbname=postgres user={user}", self.port)
     }
 
     /// The settings of a connection over TCP, with a password.

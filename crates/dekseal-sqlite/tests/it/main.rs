@@ -4,8 +4,11 @@
 mod conformance;
 mod examples;
 mod files;
+#[path = "../../../tests/fleet.rs"]
+mod fleet;
 mod locks;
 mod processes;
+mod shared_keys;
 
 use std::ops::Deref;
 
@@ -13,6 +16,7 @@ use dekseal_sqlite::SqliteStore;
 use tempfile::TempDir;
 
 use crate::conformance::conformance_tests;
+pub(crate) use crate::shared_keys::fleet_store;
 
 /// A store in a directory that goes with it.
 pub(crate) struct Temporary {
