@@ -9,6 +9,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "store-keyring")]
+mod fleet;
 mod measure;
 mod payload;
 mod threads;
@@ -27,7 +29,7 @@ use crate::{
 /// A part of the table, and what measures it.
 type Part = (&'static str, fn(&mut Lines));
 
-const PARTS: [Part; 8] = [
+const PARTS: &[Part] = &[
     ("primitives", primitives),
     ("randomness", randomness),
     ("records", records),
@@ -35,6 +37,8 @@ const PARTS: [Part; 8] = [
     ("keyrings", keyrings),
     ("contexts", contexts),
     ("threads", threads::threads),
+    #[cfg(feature = "store-keyring")]
+    ("fleet", fleet::fleet),
     ("payload", payload::payload),
 ];
 
