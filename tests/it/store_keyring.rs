@@ -171,19 +171,7 @@ fn a_fetch_that_began_before_the_call_does_not_serve_it() {
     let elsewhere = Arc::new(process(&store));
     seal(&elsewhere, 1).unwrap();
     // A fetch reads the store, and its answer is under way while a rotation is made and something is sealed.
-    let (read, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
-    let first = AtomicBool::new(true);
-    let (reading, going) = (Arc::clone(&read), Arc::clone(&go_on));
-    store.set_script(move |request, _call| match request {
-        Request::Changed { .. } if first.swap(false, Ordering::SeqCst) => {
-            let (reading, going) = (Arc::clone(&reading), Arc::clone(&going));
-            Action::ServeThen(Box::new(move || {
-                reading.wait();
-                going.wait();
-            }))
-        }
-        _ => Action::Serve,
-    });
+    let (read, go_on) = slow_answer(&store);
     let early = {
         let elsewhere = Arc::clone(&elsewhere);
         // A forged version: it asks the store.
@@ -563,16 +551,12 @@ fn adopt_takes_what_the_store_has() {
     }
 }
 
-#[test]
-fn an_answer_that_was_overtaken_is_no_rollback() {
-    let (store, engine) = one_key();
-    let engine = Arc::new(engine);
-    // A refresh reads, and its answer comes after this process has made a newer document.
+/// Lets the next `changed` read the store, and holds its answer back. The first barrier tells that it was read, and the
+/// second one lets the answer go.
+fn slow_answer(store: &MemoryStore) -> (Arc<Barrier>, Arc<Barrier>) {
     let (read, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let (reading, going) = (Arc::clone(&read), Arc::clone(&go_on));
     let first = AtomicBool::new(true);
-    let other = process(&store);
-    rotate(&other, 1);
     store.set_script(move |request, _call| match request {
         Request::Changed { .. } if first.swap(false, Ordering::SeqCst) => {
             let (reading, going) = (Arc::clone(&reading), Arc::clone(&going));
@@ -583,6 +567,35 @@ fn an_answer_that_was_overtaken_is_no_rollback() {
         }
         _ => Action::Serve,
     });
+    (read, go_on)
+}
+
+#[test]
+fn an_answer_from_before_a_rollback_does_not_end_it() {
+    let (store, engine) = one_key();
+    let engine = Arc::new(engine);
+    let backup = store.copy();
+    rotate(&engine, 1);
+    // A refresh finds the document unchanged. Before its answer arrives, another call finds the rollback.
+    let (read, go_on) = slow_answer(&store);
+    let refreshing = Arc::clone(&engine);
+    let refresh = thread::spawn(move || refreshing.keyring().refresh());
+    read.wait();
+    store.restore(&backup);
+    assert_eq!(fault(engine.keyring().load(&id(1))), StoreFault::RolledBack);
+    go_on.wait();
+    refresh.join().unwrap().unwrap();
+    assert_eq!(kind(seal(&engine, 1)), ErrorKind::RollbackUnresolved);
+}
+
+#[test]
+fn an_answer_that_was_overtaken_is_no_rollback() {
+    let (store, engine) = one_key();
+    let engine = Arc::new(engine);
+    // A refresh reads, and its answer comes after this process has made a newer document.
+    let other = process(&store);
+    rotate(&other, 1);
+    let (read, go_on) = slow_answer(&store);
     let refresh = {
         let engine = Arc::clone(&engine);
         thread::spawn(move || engine.keyring().refresh())

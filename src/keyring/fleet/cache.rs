@@ -66,8 +66,8 @@ pub(super) struct Entry {
     used: AtomicU64,
     /// Whether the store had a document since that cannot follow this one.
     rolled_back: AtomicBool,
-    /// When it was taken up, in the order of requests and documents.
-    order: u64,
+    /// When it was taken up, or a document was refused as its successor, in the order of requests and documents.
+    order: AtomicU64,
 }
 
 impl Entry {
@@ -99,7 +99,7 @@ impl Entry {
         Seen {
             edition: self.edition,
             deletion: deletion(&self.key),
-            order: self.order,
+            order: self.order.load(Ordering::SeqCst),
             gone: false,
         }
     }
@@ -248,7 +248,7 @@ impl Cache {
                     Some(seen) if is_due(seen.deletion) => self.forget_locked(&mut remembered, key_id, seen.edition),
                     Some(seen) => {
                         let text = format!("no document, after generation {}", seen.edition.generation);
-                        return Err(refuse(held, key_id, StoreFault::RolledBack.into(), text));
+                        return Err(self.refuse(held, key_id, Error::from(StoreFault::RolledBack).with_source(text)));
                     }
                 }
                 Ok(Taken::Absent)
@@ -262,18 +262,22 @@ impl Cache {
                     Some(seen) if seen.gone && seen.edition.id != edition.id => {}
                     Some(seen) => {
                         let later = seen.edition.precedes(&edition);
-                        let later = later.map_err(|error| refuse_document(held, key_id, error))?;
+                        let later = later.map_err(|error| self.refuse(held, key_id, error))?;
                         if later && let Some(entry) = held {
                             if entry.is_rolled_back() {
                                 // Only the host can say which branch goes on.
-                                return Err(refused(key_id, StoreFault::RolledBack.into()));
+                                return Err(self.refuse(held, key_id, StoreFault::RolledBack.into()));
                             }
                             let follows = document::check_key_successor(&entry.key, &key);
-                            follows.map_err(|error| refuse_document(held, key_id, error))?;
+                            follows.map_err(|error| self.refuse(held, key_id, error))?;
                         }
                         if seen.gone && !later {
                             let text = "a purged key is back".to_string();
-                            return Err(refuse(held, key_id, StoreFault::RolledBack.into(), text));
+                            return Err(self.refuse(
+                                held,
+                                key_id,
+                                Error::from(StoreFault::RolledBack).with_source(text),
+                            ));
                         }
                         if !later && let Some(entry) = held.filter(|entry| entry.revision == stored.revision) {
                             entry.confirm(begun.at);
@@ -290,7 +294,7 @@ impl Cache {
                     confirmed: AtomicU64::new(begun.at.as_millis()),
                     used: AtomicU64::new(held.map_or(begun.at.as_millis(), |held| held.used.load(Ordering::Relaxed))),
                     rolled_back: AtomicBool::new(false),
-                    order: self.next(),
+                    order: self.next().into(),
                 };
                 let taken = Held {
                     new: true,
@@ -332,7 +336,7 @@ impl Cache {
             confirmed: AtomicU64::new(begun.at.as_millis()),
             used: AtomicU64::new(begun.at.as_millis()),
             rolled_back: AtomicBool::new(false),
-            order: self.next(),
+            order: self.next().into(),
         };
         self.insert(&mut remembered, key_id, new);
         Ok(())
@@ -384,6 +388,16 @@ impl Cache {
         }
     }
 
+    /// Refuses what does not follow the document that is held. From then on the key does not seal. Answers that are
+    /// under way say nothing about that.
+    fn refuse(&self, held: Option<&Entry>, key_id: &KeyId, error: Error) -> Error {
+        if let Some(entry) = held {
+            entry.order.store(self.next(), Ordering::SeqCst);
+            entry.rolled_back.store(true, Ordering::Release);
+        }
+        refused(key_id, error)
+    }
+
     fn judge(&self) -> MutexGuard<'_, Remembered> {
         // A thread that panicked has inserted or removed whole entries.
         self.judge.lock().unwrap_or_else(PoisonError::into_inner)
@@ -416,21 +430,6 @@ pub(super) fn read(
         }
         _ => Err(Error::from(StoreFault::KeyCount).with_key_id(key_id)),
     }
-}
-
-/// Refuses a document that does not follow the one that is held. From then on the key does not seal.
-fn refuse_document(held: Option<&Entry>, key_id: &KeyId, error: Error) -> Error {
-    let error = refused(key_id, error);
-    if let Some(entry) = held
-        && error.kind() == ErrorKind::Store(StoreFault::RolledBack)
-    {
-        entry.rolled_back.store(true, Ordering::Release);
-    }
-    error
-}
-
-fn refuse(held: Option<&Entry>, key_id: &KeyId, error: Error, text: std::string::String) -> Error {
-    refuse_document(held, key_id, error.with_source(text))
 }
 
 /// The error about a file as one about a store.

@@ -177,8 +177,8 @@ impl<S: KeyStore> StoreKeyring<S> {
     ///
     /// # Errors
     ///
-    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` made another key; [`ErrorKind::RollbackUnresolved`]; and
-    /// [`ErrorKind::Store`] with any fault but `Stale`, `NotASnapshot` and `Settings`. No others. The key is as it was
+    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` made another key; and [`ErrorKind::Store`] with any fault but
+    /// `Stale`, `NotASnapshot` and `Settings`: `RolledBack` until a rollback is resolved. No others. The key is as it was
     /// before, unless the fault is [`StoreFault::OutcomeUnknown`](crate::StoreFault::OutcomeUnknown): then the change may
     /// have been made, or may yet be made.
     ///

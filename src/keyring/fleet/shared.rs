@@ -220,8 +220,10 @@ impl<S: KeyStore> Shared<S> {
             StoreErrorKind::Unavailable => StoreFault::Unavailable,
             StoreErrorKind::Refused => StoreFault::Refused,
         };
-        let until = self.clock.now().as_millis().saturating_add(millis(PAUSE));
-        self.away_until.store(until, Ordering::Relaxed);
+        if let StoreFault::Deadline | StoreFault::Unavailable = fault {
+            let until = self.clock.now().as_millis().saturating_add(millis(PAUSE));
+            self.away_until.store(until, Ordering::Relaxed);
+        }
         Error::from(fault).with_source(error)
     }
 }

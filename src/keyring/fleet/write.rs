@@ -82,9 +82,6 @@ impl<S: KeyStore> Shared<S> {
     ) -> Result<T, Error> {
         self.attempts(key_id, |call| {
             let before = self.read(key_id, call)?;
-            if before.as_ref().is_some_and(|before| before.rolled_back) {
-                return Err(Error::from(ErrorKind::RollbackUnresolved).with_key_id(key_id));
-            }
             // An ordinary change keeps the document under its root (D3).
             let root = match &before {
                 Some(before) => Arc::clone(&before.root),
@@ -147,9 +144,6 @@ impl<S: KeyStore> Shared<S> {
             let Some(before) = before else {
                 return Ok(Some(false));
             };
-            if before.rolled_back {
-                return Err(Error::from(ErrorKind::RollbackUnresolved).with_key_id(key_id));
-            }
             let root = self.writing_root()?;
             if Arc::ptr_eq(&root, &before.root) {
                 return Ok(Some(false));
