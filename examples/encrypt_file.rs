@@ -9,11 +9,11 @@
 //! inspect FILE …                    show the key, the version and the length; needs no keys
 //! ```
 //!
-//! If `rewrap` is stopped, it leaves a copy of the header beside FILE. The next `rewrap` of FILE removes it: see
+//! If `rewrap` is stopped, it leaves a copy of the header beside FILE. The next `rewrap` of FILE removes the copy: see
 //! `Engine::rewrap_file`.
 //!
-//! Files of any length need constant memory. OUTPUT appears when all of it is on disk; after an error or a signal
-//! nothing is left of it. It never replaces a file. Errors go to standard error, with exit code 1.
+//! Files of any length need constant memory. OUTPUT appears when it is complete and on disk; after an error or a signal
+//! no part of it remains. An existing file is never replaced. Errors go to standard error, with exit code 1.
 
 #[path = "support/output.rs"]
 mod output;
@@ -38,7 +38,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 const USAGE: &str = "usage: encrypt_file --keyring FILE --root-key-file FILE [--context KEY=VALUE …] \
     encrypt KEY_ID INPUT OUTPUT | decrypt KEY_ID INPUT OUTPUT | rewrap KEY_ID FILE [NEW_KEY_ID] | inspect FILE …";
 
-/// Files of this length and more are worth a progress bar. It shows on a terminal only.
+/// The length from which a file gets a progress bar, which is shown only on a terminal.
 const LARGE: u64 = 64 << 20;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -107,14 +107,14 @@ fn run() -> Result<()> {
     }
 }
 
-/// Makes `output` of what is in `input`.
+/// Writes `output` from the contents of `input`.
 fn convert(input: &str, output: &str, convert: impl FnOnce(&mut dyn Read, &mut File) -> Result<()>) -> Result<()> {
     let mut file = open(input)?;
     output::create(Path::new(output), |output| convert(&mut file, output))
         .map_err(|error| format!("{input} to {output}: {error}").into())
 }
 
-/// The file, and a progress bar as it is read.
+/// Opens a file, with a progress bar for reading it.
 fn open(path: &str) -> Result<impl Read> {
     let file = File::open(path).map_err(|error| format!("{path}: {error}"))?;
     let length = file.metadata()?.len();
@@ -137,7 +137,7 @@ fn read_header(file: &mut File) -> Result<[u8; PayloadHeader::LEN]> {
     Ok(header)
 }
 
-/// What a file says of itself. Nothing of it is verified: that takes the key.
+/// Describes a file by its header, which is not verified: that would need the key.
 fn inspect(path: &str) -> Result<String> {
     let mut file = File::open(path)?;
     let header = PayloadHeader::from_bytes(&read_header(&mut file)?)?;

@@ -1,5 +1,5 @@
-//! Inspects sealed DEKs without any key: under which key and version each is sealed, and whether it is damaged.
-//! `--help` describes the options.
+//! Inspects sealed DEKs without any key: the key and the version of each, and whether it is damaged. `--help` describes
+//! the options.
 //!
 //! ```text
 //! psql -c '\copy (SELECT sealed_dek FROM files) TO STDOUT' | cargo run --release --example inspect
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(damaged) => ExitCode::from(u8::from(damaged)),
         Err(error) => {
-            // The reader closed the pipe. That is no error, but there is no verdict either.
+            // The reader closed the pipe. This is not an error, but there is no result either.
             let closed = error.downcast_ref().map(io::Error::kind) == Some(io::ErrorKind::BrokenPipe);
             if !closed {
                 eprintln!("inspect: {error}");
@@ -168,7 +168,7 @@ enum At {
 
 /// What is wrong with a blob.
 enum Fault {
-    /// The line is not in this format, or, if no format was given, in neither.
+    /// The line is not in this format, or in no known format if none was given.
     Encoding(Option<Format>),
     Blob(ErrorKind),
 }
@@ -221,7 +221,7 @@ fn is_binary(head: &[u8]) -> bool {
 }
 
 fn decode(line: &[u8], format: Option<Format>, room: &mut [u8; LONGEST_LINE]) -> Result<SealedDek, Fault> {
-    // Prefixes of hex: psql prints the first, COPY of PostgreSQL the second, MySQL and others the third.
+    // Prefixes of hex: psql prints the first, COPY of PostgreSQL prints the second, MySQL and others print the third.
     let prefixes: [&[u8]; 3] = [br"\x", br"\\x", b"0x"];
     let behind = prefixes.iter().find_map(|prefix| line.strip_prefix(*prefix));
     let hex = match format {
@@ -250,7 +250,7 @@ fn parse(bytes: &[u8]) -> Result<SealedDek, Fault> {
     SealedDek::from_bytes(bytes).map_err(|error| Fault::Blob(error.kind()))
 }
 
-/// The counts so far, and where to write them.
+/// The counts so far, and the output.
 struct Report<W> {
     output: W,
     json: bool,

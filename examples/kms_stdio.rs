@@ -1,4 +1,5 @@
-//! Serves the KMS API without a network: a request per line of standard input, a response per line of standard output.
+//! Serves the KMS API without a network: reads one request per line from standard input, and writes one response per
+//! line.
 //!
 //! ```text
 //! kms_stdio --cmk-file FILE
@@ -7,13 +8,14 @@
 //! {"status":200,"body":"{…}"}
 //! ```
 //!
-//! A CMK file has a line `KEY_ID:VERSION:HEX` for each version of each CMK, where HEX is 32 to 64 bytes of material. `--cmk
-//! KEY_ID:VERSION:HEX` gives one on the command line, for experiments only: every user of the machine can read it there.
+//! A CMK file has one line `KEY_ID:VERSION:HEX` for each CMK version, where HEX is 32 to 64 bytes of material. `--cmk
+//! KEY_ID:VERSION:HEX` passes a version on the command line. Use it only for experiments: every user of the machine can
+//! read the command line.
 //!
-//! `examples/keyring.rs` makes a keyring file. The root key file holds the root's material in hex. Each line is answered with the keys
-//! that are in the keyring file at that time.
+//! `examples/keyring.rs` makes a keyring file. The root key file holds the material of the root in hex. Each line is
+//! answered with the keys that the keyring file has at that time.
 //!
-//! The program ends at the end of the input. A line that it cannot read ends it with exit code 2.
+//! The program ends at the end of the input. If it cannot read a line, it exits with code 2.
 
 #[path = "support/root.rs"]
 mod root;
@@ -100,7 +102,7 @@ fn serve<K: Keyring>(
     Ok(())
 }
 
-/// The CMKs of a file with one on each line.
+/// Reads the CMKs of a file, one from each line.
 fn cmk_file(file: &str) -> Result<Vec<CmkVersion>, Box<dyn Error>> {
     let text = Zeroizing::new(fs::read_to_string(file)?);
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -109,7 +111,7 @@ fn cmk_file(file: &str) -> Result<Vec<CmkVersion>, Box<dyn Error>> {
         .collect()
 }
 
-/// No message repeats the material.
+/// Parses a CMK. No error message contains the material.
 fn cmk(argument: &str) -> Result<CmkVersion, Box<dyn Error>> {
     let mut parts = argument.splitn(3, ':');
     let (Some(key_id), Some(version), Some(material)) = (parts.next(), parts.next(), parts.next()) else {

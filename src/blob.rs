@@ -31,13 +31,13 @@ const _: () = {
     assert!(CHECKSUM - SALT == 152);
 };
 
-/// The version and the body length, little-endian: all that a header of version 2 can be.
+/// The version and the body length, little-endian. Version 2 allows no other values.
 pub(crate) const HEADER: [u8; HEADER_LEN] = [2, 0, 152, 0];
 
 /// A sealed DEK: the 188 bytes of FORMAT.md A1.
 ///
-/// Whoever holds one knows that its frame, its key ID and its checksum are well-formed, and no more: the checksum needs
-/// no key, so anyone can make it. Only opening shows that a blob is authentic.
+/// A value of this type has a well-formed frame, a well-formed key ID and a matching checksum. The checksum needs no
+/// key, so anyone can compute it: only opening the blob shows that it is authentic.
 ///
 /// # Examples
 ///
@@ -58,12 +58,12 @@ impl SealedDek {
     /// The length of a sealed DEK in bytes.
     pub const LEN: usize = LEN;
 
-    /// Takes bytes for a sealed DEK where steps 1 to 3 of FORMAT.md A5 hold. Needs no key.
+    /// Parses a sealed DEK by steps 1 to 3 of FORMAT.md A5. Needs no key.
     ///
     /// # Errors
     ///
-    /// In this order, and no others: [`ErrorKind::NotABlob`] with the rule that is broken,
-    /// [`ErrorKind::MalformedKeyId`], [`ErrorKind::DamagedBlob`].
+    /// In this order: [`ErrorKind::NotABlob`] with the broken rule, [`ErrorKind::MalformedKeyId`],
+    /// [`ErrorKind::DamagedBlob`]. No others.
     ///
     /// # Examples
     ///
@@ -84,14 +84,14 @@ impl SealedDek {
         }
         // Step 2: the key ID matches A2.
         KeyId::check(field::<KEY_ID, { KeyId::LEN }, _>(bytes))?;
-        // Step 3: the checksum is right. It is public, so any comparison will do.
+        // Step 3: the checksum matches. It is public, so the comparison need not be constant-time.
         if checksum(bytes) != bytes[CHECKSUM..] {
             return Err(ErrorKind::DamagedBlob.into());
         }
         Ok(Self(*bytes))
     }
 
-    /// Becomes the blob of these parts, with its checksum.
+    /// Fills `self` with these parts and computes the checksum.
     pub(crate) fn assemble(
         &mut self,
         salt: &[u8; SALT_LEN],
@@ -109,7 +109,7 @@ impl SealedDek {
         bytes[CHECKSUM..].copy_from_slice(&checksum);
     }
 
-    /// Room for a blob, to be filled in place. Not one yet.
+    /// A buffer for a blob, to be filled in place. It is not a valid blob yet.
     pub(crate) fn zeroed() -> Self {
         Self([0; LEN])
     }
@@ -120,13 +120,13 @@ impl SealedDek {
         &self.0
     }
 
-    /// The ID of the CMK that the blob says it was sealed under.
+    /// The ID of the CMK that the blob claims to be sealed under.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         KeyId::from_checked(*field::<KEY_ID, { KeyId::LEN }, _>(&self.0))
     }
 
-    /// The version of that CMK.
+    /// The version of the CMK that the blob claims to be sealed under.
     #[must_use]
     pub fn key_version(&self) -> u32 {
         u32::from_le_bytes(*field::<KEY_VERSION, 4, _>(&self.0))
@@ -189,10 +189,10 @@ fn checksum(bytes: &[u8; LEN]) -> [u8; 32] {
     sha256(&bytes[..CHECKSUM])
 }
 
-/// The `N` bytes from `AT` on.
+/// The `N` bytes that start at offset `AT`.
 fn field<const AT: usize, const N: usize, const ALL: usize>(bytes: &[u8; ALL]) -> &[u8; N] {
     const { assert!(AT < ALL && N <= ALL - AT) };
-    // In bounds by that assertion, so the zeros are never taken.
+    // The assertion above keeps this in bounds, so the zeros are never used.
     let field = bytes.get(AT..).and_then(<[u8]>::first_chunk);
     field.unwrap_or(const { &[0; N] })
 }

@@ -1,4 +1,4 @@
-//! One version of one CMK: its derived keys; seals and opens one DEK (FORMAT.md A4, and steps 6 and 7 of A5).
+//! One version of one CMK: derives its keys, and seals and opens one DEK (FORMAT.md A4, and steps 6 and 7 of A5).
 
 use core::fmt;
 
@@ -17,20 +17,20 @@ use crate::{
     sha256::HmacKey,
 };
 
-/// AES-256-GCM with a 96-bit nonce and a 128-bit tag. GCM decrypts with the forward cipher too, so no key schedule for
-/// decryption is made.
+/// AES-256-GCM with a 96-bit nonce and a 128-bit tag. GCM decrypts with the forward cipher too, so this type has no key
+/// schedule for decryption.
 pub(crate) type Aes256Gcm = AesGcm<Aes256Enc, U12>;
 
 const KEY_LEN: usize = 32;
 const NONCE_LEN: usize = 12;
-/// The longest AAD that needs no allocation.
+/// The longest AAD that is joined on the stack.
 const AAD_ON_STACK: usize = 1024;
 const _: () = assert!(AAD_ON_STACK == HEADER_LEN + TRAILER_LEN + 980);
 
-/// One version of one customer master key: seals DEKs and opens them.
+/// One version of one customer master key. It seals and opens DEKs.
 ///
-/// Holds the keys that were derived from the secret material, not the material, and wipes them on drop. It cannot be
-/// cloned, printed or serialized; `Debug` shows key ID and version.
+/// It holds the derived keys, not the secret material, and wipes them on drop. It cannot be cloned, printed or
+/// serialized; `Debug` shows the key ID and the version.
 ///
 /// ```compile_fail,E0599
 /// # fn f(cmk: dekseal::CmkVersion) {
@@ -74,18 +74,18 @@ pub struct CmkVersion {
 }
 
 impl CmkVersion {
-    /// Version `key_version` of the CMK `key_id`, from its secret material: 32 to 64 uniformly random bytes.
+    /// Makes version `key_version` of the CMK `key_id` from its secret material: 32 to 64 uniformly random bytes.
     ///
     /// The first version of a key is 0.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidMaterial`] where the material is shorter or longer; no other.
+    /// [`ErrorKind::InvalidMaterial`] if the material is shorter or longer; no others.
     ///
     /// # Security
     ///
-    /// Material is never a password or derived from one: nothing here slows down guessing. The caller's copy is the
-    /// caller's to wipe.
+    /// Never use a password, or material that is derived from one: this function does not slow down guessing. The
+    /// caller must wipe the material.
     ///
     /// # Examples
     ///
@@ -102,7 +102,7 @@ impl CmkVersion {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn new(key_id: KeyId, key_version: u32, material: &[u8]) -> Result<Self, Error> {
-        // Each key is filled in place: one that moves leaves its bytes behind on the stack.
+        // Each key is filled in place, because a move would leave a copy of the key on the stack.
         let [mut prk, mut salt_key, mut wrap_key] = [const { Secret::zeroed() }; 3];
         extract(material, &mut prk)?;
         let prk = HmacKey::new(&prk);
@@ -130,12 +130,12 @@ impl CmkVersion {
 
     /// Seals `dek` (FORMAT.md A4).
     ///
-    /// Deterministic: the same DEK under the same CMK version and context gives the same blob. Allocates nothing,
-    /// unless the canonical context is longer than 980 bytes.
+    /// Sealing is deterministic: the same DEK under the same CMK version and context gives the same blob. It allocates
+    /// nothing, unless the canonical context is longer than 980 bytes.
     ///
     /// # Panics
     ///
-    /// Never: it would take a length beyond the limits of AES-256-GCM, and a context is checked when it is built.
+    /// Never: AES-256-GCM fails only above its length limits, and a context is checked when it is made.
     ///
     /// # Examples
     ///
@@ -157,7 +157,8 @@ impl CmkVersion {
 
     /// Seals `dek` into `sealed`.
     pub(crate) fn seal_into(&self, context: &EncryptionContext, dek: &Dek, sealed: &mut SealedDek) {
-        // "HMAC and GCM must read the DEK from one copy that nothing else can write to". It is encrypted in place.
+        // "HMAC and GCM must read the DEK from one copy that nothing else can write to". The copy is encrypted in
+        // place.
         let mut body = *dek.expose_secret();
         let salt = self.salt(context, &body);
         let tag = self.gcm(&salt, context, |gcm, nonce, aad| {
@@ -175,9 +176,9 @@ impl CmkVersion {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyMismatch`] or [`ErrorKind::UnknownKeyVersion`] where the blob names another key ID or version
-    /// than this one's; [`ErrorKind::AuthenticationFailed`] where it was sealed under other material or another
-    /// context, or was changed. No others.
+    /// [`ErrorKind::KeyMismatch`] or [`ErrorKind::UnknownKeyVersion`] if the blob names another key ID or version than
+    /// this one; [`ErrorKind::AuthenticationFailed`] if the material or the context is wrong, or the blob was changed.
+    /// No others.
     ///
     /// # Examples
     ///
@@ -199,7 +200,7 @@ impl CmkVersion {
         Ok(dek)
     }
 
-    /// Opens `sealed` into `dek`, which holds nothing secret where that fails.
+    /// Opens `sealed` into `dek`. On an error, `dek` holds no secret.
     pub(crate) fn open_into(
         &self,
         context: &EncryptionContext,
@@ -213,14 +214,14 @@ impl CmkVersion {
         if sealed.key_version() != self.key_version() {
             return Err(ErrorKind::UnknownKeyVersion.into());
         }
-        // Step 6. A tag that does not hold leaves the buffer as it was: ciphertext.
+        // Step 6. If the tag is wrong, the buffer still holds the ciphertext.
         let body = dek.expose_mut();
         body.copy_from_slice(sealed.ciphertext());
         self.gcm(sealed.salt(), context, |gcm, nonce, aad| {
             gcm.decrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into(), sealed.tag().into())
         })
         .ok_or(ErrorKind::AuthenticationFailed)?;
-        // Step 7: the salt is that of this DEK in this context, compared in constant time.
+        // Step 7: the salt must be that of this DEK in this context. The comparison is constant-time.
         let salt = self.salt(context, body);
         if ct_eq(&salt, sealed.salt()) {
             Ok(())
@@ -230,7 +231,7 @@ impl CmkVersion {
         }
     }
 
-    /// A key for a purpose of its own: `HKDF-Expand(wrap_key, info = label, L = 32)`.
+    /// Derives a key for another purpose: `HKDF-Expand(wrap_key, info = label, L = 32)`.
     #[cfg(feature = "file-keyring")]
     pub(crate) fn derive<const N: usize>(&self, label: &[u8; N], key: &mut [u8; KEY_LEN]) {
         self.wrap.expand::<1, N, 0>(label, &[], key);
@@ -248,8 +249,8 @@ impl CmkVersion {
         self.wrap.expand::<1, _, _>(labels::BLOB_KEY, salt, key);
     }
 
-    /// Calls `f` with AES-256-GCM under the blob's key, the blob's nonce and its AAD. Returns `None` if the tag is
-    /// wrong. The lengths here are within the limits of AES-256-GCM.
+    /// Calls `f` with AES-256-GCM under the key of the blob, its nonce and its AAD. Returns `None` if the tag is wrong.
+    /// No length here exceeds the limits of AES-256-GCM.
     fn gcm<T>(
         &self,
         salt: &[u8; SALT_LEN],
@@ -265,7 +266,7 @@ impl CmkVersion {
     }
 }
 
-/// `PRK = HKDF-Extract(salt = "dekseal/v2", IKM = material)`, if the material has an allowed length.
+/// Computes `PRK = HKDF-Extract(salt = "dekseal/v2", IKM = material)`, if the material has an allowed length.
 fn extract(material: &[u8], prk: &mut [u8; KEY_LEN]) -> Result<(), Error> {
     if !(32..=64).contains(&material.len()) {
         return Err(ErrorKind::InvalidMaterial.into());
@@ -274,17 +275,17 @@ fn extract(material: &[u8], prk: &mut [u8; KEY_LEN]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`, which aes-gcm takes as one slice.
+/// Calls `f` with `aad = blob[0..4] ‖ trailer ‖ context`, as the one slice that aes-gcm needs.
 fn with_aad<T>(trailer: &[u8; TRAILER_LEN], context: &EncryptionContext, f: impl FnOnce(&[u8]) -> T) -> T {
     let mut joined = ArrayVec::<u8, AAD_ON_STACK>::new();
-    // One by one: copies of constant length are inlined.
+    // One append for each part: copies of constant length are inlined.
     let fits = joined.try_extend_from_slice(&HEADER).is_ok()
         && joined.try_extend_from_slice(trailer).is_ok()
         && joined.try_extend_from_slice(context.canonical()).is_ok();
     if fits {
         f(&joined)
     } else {
-        // A long context. It is no secret, and on the stack it would take 64 KiB.
+        // A long context is joined on the heap, because it would take 64 KiB of stack. It is not secret.
         f(&[&HEADER, trailer.as_slice(), context.canonical()].concat())
     }
 }
@@ -295,7 +296,7 @@ impl fmt::Debug for CmkVersion {
     }
 }
 
-// The derived keys live in the states of two HMACs, which wipe themselves.
+// The derived keys are in the states of two HMACs, which wipe themselves.
 impl ZeroizeOnDrop for CmkVersion {}
 const _: () = {
     const fn wiped_on_drop<T: ZeroizeOnDrop>() {}

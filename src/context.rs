@@ -8,18 +8,18 @@ use crate::{
     sha256::sha256,
 };
 
-/// The most characters that all keys and values together may have.
+/// The maximum number of characters in all keys and values together.
 const MAX_CHARACTERS: usize = 8192;
 
-/// `len(key)` and `len(value)` of one pair, in bytes.
+/// The bytes that `len(key)` and `len(value)` of one pair take.
 const LENGTHS: usize = 4;
 
-/// The longest canonical form, in bytes: every character is a key of its own and takes four bytes, every value is
-/// empty.
+/// The length of the longest canonical form in bytes: each character is a key of its own and takes four bytes, and all
+/// values are empty.
 const MAX_CANONICAL: usize = 2 + MAX_CHARACTERS * (LENGTHS + 4);
 const _: () = assert!(MAX_CANONICAL == 65_538);
 
-/// SHA-256 of nothing, which is what the canonical form of no context is.
+/// SHA-256 of the empty string, which is the canonical form of "no context".
 const SHA256_OF_NOTHING: [u8; 32] = [
     0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
     0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
@@ -27,11 +27,11 @@ const SHA256_OF_NOTHING: [u8; 32] = [
 
 /// An encryption context: a map from string to string that a DEK is bound to.
 ///
-/// It is not secret and not stored in the blob. What was sealed with one opens with the same one only: the same pairs,
-/// in whatever order they are given, byte for byte (no normalization, trimming or case folding).
+/// A context is neither secret nor stored in the blob. A DEK that was sealed in a context opens only in the same
+/// context: the same pairs, in any order, compared byte for byte. There is no normalization, trimming or case folding.
 ///
-/// Keeps the canonical bytes and their SHA-256, so sealing any number of DEKs under one context computes them once.
-/// `Debug` shows no key and no value.
+/// This type keeps the canonical bytes and their SHA-256, which are computed once for any number of DEKs. Its `Debug`
+/// output shows neither keys nor values.
 ///
 /// # Examples
 ///
@@ -51,7 +51,7 @@ pub struct EncryptionContext {
 }
 
 impl EncryptionContext {
-    /// No encryption context. The same as one of no pairs.
+    /// No encryption context. A context without pairs is the same.
     ///
     /// # Examples
     ///
@@ -70,11 +70,11 @@ impl EncryptionContext {
         }
     }
 
-    /// The encryption context of these pairs, in any order.
+    /// Makes the encryption context of these pairs, which may come in any order.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Context`] with the rule that is broken; no other.
+    /// [`ErrorKind::Context`] with the broken rule; no others.
     ///
     /// # Examples
     ///
@@ -94,7 +94,7 @@ impl EncryptionContext {
         V: AsRef<str>,
     {
         let pairs = collect(pairs)?;
-        // Each text is asked for once: what is checked is what is written.
+        // `as_ref` is called once for each text, so the text that is checked is the text that is written.
         Self::of(
             pairs
                 .iter()
@@ -103,7 +103,7 @@ impl EncryptionContext {
         )
     }
 
-    /// The encryption context of these texts.
+    /// Makes the encryption context of these texts.
     pub(crate) fn of(pairs: Vec<(&str, &str)>) -> Result<Self, Error> {
         let pairs = Self::checked(pairs)?;
         if pairs.is_empty() {
@@ -123,7 +123,7 @@ impl EncryptionContext {
         Ok(Self { canonical, sha256 })
     }
 
-    /// The pairs, in canonical order, where they keep the rules of A3.
+    /// Checks the rules of A3 and returns the pairs in canonical order.
     fn checked<'a>(mut pairs: Vec<(&'a str, &'a str)>) -> Result<Vec<(&'a str, &'a str)>, Error> {
         let mut room = MAX_CHARACTERS;
         for (key, value) in &pairs {
@@ -136,7 +136,7 @@ impl EncryptionContext {
                     .ok_or(ErrorKind::Context(ContextRule::TooManyCharacters))?;
             }
         }
-        // A3: ascending order of the unsigned bytes of the UTF-8 key, a prefix first. That is how `str` compares.
+        // A3: ascending order of the unsigned bytes of the UTF-8 key, a prefix first. `str` compares in this order.
         pairs.sort_unstable_by_key(|(key, _)| *key);
         if !pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
             return Err(ErrorKind::Context(ContextRule::DuplicateKey).into());
@@ -144,7 +144,7 @@ impl EncryptionContext {
         Ok(pairs)
     }
 
-    /// The canonical bytes of FORMAT.md A3, empty where there is no context: 0 to 65,538 bytes.
+    /// The canonical bytes of FORMAT.md A3: 0 to 65,538 bytes. They are empty if there is no context.
     ///
     /// # Examples
     ///
@@ -164,11 +164,11 @@ impl EncryptionContext {
     ///
     /// # Security
     ///
-    /// It hides nothing that can be guessed: whoever has it can tell whether a guess of the context is right.
+    /// The hash does not hide a context that can be guessed: anyone who has the hash can check a guess.
     ///
     /// # Examples
     ///
-    /// A short name for a context in a log:
+    /// The hash makes a short name for a context in a log:
     ///
     /// ```
     /// use dekseal::EncryptionContext;
@@ -183,7 +183,7 @@ impl EncryptionContext {
     }
 }
 
-/// The pairs, of which each has one character at the least: of more than that, none need be taken.
+/// Collects the pairs. Every valid pair has at least one character, so collecting stops above the limit.
 fn collect<P>(pairs: impl IntoIterator<Item = P>) -> Result<Vec<P>, Error> {
     let mut collected = Vec::new();
     for pair in pairs {
@@ -195,7 +195,7 @@ fn collect<P>(pairs: impl IntoIterator<Item = P>) -> Result<Vec<P>, Error> {
     Ok(collected)
 }
 
-/// How many bytes the canonical form takes. An estimate that is too low costs an allocation, no more.
+/// The length of the canonical form, to allocate once. A value that is too low would cost one more allocation.
 fn canonical_length(pairs: &[(&str, &str)]) -> usize {
     pairs.iter().fold(2, |sum: usize, (key, value)| {
         sum.saturating_add(LENGTHS)
@@ -204,7 +204,7 @@ fn canonical_length(pairs: &[(&str, &str)]) -> usize {
     })
 }
 
-/// A3: `count` and each length are unsigned 16-bit big-endian. 8192 characters of at most four bytes are within that.
+/// A3: `count` and each length are unsigned 16-bit big-endian. 8192 characters of at most four bytes stay below 2¹⁶.
 fn put_length(canonical: &mut Vec<u8>, length: usize) -> Result<(), Error> {
     let length = u16::try_from(length).map_err(|_| ErrorKind::Context(ContextRule::TooManyCharacters))?;
     canonical.extend_from_slice(&length.to_be_bytes());

@@ -1,4 +1,4 @@
-//! The 64 secret bytes.
+//! The 64 secret bytes of a DEK.
 
 use core::fmt;
 
@@ -12,7 +12,7 @@ use crate::{
 
 /// A data-encryption key: 64 secret bytes, wiped on drop.
 ///
-/// It cannot be cloned, printed or serialized, and `==` takes the same time wherever two DEKs differ.
+/// A DEK cannot be cloned, printed or serialized. `==` compares in constant time.
 ///
 /// ```compile_fail,E0599
 /// # fn f(dek: dekseal::Dek) {
@@ -42,19 +42,19 @@ use crate::{
 ///
 /// # Security
 ///
-/// Rust moves values by copying their bytes, and what a move leaves behind on the stack is not wiped. Keep a DEK where
-/// it was returned, and pass references.
+/// Rust moves values by copying their bytes, and does not wipe the copy that a move leaves on the stack. Keep a DEK
+/// where it was returned, and pass references.
 pub struct Dek(Secret<{ Self::LEN }>);
 
 impl Dek {
     /// The length of a DEK in bytes: 512 bits.
     pub const LEN: usize = 64;
 
-    /// A fresh DEK from the operating system's random generator.
+    /// Makes a DEK with the random generator of the operating system.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Randomness`] where the generator failed or repeats itself; no other.
+    /// [`ErrorKind::Randomness`] if the generator fails or repeats itself; no others.
     ///
     /// # Examples
     ///
@@ -70,15 +70,16 @@ impl Dek {
         Self::generate_with_rng(&mut getrandom::SysRng)
     }
 
-    /// A fresh DEK from a caller's random generator.
+    /// Makes a DEK with a random generator of the caller's.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Randomness`] where the generator failed or repeats itself; no other.
+    /// [`ErrorKind::Randomness`] if the generator fails or repeats itself; no others.
     ///
     /// # Examples
     ///
-    /// With the generator of a board, for instance; every method whose name ends in `_with_rng` takes one likewise.
+    /// A microcontroller passes its hardware generator. Every method whose name ends in `_with_rng` takes a generator
+    /// in this way.
     ///
     /// ```
     /// use dekseal::{
@@ -133,16 +134,16 @@ impl Dek {
         Ok(dek)
     }
 
-    /// A DEK that was made elsewhere.
+    /// Takes a DEK that was made elsewhere.
     ///
     /// # Security
     ///
-    /// Wrapping is deterministic, so a DEK must be random (FORMAT.md A6): whoever may seal can test a guess of a weak
-    /// one. The caller's array is not wiped.
+    /// Sealing is deterministic, so a DEK must be random (FORMAT.md A6): anyone who may seal can test guesses of a weak
+    /// DEK. The caller's array is not wiped.
     ///
     /// # Examples
     ///
-    /// A DEK out of a KMS that is being left; what it was read into is wiped too:
+    /// A DEK that another KMS returned. The buffer that it was read into is wiped too:
     ///
     /// ```
     /// use dekseal::{Dek, zeroize::Zeroizing};
@@ -161,11 +162,11 @@ impl Dek {
     ///
     /// # Security
     ///
-    /// What is copied out of here is the caller's to wipe.
+    /// The caller must wipe any copy of these bytes.
     ///
     /// # Examples
     ///
-    /// The key of another cipher, borrowed and not copied:
+    /// Used as the key of another cipher, by reference and not copied:
     ///
     /// ```
     /// # let dek = dekseal::Dek::from_bytes(&core::array::from_fn(|at| at as u8));
@@ -177,24 +178,24 @@ impl Dek {
         &self.0
     }
 
-    /// Room for a DEK, to be filled in place.
+    /// A buffer for a DEK, to be filled in place.
     pub(crate) fn zeroed() -> Self {
         Self(Secret::zeroed())
     }
 
-    /// The 64 bytes, to be filled in place.
+    /// The 64 bytes, for filling in place.
     pub(crate) fn expose_mut(&mut self) -> &mut Secret<{ Self::LEN }> {
         &mut self.0
     }
 
-    /// Draws the 64 bytes.
+    /// Fills the DEK with 64 bytes of the generator.
     pub(crate) fn fill<R: TryCryptoRng + ?Sized>(&mut self, rng: &mut R) -> Result<(), Error> {
         draw(rng, &mut *self.0)?;
         self.check()
     }
 
-    /// A generator that gives the same 32 bytes twice is stuck; that it gives one byte 64 times is a case of that.
-    /// Chance does it once in 2²⁵⁶ DEKs.
+    /// Refuses a stuck generator, which returns the same 32 bytes twice. A generator that repeats one byte is included.
+    /// A sound generator does this once in 2²⁵⁶ DEKs.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.0.as_chunks() {
             ([first, second], []) if !ct_eq::<{ Self::LEN / 2 }>(first, second) => Ok(()),
@@ -203,7 +204,7 @@ impl Dek {
     }
 }
 
-/// Fills `bytes` from the generator.
+/// Fills `bytes` with the output of the generator.
 pub(crate) fn draw<R: TryCryptoRng + ?Sized>(rng: &mut R, bytes: &mut [u8]) -> Result<(), Error> {
     let drawn = rng.try_fill_bytes(bytes);
     drawn.map_err(|_| ErrorKind::Randomness(RandomnessFault::Failed).into())
@@ -223,5 +224,5 @@ impl fmt::Debug for Dek {
     }
 }
 
-// Its one field is.
+// The only field is `ZeroizeOnDrop`.
 impl ZeroizeOnDrop for Dek {}

@@ -1,4 +1,4 @@
-//! A keyring and randomness: create, encrypt, decrypt a DEK.
+//! Creates, seals and opens DEKs with a keyring and a random generator.
 
 mod sweep;
 
@@ -20,14 +20,16 @@ use crate::{
     trace::Event,
 };
 
-/// How many DEKs are drawn at once: 4 KiB of randomness.
+/// The number of DEKs that are drawn at once: 4 KiB of randomness.
 const POOL: usize = 64;
 
-/// Makes DEKs, seals them under the CMKs of a keyring, and opens them again.
+/// Makes DEKs, seals them under the CMKs of a keyring, and opens them.
 ///
-/// One engine serves any number of threads. To make, seal and open DEKs allocates nothing, unless the keyring does. A
-/// method that draws randomness takes it from the operating system; the one beside it whose name ends in `_with_rng`
-/// takes a generator ([`Dek::generate_with_rng`] shows one).
+/// One engine serves any number of threads. Making, sealing and opening a DEK allocates nothing, unless the keyring
+/// does.
+///
+/// Methods that draw randomness use the random generator of the operating system. The variants whose names end in
+/// `_with_rng` take a generator; [`Dek::generate_with_rng`] shows an example.
 ///
 /// # Examples
 ///
@@ -51,7 +53,7 @@ pub struct Engine<K> {
 }
 
 impl<K: Keyring> Engine<K> {
-    /// An engine over `keyring`.
+    /// Makes an engine over `keyring`.
     #[must_use]
     pub fn new(keyring: K) -> Self {
         Self { keyring }
@@ -75,11 +77,11 @@ impl<K: Keyring> Engine<K> {
         &self.keyring
     }
 
-    /// Makes a DEK and seals it under the current version of `key_id`: gives both.
+    /// Makes a DEK, seals it under the current version of `key_id`, and returns both.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`]; no others.
+    /// The errors of the [`Keyring`] and [`ErrorKind::Randomness`]; no others.
     ///
     /// # Examples
     ///
@@ -97,11 +99,11 @@ impl<K: Keyring> Engine<K> {
         self.create_dek_with_rng(key_id, context, &mut getrandom::SysRng)
     }
 
-    /// `create_dek` with a caller's random generator.
+    /// [`create_dek`](Self::create_dek) with a random generator of the caller's.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`]; no others.
+    /// The errors of the [`Keyring`] and [`ErrorKind::Randomness`]; no others.
     pub fn create_dek_with_rng<R: TryCryptoRng + ?Sized>(
         &self,
         key_id: &KeyId,
@@ -112,7 +114,7 @@ impl<K: Keyring> Engine<K> {
             .of(|event| self.create(key_id, context, event, |dek| dek.fill(rng)))
     }
 
-    /// Makes a DEK, which `fill` draws once the key is found, and seals it.
+    /// Finds the key, makes a DEK that `fill` draws, and seals it.
     pub(crate) fn create(
         &self,
         key_id: &KeyId,
@@ -120,8 +122,8 @@ impl<K: Keyring> Engine<K> {
         event: &mut Event<'_>,
         fill: impl FnOnce(&mut Dek) -> Result<(), Error>,
     ) -> Result<(Dek, SealedDek), Error> {
-        // Both are made where they are returned. Passing them through the keyring, or putting them into a result at the end, would
-        // copy them at each step.
+        // Both are filled in place in the return value. Passing them through the keyring, or moving them into a result
+        // at the end, would copy them at each step.
         let mut made = Ok((Dek::zeroed(), SealedDek::zeroed()));
         if let Ok((dek, sealed)) = &mut made {
             let sealing = self.with_current(key_id, |cmk| {
@@ -137,12 +139,12 @@ impl<K: Keyring> Engine<K> {
         made
     }
 
-    /// Makes a DEK, seals it under the current version of `key_id`, and wipes it: gives what was sealed, for whoever will
-    /// decrypt it.
+    /// Makes a DEK, seals it under the current version of `key_id`, wipes it, and returns the sealed DEK. Use it where
+    /// another program will decrypt.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`]; no others.
+    /// The errors of the [`Keyring`] and [`ErrorKind::Randomness`]; no others.
     ///
     /// # Examples
     ///
@@ -165,11 +167,11 @@ impl<K: Keyring> Engine<K> {
         self.create_dek_without_plaintext_with_rng(key_id, context, &mut getrandom::SysRng)
     }
 
-    /// `create_dek_without_plaintext` with a caller's random generator.
+    /// [`create_dek_without_plaintext`](Self::create_dek_without_plaintext) with a random generator of the caller's.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`]; no others.
+    /// The errors of the [`Keyring`] and [`ErrorKind::Randomness`]; no others.
     pub fn create_dek_without_plaintext_with_rng<R: TryCryptoRng + ?Sized>(
         &self,
         key_id: &KeyId,
@@ -183,11 +185,11 @@ impl<K: Keyring> Engine<K> {
 
     /// Makes a DEK for each slot and seals all of them under the current version of `key_id`.
     ///
-    /// Draws the randomness of 64 DEKs at a time, which costs a fraction of what 64 draws do.
+    /// Draws the randomness for 64 DEKs at a time, which costs a fraction of 64 draws.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`]; no others. Then every slot is `None`.
+    /// The errors of the [`Keyring`] and [`ErrorKind::Randomness`]; no others. On an error, every slot is `None`.
     ///
     /// # Examples
     ///
@@ -212,11 +214,11 @@ impl<K: Keyring> Engine<K> {
         self.create_deks_with_rng(key_id, context, slots, &mut getrandom::SysRng)
     }
 
-    /// `create_deks` with a caller's random generator.
+    /// [`create_deks`](Self::create_deks) with a random generator of the caller's.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers, and [`ErrorKind::Randomness`]; no others. Then every slot is `None`.
+    /// The errors of the [`Keyring`] and [`ErrorKind::Randomness`]; no others. On an error, every slot is `None`.
     pub fn create_deks_with_rng<R: TryCryptoRng + ?Sized>(
         &self,
         key_id: &KeyId,
@@ -254,13 +256,13 @@ impl<K: Keyring> Engine<K> {
         made
     }
 
-    /// Seals a DEK that the caller has, under the current version of `key_id`.
+    /// Seals the caller's DEK under the current version of `key_id`.
     ///
-    /// Deterministic: draws no randomness.
+    /// Sealing is deterministic and draws no randomness.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers; no others.
+    /// The errors of the [`Keyring`]; no others.
     ///
     /// # Security
     ///
@@ -295,12 +297,12 @@ impl<K: Keyring> Engine<K> {
         })
     }
 
-    /// Opens `sealed`, which the caller expects to be sealed under `key_id`, with the version of it that the blob names.
+    /// Opens `sealed`, which the caller expects to be sealed under `key_id`. Uses the version that the blob names.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyMismatch`] where the blob names another key ID; what the [`Keyring`] answers;
-    /// [`ErrorKind::AuthenticationFailed`] where material, context or blob are not those of the sealing. No others.
+    /// [`ErrorKind::KeyMismatch`] if the blob names another key ID; the errors of the [`Keyring`];
+    /// [`ErrorKind::AuthenticationFailed`] if the material or the context is wrong, or the blob was changed. No others.
     ///
     /// # Examples
     ///
@@ -330,17 +332,17 @@ impl<K: Keyring> Engine<K> {
         self.open_under_any_key(context, sealed)
     }
 
-    /// Opens `sealed` with whatever key of the keyring it names.
+    /// Opens `sealed` with the key of the keyring that the blob names.
     ///
     /// # Errors
     ///
-    /// What the [`Keyring`] answers; [`ErrorKind::AuthenticationFailed`] where material, context or blob are not those of the
-    /// sealing. No others.
+    /// The errors of the [`Keyring`]; [`ErrorKind::AuthenticationFailed`] if the material or the context is wrong, or
+    /// the blob was changed. No others.
     ///
     /// # Security
     ///
-    /// Whoever wrote the blob chose the key. Where keys belong to different tenants, use [`decrypt_dek`](Self::decrypt_dek)
-    /// with the key of the tenant who asks.
+    /// The writer of the blob chooses the key. If keys belong to different tenants, use
+    /// [`decrypt_dek`](Self::decrypt_dek) with the key of the requesting tenant.
     ///
     /// # Examples
     ///
@@ -370,13 +372,14 @@ impl<K: Keyring> Engine<K> {
         Ok(dek)
     }
 
-    /// Lends the current version of `key_id`. An error names the key.
+    /// Calls `f` with the current version of `key_id`. An error names the key.
     fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         let lent = self.keyring.with_current(key_id, f);
         lent.map_err(|error| named(error, key_id, None))
     }
 
-    /// Lends a version of `key_id`. An error names the key and the version, and the newest version if that one is unknown.
+    /// Calls `f` with a version of `key_id`. An error names the key and the version. For an unknown version it also
+    /// names the newest version.
     fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
         let lent = self.keyring.with_version(key_id, key_version, f);
         lent.map_err(|error| {
@@ -391,15 +394,15 @@ impl<K: Keyring> Engine<K> {
         })
     }
 
-    /// Seals the DEK of `sealed` again, under the current version of its key, without handing it out.
+    /// Seals the DEK of `sealed` again, under the current version of its key. The caller does not get the DEK.
     ///
     /// # Errors
     ///
-    /// Those of [`decrypt_dek`](Self::decrypt_dek); no others.
+    /// The errors of [`decrypt_dek`](Self::decrypt_dek); no others.
     ///
     /// # Examples
     ///
-    /// After a rotation, over whatever holds the blobs:
+    /// After a rotation, rewrap every stored blob:
     ///
     /// ```
     /// # use dekseal::{EncryptionContext, Engine, KeyId, Keyring, Rewrapped, SealedDek};
@@ -426,10 +429,10 @@ impl<K: Keyring> Engine<K> {
         })
     }
 
-    /// [`rewrap_dek`](Self::rewrap_dek) for any number of blobs, each with its context. Returns their results in order. An error
-    /// of one blob does not stop the others.
+    /// Rewraps any number of blobs, each with its context, as [`rewrap_dek`](Self::rewrap_dek) does. Returns the
+    /// results in order. An error of one blob does not stop the others.
     ///
-    /// The iterator takes 64 blobs from `blobs` at a time. For those it asks the keyring once for each run of blobs of the same
+    /// The iterator takes 64 blobs at a time. For these it asks the keyring once for each run of blobs of the same
     /// version, and once for the current version.
     ///
     /// The errors are those of [`SealedDek::from_bytes`] and of [`decrypt_dek`](Self::decrypt_dek).
@@ -455,20 +458,23 @@ impl<K: Keyring> Engine<K> {
         Sweep::new(self, key_id, blobs.into_iter())
     }
 
-    /// Moves a DEK from one key and context to another key, another context or both, without handing it out.
+    /// Seals the DEK of `sealed` under another key, in another context, or both. The caller does not get the DEK.
     ///
     /// # Errors
     ///
-    /// Those of [`decrypt_dek`](Self::decrypt_dek) for `from`, and what the [`Keyring`] answers for the key of `to`; no others.
+    /// The errors of [`decrypt_dek`](Self::decrypt_dek) for `from`, and the errors of the [`Keyring`] for the key of
+    /// `to`; no others.
     ///
     /// # Examples
     ///
-    /// To another key and context; what was encrypted with the DEK stays as it is:
+    /// To another key and context. The data that was encrypted with the DEK does not change:
     ///
     /// ```
     /// # use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
-    /// # let (old, new): (KeyId, KeyId) = ("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, "25abe69f-ae10-44cd-bc87-1bda1de3b7d7".parse()?);
-    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(old, 0, &[7; 32])?, CmkVersion::new(new, 0, &[8; 32])?])?);
+    /// # let old: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let new: KeyId = "25abe69f-ae10-44cd-bc87-1bda1de3b7d7".parse()?;
+    /// # let versions = [CmkVersion::new(old, 0, &[7; 32])?, CmkVersion::new(new, 0, &[8; 32])?];
+    /// # let engine = Engine::new(MemoryKeyring::from_versions(versions)?);
     /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
     /// let inbox = EncryptionContext::from_pairs([("folder", "inbox")])?;
     /// let archive = EncryptionContext::from_pairs([("folder", "archive")])?;
@@ -501,7 +507,7 @@ fn expect_key(key_id: &KeyId, sealed: &SealedDek) -> Result<(), Error> {
     Err(error.with_found(&sealed.key_id(), None))
 }
 
-/// The error, naming the key and the version that an operation asked for, where the keyring named none.
+/// Adds to an error of the keyring the key and the version that the operation asked for, unless the error names a key.
 fn named(mut error: Error, key_id: &KeyId, key_version: Option<u32>) -> Error {
     if error.key_id().is_none() {
         error = error.with_key_id(key_id);
@@ -512,7 +518,7 @@ fn named(mut error: Error, key_id: &KeyId, key_version: Option<u32>) -> Error {
     }
 }
 
-/// What became of a blob that was to be sealed again.
+/// The result of rewrapping a blob.
 ///
 /// # Examples
 ///
@@ -531,14 +537,14 @@ fn named(mut error: Error, key_id: &KeyId, key_version: Option<u32>) -> Error {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rewrapped {
-    /// It is sealed under the current version: the same bytes.
+    /// The blob is sealed under the current version already. It holds the same bytes.
     AlreadyCurrent(SealedDek),
     /// The same DEK, sealed under the current version.
     Renewed(SealedDek),
 }
 
 impl Rewrapped {
-    /// What became of `old`. Sealing is deterministic: under the same version it gives the same bytes.
+    /// Compares `old` with `new`. Sealing is deterministic, so sealing under the same version gives the same bytes.
     fn of(old: &SealedDek, new: SealedDek) -> Self {
         if new == *old {
             Self::AlreadyCurrent(new)

@@ -27,7 +27,7 @@ pub struct Error {
     details: Option<Box<Details>>,
 }
 
-/// What an error names in addition to its kind. Nothing here is secret.
+/// The details that an error holds besides its kind. None of them is secret.
 #[derive(Clone, Default)]
 struct Details {
     /// The key that was requested or expected. `key_id.rs` returns it as a `KeyId`.
@@ -44,7 +44,7 @@ struct Details {
 }
 
 impl Error {
-    /// What went wrong.
+    /// The kind of the failure.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -83,7 +83,7 @@ impl Error {
         self.details.as_ref()?.found_key_version
     }
 
-    /// The file that could not be used.
+    /// The file that the operation failed on.
     #[cfg(feature = "std")]
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
@@ -145,7 +145,7 @@ impl Error {
         self
     }
 
-    /// The end of a payload is missing, or is not authentic.
+    /// The same error, saying that the payload may be truncated: its end is missing or not authentic.
     pub(crate) fn may_be_truncated(mut self) -> Self {
         self.details().may_be_truncated = true;
         self
@@ -183,7 +183,7 @@ impl Error {
         self.details.get_or_insert_default()
     }
 
-    /// The operating system failed to read or write a file.
+    /// An error of the operating system while a file was read or written.
     #[cfg(feature = "file-keyring")]
     pub(crate) fn io(source: std::io::Error) -> Self {
         Self::file(FileFault::Io, source)
@@ -216,8 +216,8 @@ impl From<ErrorKind> for Error {
     }
 }
 
-/// What a reader or a writer of payloads returns: the kind [`InvalidData`](std::io::ErrorKind::InvalidData) with the
-/// [`Error`] inside.
+/// The readers and writers of payloads return errors of the kind [`InvalidData`](std::io::ErrorKind::InvalidData), with
+/// the [`Error`] inside.
 #[cfg(feature = "std")]
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
@@ -238,7 +238,7 @@ impl fmt::Display for Error {
 /// ` (key …, version …, newest known version …; found key …, version …): path`
 impl fmt::Display for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // ASCII by construction.
+        // A key ID is ASCII by construction.
         fn text(key_id: &[u8; KEY_ID_LEN]) -> &str {
             core::str::from_utf8(key_id).unwrap_or("?")
         }
@@ -303,7 +303,7 @@ impl core::error::Error for Error {
 ///
 /// # Examples
 ///
-/// `docs/errors.md` in the repository (module `guide::errors`) says what to do about each.
+/// `docs/errors.md` in the repository (module `guide::errors`) says what to do about each kind.
 ///
 /// ```
 /// use dekseal::{BlobRule, ErrorKind, SealedDek};
@@ -318,7 +318,7 @@ impl core::error::Error for Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A key ID breaks the rules of FORMAT.md A2, by itself or inside a blob.
+    /// A key ID, given alone or inside a blob, breaks the rules of FORMAT.md A2.
     MalformedKeyId,
     /// An encryption context breaks a rule of FORMAT.md A3.
     Context(ContextRule),
@@ -334,15 +334,16 @@ pub enum ErrorKind {
     UnknownKeyVersion,
     /// The version is below the minimum version of its key.
     KeyVersionRetired,
-    /// The version is older than the current one, and the keyring has no material for it: it was destroyed, or never added.
+    /// The version is older than the current version, and the keyring has no material for it: it was destroyed or never
+    /// added.
     KeyVersionDestroyed,
     /// The key is disabled.
     KeyDisabled,
     /// The key is pending deletion.
     KeyPendingDeletion,
-    /// The blob does not open: the CMK material or the encryption context is wrong, or the blob was changed. These
-    /// cases cannot be told apart. Or a payload does not open: the DEK is wrong, or the payload was changed, truncated
-    /// or extended.
+    /// A blob does not open, because the CMK material or the encryption context is wrong, or because the blob was
+    /// changed. These cases cannot be told apart. Or a payload does not open, because the DEK is wrong, or because the
+    /// payload was changed, truncated or extended.
     AuthenticationFailed,
     /// CMK material is not 32 to 64 bytes long.
     InvalidMaterial,
@@ -350,15 +351,15 @@ pub enum ErrorKind {
     DuplicateKeyVersion,
     /// The keyring already holds a key with this ID, or the ID belongs to its root.
     KeyExists,
-    /// The keys belong to another keyring: their material is not sealed under the root of this one.
+    /// The keys belong to another keyring: their material is not sealed under the root of this keyring.
     ForeignKeys,
     /// The key has used all 2³² versions.
     TooManyVersions,
-    /// The minimum version can be neither above the current version nor a destroyed one.
+    /// The minimum version cannot be above the current version or a destroyed version.
     MinVersion,
     /// Only versions below the minimum version can be destroyed.
     VersionInUse,
-    /// The successor of the version is younger than the grace period, or nobody knows how old it is.
+    /// The successor of the version is younger than the grace period, or its age is unknown.
     GracePeriod,
     /// Only a disabled key can be enabled (KMS.1201).
     KeyNotDisabled,
@@ -370,19 +371,19 @@ pub enum ErrorKind {
     DeletionScheduled,
     /// The key has no scheduled deletion (KMS.1501).
     DeletionNotScheduled,
-    /// The date of the deletion has not come.
+    /// The deletion of the key is not due yet.
     DeletionNotDue,
-    /// The time is before the year 2020 or after 9999: a clock that is not set, or a time that is not in seconds.
+    /// The time is before the year 2020 or after 9999: the clock is not set, or the time is not in seconds.
     ImplausibleTime,
-    /// The store of the keyring went back to an older state. The keyring still opens with what it holds, but seals and
-    /// changes nothing until the host decides between `adopt` and `write_back`.
+    /// The store of the keyring went back to an older state. The keyring still opens DEKs with the versions that it
+    /// holds. It refuses to seal and to change keys until the host calls `adopt` or `write_back`.
     RollbackUnresolved,
     /// The random generator cannot be used.
     Randomness(RandomnessFault),
     /// The store behind a keyring failed; [`source`](core::error::Error::source) says why.
     Keyring,
-    /// The keyring cannot tell now: its store does not answer in time, what it holds is too old, or its store was rolled back.
-    /// The same call may succeed later.
+    /// The keyring cannot answer now: its store does not answer in time, the state that it holds is too old, or its
+    /// store was rolled back. The same call may succeed later.
     KeyringUnavailable,
     /// The file of a [`FileKeyring`](crate::FileKeyring) cannot be used.
     #[cfg(feature = "file-keyring")]
@@ -396,7 +397,8 @@ pub enum ErrorKind {
     PayloadTooLong,
     /// A buffer does not have the documented length.
     BufferLength,
-    /// The copy of a header that [`Engine::rewrap_file`](crate::Engine::rewrap_file) found beside the file is not of this file.
+    /// The copy of a header that [`Engine::rewrap_file`](crate::Engine::rewrap_file) found beside the file belongs to
+    /// another payload.
     #[cfg(feature = "std")]
     ForeignHeaderCopy,
 }
@@ -418,11 +420,11 @@ pub enum ContextRule {
     EmptyKey,
     /// A key occurs twice.
     DuplicateKey,
-    /// The keys and values have more than 8192 characters together.
+    /// The keys and values have more than 8192 characters in total.
     TooManyCharacters,
 }
 
-/// The rule for the frame of a sealed DEK (FORMAT.md A5, step 1) that the bytes break.
+/// The rule of FORMAT.md A5, step 1, that the bytes of a sealed DEK break.
 ///
 /// # Examples
 ///
@@ -445,7 +447,7 @@ pub enum BlobRule {
     Hex,
 }
 
-/// The rule for the structure of a sealed payload (FORMAT.md B1 and B3) that the bytes break.
+/// The rule of FORMAT.md B1 or B3 that the bytes of a payload break.
 ///
 /// # Examples
 ///
@@ -468,7 +470,7 @@ pub enum PayloadRule {
     Length,
 }
 
-/// What is wrong with a random generator.
+/// The fault of a random generator.
 ///
 /// # Examples
 ///
@@ -498,13 +500,13 @@ pub enum PayloadRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RandomnessFault {
-    /// It reported an error.
+    /// The generator reported an error.
     Failed,
-    /// It repeats itself: both halves of a DEK or of a payload salt are equal.
+    /// The generator repeats itself: both halves of a DEK or of a payload salt are equal.
     Stuck,
 }
 
-/// What is wrong with a keyring file. Except for [`NotSynced`](Self::NotSynced), nothing was changed.
+/// The fault of a keyring file. Nothing was changed, except with [`NotSynced`](Self::NotSynced).
 ///
 /// # Examples
 ///
@@ -524,30 +526,30 @@ pub enum RandomnessFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FileFault {
-    /// The system could not read or write the file; [`source`](core::error::Error::source) says why.
+    /// The operating system could not read or write the file; [`source`](core::error::Error::source) says why.
     Io,
     /// The file already exists.
     Exists,
-    /// Another program removed or replaced the keyring file or its lock file during the change. The change was not made
-    /// and can be tried again.
+    /// Another program removed or replaced the keyring file or its lock file during the change. The change was not
+    /// made; try it again.
     Conflict,
     /// The file is, or would become, larger than 64 MiB.
     TooLarge,
-    /// The file ends too early: it was not written completely.
+    /// The file ends too early: it was not written completely, or it was truncated.
     Truncated,
-    /// The file is not a keyring.
+    /// The file is not a keyring file.
     NotAKeyring,
     /// The file has an unknown format version.
     UnknownFormat,
     /// The file is sealed under another root CMK.
     WrongRoot,
-    /// The MAC does not match: something other than this crate changed the file.
+    /// The MAC does not match: a program other than this crate changed the file.
     Changed,
-    /// The file is older than the one read before, or comes from another line of changes.
+    /// The file is older than the state read before, or has another history.
     RolledBack,
     /// The file is another keyring under the same root.
     OtherKeyring,
-    /// The file was changed and the change is in force, but it may not survive a power failure.
+    /// The file was changed and the change is in effect, but it may not survive a power failure.
     NotSynced,
 }
 
@@ -633,19 +635,17 @@ impl fmt::Display for ErrorKind {
             Self::ForeignKeys => "the keys belong to another keyring",
             Self::TooManyVersions => "the key has used all its versions",
             Self::KeyVersionDestroyed => "the key version was destroyed",
-            Self::MinVersion => "the minimum version can be neither above the current version nor a destroyed one",
+            Self::MinVersion => "the minimum version cannot be above the current version or a destroyed version",
             Self::VersionInUse => "only versions below the minimum version can be destroyed",
             Self::GracePeriod => "the successor of the key version is younger than the grace period",
             Self::ImplausibleTime => "the time is not between the years 2020 and 9999",
-            Self::RollbackUnresolved => {
-                "the keyring was rolled back: adopt that state or write the newer one back first"
-            }
+            Self::RollbackUnresolved => "the keyring was rolled back: call `adopt` or `write_back` first",
             Self::KeyNotDisabled => "the key is not disabled",
             Self::KeyNotEnabled => "the key is not enabled",
             Self::DeletionDays => "a deletion must be scheduled 7 to 1096 days ahead",
             Self::DeletionScheduled => "the deletion of the key is already scheduled",
             Self::DeletionNotScheduled => "the key has no scheduled deletion",
-            Self::DeletionNotDue => "the date of the deletion has not come",
+            Self::DeletionNotDue => "the deletion of the key is not due yet",
             Self::Keyring => "the keyring failed",
             Self::KeyringUnavailable => "the keyring cannot answer now",
             #[cfg(feature = "file-keyring")]
@@ -659,7 +659,7 @@ impl fmt::Display for ErrorKind {
                 FileFault::UnknownFormat => "the keyring file has an unknown format version",
                 FileFault::WrongRoot => "the keyring file is sealed under another root CMK",
                 FileFault::Changed => "the keyring file was tampered with: its MAC does not match",
-                FileFault::RolledBack => "the keyring file does not follow the one read before",
+                FileFault::RolledBack => "the keyring file is older than the state read before, or has another history",
                 FileFault::OtherKeyring => "the file is another keyring under the same root",
                 FileFault::NotSynced => "the keyring file was changed, but the change may not survive a power failure",
             },

@@ -16,8 +16,8 @@
 //!
 //! These modules contain only text. Their code is in `tests/it/guide` in the repository.
 
-/// A guide as a module. A file in `docs` ends with definitions such as `[rotation]: rotation.md`, which GitHub follows. The
-/// definitions here come first, and Markdown uses the first definition of a name.
+/// Makes a module of a guide. A file in `docs` ends with definitions such as `[rotation]: rotation.md`, which GitHub
+/// uses. The definitions here come before them, and Markdown uses the first definition of a name.
 macro_rules! guide {
     ($name:ident, $file:literal) => {
         /// [columns-and-files]: crate::guide::columns_and_files

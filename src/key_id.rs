@@ -13,10 +13,10 @@ use rand_core::TryCryptoRng;
 pub(crate) use self::hash::KeyIdHash;
 use crate::error::{Error, ErrorKind, RandomnessFault};
 
-/// A2: where hyphens stand, and where digits and letters.
+/// The form of A2: `-` stands for itself, and `x` for a digit or a lower-case letter.
 const FORM: &[u8; KeyId::LEN] = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 
-/// The ID of a customer master key: the 36 ASCII bytes of FORMAT.md A2, `8-4-4-4-12` out of `[0-9a-z]`.
+/// The ID of a customer master key: the 36 ASCII bytes of FORMAT.md A2, in the form `8-4-4-4-12` of `[0-9a-z]`.
 ///
 /// # Examples
 ///
@@ -34,11 +34,11 @@ impl KeyId {
     /// The length of a key ID in bytes.
     pub const LEN: usize = 8 + 1 + 4 + 1 + 4 + 1 + 4 + 1 + 12;
 
-    /// A random key ID: a UUID of version 4, in lower case.
+    /// Makes a random key ID: a UUID of version 4, in lower case.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Randomness`]; no other.
+    /// [`ErrorKind::Randomness`]; no others.
     ///
     /// # Examples
     ///
@@ -56,11 +56,11 @@ impl KeyId {
         Self::generate_with_rng(&mut getrandom::SysRng)
     }
 
-    /// `generate` with a caller's random generator, from which it takes 16 bytes.
+    /// [`generate`](Self::generate) with a random generator of the caller's. It draws 16 bytes.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Randomness`]; no other.
+    /// [`ErrorKind::Randomness`]; no others.
     pub fn generate_with_rng<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, Error> {
         let mut random = [0; 16];
         let drawn = rng.try_fill_bytes(&mut random);
@@ -74,7 +74,7 @@ impl KeyId {
         let mut digits = random.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
         Ok(Self(FORM.map(|form| match form {
             b'-' => b'-',
-            // There are as many digits as places for them.
+            // There are 32 digits and 32 places for them, so the default is never used.
             _ => match digits.next().unwrap_or(0) {
                 digit @ 0..10 => b'0'.wrapping_add(digit),
                 letter => b'a'.wrapping_add(letter.wrapping_sub(10)),
@@ -82,11 +82,11 @@ impl KeyId {
         })))
     }
 
-    /// A key ID from its 36 ASCII bytes.
+    /// Makes a key ID from its 36 ASCII bytes.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::MalformedKeyId`] where they break FORMAT.md A2; no other.
+    /// [`ErrorKind::MalformedKeyId`] if the bytes break FORMAT.md A2; no others.
     ///
     /// # Examples
     ///
@@ -106,9 +106,9 @@ impl KeyId {
         Ok(Self(bytes))
     }
 
-    /// Whether 36 bytes are a key ID.
+    /// Checks that 36 bytes are a key ID.
     pub(crate) fn check(bytes: &[u8; Self::LEN]) -> Result<(), Error> {
-        // Without a branch for each byte, so that it compiles to a few wide comparisons.
+        // The loop has no early exit, so it compiles to a few wide comparisons.
         let well_formed = bytes.iter().zip(FORM).fold(true, |so_far, (byte, form)| {
             let fits = match form {
                 b'-' => *byte == b'-',
@@ -122,7 +122,7 @@ impl KeyId {
         }
     }
 
-    /// A key ID from bytes that were checked before.
+    /// Makes a key ID from bytes that were checked before.
     pub(crate) fn from_checked(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
@@ -136,7 +136,8 @@ impl KeyId {
     /// The 36 bytes as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Every constructor takes checked bytes, which are ASCII. Were one wrong, debug builds would panic, and others would show it.
+        // Every constructor checks the bytes, so they are ASCII. If a constructor had a fault, debug builds would panic
+        // here, and release builds would show this text.
         let text = core::str::from_utf8(&self.0);
         debug_assert!(text.is_ok(), "the bytes of a key ID were not checked");
         text.unwrap_or("(malformed key ID)")
@@ -171,9 +172,9 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// The keys that an error names.
+/// Accessors for the keys that an error names.
 impl Error {
-    /// The key that was asked for or expected, if the error is about one.
+    /// The key that was requested or expected, if the error is about one.
     ///
     /// # Examples
     ///
@@ -197,7 +198,8 @@ impl Error {
     ///
     /// ```
     /// # use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
-    /// # let (key_id, other): (KeyId, KeyId) = ("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, "25abe69f-ae10-44cd-bc87-1bda1de3b7d7".parse()?);
+    /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
+    /// # let other: KeyId = "25abe69f-ae10-44cd-bc87-1bda1de3b7d7".parse()?;
     /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(other, 0, &[7; 32])?])?);
     /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
     /// # let context = EncryptionContext::none();
@@ -211,7 +213,7 @@ impl Error {
         self.found_key_id_bytes().map(KeyId::from_checked)
     }
 
-    /// The same error, naming the key that was asked for: for an implementation of [`Keyring`](crate::Keyring).
+    /// The same error, naming the key that was requested. Implementations of [`Keyring`](crate::Keyring) use it.
     ///
     /// # Examples
     ///
@@ -228,7 +230,7 @@ impl Error {
         self.with_key_id_bytes(key_id.as_bytes())
     }
 
-    /// The same error, naming the key, and its version if one is known, that was found instead of the expected one.
+    /// The same error, naming the key that was found instead of the expected one, and its version if it is known.
     pub(crate) fn with_found(self, key_id: &KeyId, key_version: Option<u32>) -> Self {
         self.with_found_bytes(key_id.as_bytes(), key_version)
     }

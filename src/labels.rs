@@ -1,9 +1,9 @@
-//! Every label of the key schedules, in one place (FORMAT.md A4, B2, C1).
+//! All labels of the key schedules (FORMAT.md A4, B2, C1).
 
 use crate::sha256::HmacKey;
 
-/// HKDF-Extract over CMK material: HMAC under the salt `"dekseal/v2"`. The states are computed in advance, and a test
-/// compares them.
+/// HKDF-Extract of CMK material: HMAC under the salt `"dekseal/v2"`. Its states are precomputed, and a test checks
+/// them.
 pub(crate) static EXTRACT: HmacKey = HmacKey::of_states(
     [
         0x5c74_a3fa,
@@ -26,22 +26,22 @@ pub(crate) static EXTRACT: HmacKey = HmacKey::of_states(
         0x0783_5690,
     ],
 );
-/// Material to `salt_key`.
+/// Derives `salt_key` from the material.
 pub(crate) const SALT_KEY: &[u8; 15] = b"dekseal/v2 salt";
-/// Material to `wrap_key`.
+/// Derives `wrap_key` from the material.
 pub(crate) const WRAP_KEY: &[u8; 15] = b"dekseal/v2 wrap";
-/// `wrap_key` to the key of one blob.
+/// Derives the key of one blob from `wrap_key`.
 pub(crate) const BLOB_KEY: &[u8; 14] = b"dekseal/v2 key";
-/// `wrap_key` of a root CMK to the key of a keyring file's MAC (part C).
+/// Derives the MAC key of a keyring file from the `wrap_key` of its root CMK (part C).
 #[cfg(feature = "file-keyring")]
 pub(crate) const KEYRING_MAC: &[u8; 18] = b"dekseal/v2 keyring";
-/// `wrap_key` of a root CMK to the value that shows whose a keyring file is (part C).
+/// Derives the value that identifies the root of a keyring file from the `wrap_key` of the root CMK (part C).
 #[cfg(feature = "file-keyring")]
 pub(crate) const KEYRING_CHECK: &[u8; 24] = b"dekseal/v2 keyring check";
-/// `wrap_key` of a root CMK to the key of a snapshot's MAC (part D).
+/// Derives the MAC key of a snapshot from the `wrap_key` of its root CMK (part D).
 #[cfg(feature = "store-keyring")]
 pub(crate) const SNAPSHOT_MAC: &[u8; 19] = b"dekseal/v2 snapshot";
-/// HKDF-Extract over a DEK: HMAC under the salt `"dekseal/v2 payload"`, likewise.
+/// HKDF-Extract of a DEK: HMAC under the salt `"dekseal/v2 payload"`. Its states are precomputed in the same way.
 pub(crate) static PAYLOAD_EXTRACT: HmacKey = HmacKey::of_states(
     [
         0x8196_f574,

@@ -7,8 +7,8 @@ use zeroize::{ZeroizeOnDrop, optimization_barrier};
 
 /// `N` secret bytes, filled in place and wiped on drop.
 ///
-/// `Zeroizing<[u8; N]>` does the same with a volatile write for each byte, which costs a few per cent of a seal. Here
-/// the array is overwritten at once.
+/// `Zeroizing<[u8; N]>` does the same with a volatile write for each byte, which costs a few per cent of a seal. This
+/// type overwrites the array at once.
 pub(crate) struct Secret<const N: usize>([u8; N]);
 
 impl<const N: usize> Secret<N> {
@@ -22,7 +22,7 @@ impl<const N: usize> Secret<N> {
 
     pub(crate) fn wipe(&mut self) {
         self.0 = [0; N];
-        // Without it the compiler could leave out a write that nothing reads.
+        // Without the barrier, the compiler could remove a write that no code reads.
         optimization_barrier(&self.0);
     }
 }
@@ -51,8 +51,8 @@ impl<const N: usize> ZeroizeOnDrop for Secret<N> {}
 
 /// Whether two arrays are equal, in constant time.
 ///
-/// Gathers the differences of all words, and has `subtle` compare the sum with zero. `subtle` would compare slices byte
-/// by byte, which takes as long as an HMAC.
+/// ORs the differences of all words, and compares the result with zero through `subtle`. `subtle` compares slices byte
+/// by byte, which would take as long as an HMAC.
 pub(crate) fn ct_eq<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
     const { assert!(N.is_multiple_of(8)) };
     let words = a.as_chunks().0.iter().zip(b.as_chunks().0);

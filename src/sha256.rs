@@ -1,24 +1,24 @@
 //! SHA-256, HMAC-SHA-256 and HKDF-SHA-256 for the messages of the formats.
 //!
-//! The compression function is that of the crate `sha2`, which uses the processor's SHA instructions if it has them.
-//! This module adds the padding of SHA-256, HMAC (RFC 2104) and HKDF (RFC 5869). The crates `hmac` and `hkdf` do the
-//! same for messages that arrive in pieces, and the tests of this module compare with them. They are not used here for
-//! two reasons:
+//! The compression function comes from the crate `sha2`, which uses the SHA instructions of the processor if it has
+//! them. This module adds the padding of SHA-256, HMAC (RFC 2104) and HKDF (RFC 5869). The crates `hmac` and `hkdf` do
+//! the same for messages that arrive in pieces, and the tests of this module compare with them. They are not used here
+//! for two reasons:
 //!
 //! - **Build flags.** If a build enables `sha` and `avx2`, the compiler may inline the compression function into code
 //!   that uses 256-bit registers. The SHA instructions have no VEX form, so each of them then waits for the upper
 //!   halves of the registers. On some processors a seal takes 18 times as long. [`compress`] is never inlined, and the
 //!   compiler clears the upper halves before a call.
 //! - **Time.** Nearly every message has a length that is known at compile time, so it is laid out in whole blocks
-//!   together with its padding. No buffer is filled, no position is kept, and an HMAC takes little more than its three
-//!   compressions.
+//!   together with its padding. There is no buffer to fill and no position to track, and an HMAC takes little more time
+//!   than its three compressions.
 
 use sha2::block_api::compress256;
 use zeroize::{ZeroizeOnDrop, optimization_barrier};
 
 pub(crate) const DIGEST_LEN: usize = 32;
 const BLOCK_LEN: usize = 64;
-/// A byte 0x80, and the length of the message in bits. Zeros stand between them.
+/// The byte 0x80 and the length of the message in bits. Zeros are between them.
 const PADDING_LEN: usize = 1 + 8;
 
 type Block = [u8; BLOCK_LEN];
@@ -47,15 +47,15 @@ pub(crate) fn sha256(message: &[u8]) -> [u8; DIGEST_LEN] {
 /// HMAC-SHA-256 under one key. HKDF-Extract is HMAC under its salt, and HKDF-Expand is HMAC under the PRK.
 ///
 /// RFC 2104: `H(K XOR opad, H(K XOR ipad, text))`. `ipad` is the byte 0x36 and `opad` the byte 0x5C, each repeated for
-/// a block. A shorter key is padded with zeros. So both hashes start with a block that depends on the key alone, and
-/// the states after these two blocks are all that is kept of the key, as section 4 of the RFC suggests.
+/// a block. A shorter key is padded with zeros. Both hashes start with a block that depends on the key alone. This type
+/// keeps only the states after these two blocks, as section 4 of the RFC suggests.
 pub(crate) struct HmacKey {
     inner: State,
     outer: State,
 }
 
 impl HmacKey {
-    /// HMAC under `key`, which is at most a block long.
+    /// HMAC under `key`, which is at most one block long.
     pub(crate) fn new<const N: usize>(key: &[u8; N]) -> Self {
         const { assert!(N <= BLOCK_LEN) };
         const IPAD: u8 = 0x36;
@@ -73,7 +73,7 @@ impl HmacKey {
         hmac
     }
 
-    /// HMAC under the key that leads to these states.
+    /// HMAC under the key that gives these states.
     pub(crate) const fn of_states(inner: [u32; 8], outer: [u32; 8]) -> Self {
         Self {
             inner: State(inner),
@@ -81,7 +81,7 @@ impl HmacKey {
         }
     }
 
-    /// The MAC of `a ‖ b ‖ c`, which fills `BLOCKS` blocks with its padding.
+    /// The MAC of `a ‖ b ‖ c`. The message with its padding fills `BLOCKS` blocks.
     #[inline]
     pub(crate) fn mac<const BLOCKS: usize, const A: usize, const B: usize, const C: usize>(
         &self,
@@ -123,7 +123,7 @@ impl HmacKey {
         self.mac::<BLOCKS, DIGEST_LEN, N, 1>((first, info, &[2]), block);
     }
 
-    /// The outer hash, over the digest that `inner` has come to.
+    /// The outer hash, over the digest of `inner`.
     #[inline]
     fn finish(&self, inner: &State, mac: &mut [u8; DIGEST_LEN]) {
         let mut message = Blocks::<1>::padded(BLOCK_LEN, &[0; DIGEST_LEN], &[], &[]);
@@ -134,16 +134,16 @@ impl HmacKey {
     }
 }
 
-/// The state of SHA-256 between two blocks. In HMAC it stands for a key.
+/// The state of SHA-256 between two blocks. In HMAC it represents a key, so it is wiped on drop.
 struct State([u32; 8]);
 
 impl State {
-    /// Hashes the rest of a message and its padding. The `before` bytes ahead of it were hashed already.
+    /// Hashes the rest of a message and its padding. The first `before` bytes of the message were hashed already.
     fn finish(&mut self, before: usize, rest: &[u8]) {
         let (whole, last) = rest.as_chunks();
         compress(self, whole);
         let mut tail = Blocks::<2>([[0; BLOCK_LEN]; 2]);
-        // Less than a block is left. Whether its padding fits behind it decides between one block and two.
+        // Less than a block is left. Its padding takes a second block if the first has no room for it.
         let blocks = if last.len() <= BLOCK_LEN - PADDING_LEN { 1 } else { 2 };
         let (tail, _) = tail.0.split_at_mut(blocks);
         pad(tail, [last], before.wrapping_add(rest.len()));
@@ -159,11 +159,11 @@ impl State {
     }
 }
 
-/// Blocks of a message. They may hold a key.
+/// Blocks of a message. They may hold a key, so they are wiped on drop.
 struct Blocks<const N: usize>([Block; N]);
 
 impl<const N: usize> Blocks<N> {
-    /// The end of a message, `a ‖ b ‖ c`, with its padding. The `before` bytes ahead of it fill whole blocks.
+    /// The end of a message, `a ‖ b ‖ c`, with its padding. The `before` bytes before it fill whole blocks.
     #[inline]
     fn padded<const A: usize, const B: usize, const C: usize>(
         before: usize,
@@ -196,14 +196,14 @@ fn pad<const PARTS: usize>(blocks: &mut [Block], parts: [&[u8]; PARTS], length: 
     }
 }
 
-/// The compression function, in a function of its own: see the top of this file.
+/// The compression function. It must not be inlined: see the documentation of this module.
 #[inline(never)]
 fn compress(state: &mut State, blocks: &[Block]) {
     compress256(&mut state.0, blocks);
 }
 
-// The loops of `zeroize` write one word after the other. An array is overwritten at once, and the barrier keeps the
-// compiler from leaving that out.
+// The loops of `zeroize` write one word at a time. These functions overwrite the array at once, and the barrier
+// prevents the compiler from removing the write.
 
 impl Drop for State {
     fn drop(&mut self) {
@@ -221,7 +221,7 @@ impl<const N: usize> Drop for Blocks<N> {
 
 impl ZeroizeOnDrop for State {}
 
-// Its two fields are.
+// Both fields are `ZeroizeOnDrop`.
 impl ZeroizeOnDrop for HmacKey {}
 
 #[cfg(test)]

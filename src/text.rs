@@ -1,4 +1,4 @@
-//! Sealed DEKs and key IDs as text, and for serde: the bytes in binary formats, the text in formats that people read.
+//! Text forms and serde support of sealed DEKs and key IDs: bytes in binary formats, text in human-readable formats.
 
 use core::{fmt, str::FromStr};
 
@@ -31,7 +31,8 @@ impl fmt::Display for SealedDek {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotABlob`] with [`BlobRule::Hex`] if the text is anything else; the errors of [`SealedDek::from_bytes`]. No others.
+/// [`ErrorKind::NotABlob`] with [`BlobRule::Hex`] if the text is anything else; the errors of
+/// [`SealedDek::from_bytes`]. No others.
 impl FromStr for SealedDek {
     type Err = Error;
 
@@ -65,7 +66,7 @@ mod with_serde {
 
     use crate::{blob::SealedDek, error::Error, key_id::KeyId};
 
-    /// A type that is its bytes in a binary format and its text in any other.
+    /// A type that serde reads and writes as bytes in binary formats, and as text in human-readable formats.
     trait Form: fmt::Display + FromStr<Err = Error> {
         const EXPECTED: &str;
 

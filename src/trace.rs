@@ -1,11 +1,13 @@
-//! An event for each operation, with the feature `tracing`. Without it an [`Event`] is nothing, and so is all that is done with it.
+//! One event for each operation, with the feature `tracing`. Without the feature, [`Event`] is an empty type, and its
+//! methods do nothing.
 //!
-//! docs/guide/logging.md says which events there are. What is in one can be logged: no key, no DEK, no value of a context.
+//! docs/guide/logging.md lists the events. An event is safe to log: it contains no key, no DEK and no value of a
+//! context.
 
 pub(crate) use event::{Batch, Event};
 
-/// A public operation makes its event and runs in [`Event::of`]. Steps that several operations share take the event and fill it in, so
-/// that each public call emits one event.
+/// A public operation makes its event and runs in [`Event::of`]. Steps that several operations share take the event and
+/// fill it in, so each public call emits one event.
 impl Event<'_> {
     /// Runs the operation, which fills in the event, then emits it.
     #[inline]
@@ -31,7 +33,7 @@ mod event {
         key_id::KeyId,
     };
 
-    /// What is known of an operation. Nothing of it is made text unless a subscriber asks.
+    /// The facts about an operation. They are formatted only if a subscriber is interested.
     pub(crate) struct Event<'a> {
         operation: &'static str,
         key_id: Option<&'a KeyId>,
@@ -64,20 +66,20 @@ mod event {
             }
         }
 
-        /// A DEK is moved to this key, and to this context where it does not keep its own.
+        /// The DEK is sealed under another key, and in another context if there is one.
         #[inline]
         pub(crate) fn to(&mut self, key_id: &'a KeyId, context: Option<&'a EncryptionContext>) {
             self.new_key_id = Some(key_id);
             self.new_context = context;
         }
 
-        /// The version that a blob names.
+        /// The operation opens a blob that names this version.
         #[inline]
         pub(crate) fn opens(&mut self, key_version: u32) {
             self.key_version = Some(key_version);
         }
 
-        /// The version that something was sealed under.
+        /// The operation seals under this version.
         #[inline]
         pub(crate) fn seals(&mut self, key_version: u32) {
             match self.new_key_id {
@@ -109,7 +111,7 @@ mod event {
         }
 
         fn say(&self, outcome: Outcome) {
-            // The level is part of what a subscriber is asked about before anything is made.
+            // The level is part of the static metadata that a subscriber filters by before any field is formatted.
             macro_rules! event {
                 ($level:expr) => {
                     tracing::event!(
@@ -135,7 +137,7 @@ mod event {
             }
         }
 
-        /// A blob of another key names a version of that other key.
+        /// The version, unless it belongs to another key than the one that the event names.
         fn version_of(&self, outcome: Outcome) -> Option<u32> {
             self.key_version
                 .filter(|_| outcome != Outcome::Refused(ErrorKind::KeyMismatch))
@@ -157,7 +159,7 @@ mod event {
             if let Err(error) = result {
                 self.failed = self.failed.saturating_add(1);
                 let outcome = error.outcome();
-                // The graver level is the lesser one.
+                // `tracing` orders levels from `ERROR`, the lowest, to `TRACE`.
                 if outcome.level() < self.worst.level() {
                     self.worst = outcome;
                 }
@@ -177,13 +179,13 @@ mod event {
     pub(crate) enum Outcome {
         Done,
         Refused(ErrorKind),
-        /// What was read from or written to failed.
+        /// Reading or writing failed.
         #[cfg(feature = "std")]
         Io,
     }
 
     impl Outcome {
-        /// The table of docs/guide/logging.md.
+        /// The levels of the table in docs/guide/logging.md.
         fn level(self) -> Level {
             match self {
                 Self::Done => Level::DEBUG,
@@ -246,7 +248,7 @@ mod event {
         }
     }
 
-    /// What an operation fails with: its kind, never its source.
+    /// The error of an operation. An event shows its kind, never its source.
     pub(crate) trait Failure {
         fn outcome(&self) -> Outcome;
     }
@@ -322,7 +324,7 @@ mod event {
         pub(crate) fn note<T>(&mut self, _result: &Result<T, Error>) {}
     }
 
-    /// Whatever an operation fails with.
+    /// The error of an operation.
     pub(crate) trait Failure {}
 
     impl<E> Failure for E {}

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 
 /// A moment between the years 2020 and 9999, in whole seconds since 1970-01-01 00:00 UTC, without leap seconds.
 ///
-/// The range catches clocks that are not set and times in milliseconds, which would make a deletion due at once.
+/// The range excludes clocks that are not set, and times in milliseconds, which would make a deletion due at once.
 ///
 /// # Examples
 ///
@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind};
 /// # Ok::<(), dekseal::Error>(())
 /// ```
 ///
-/// With the feature `std` it converts from and to [`SystemTime`].
+/// With the feature `std` this type converts from and to [`SystemTime`].
 #[cfg_attr(feature = "std", doc = "```")]
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
 /// use std::time::{Duration, SystemTime};
@@ -36,7 +36,8 @@ use crate::error::{Error, ErrorKind};
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(
-    /// Zero is never a time, so an `Option` of it has no unused bytes that could keep what the stack held before: derived keys.
+    /// Zero is never a time, so an `Option<UnixTime>` has no unused bytes. Unused bytes could keep secret bytes that
+    /// the stack held before.
     NonZeroU64,
 );
 
@@ -46,22 +47,22 @@ impl UnixTime {
     /// 9999-12-31 23:59:59 UTC, the last second whose year has four digits.
     const LATEST: u64 = 253_402_300_799;
 
-    /// The moment so many seconds after 1970-01-01 00:00 UTC.
+    /// The time this many seconds after 1970-01-01 00:00 UTC.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::ImplausibleTime`] before the year 2020 and after 9999; no other.
+    /// [`ErrorKind::ImplausibleTime`] before the year 2020 and after 9999; no others.
     pub fn from_secs(secs: u64) -> Result<Self, Error> {
         let plausible = (Self::EARLIEST..=Self::LATEST).contains(&secs);
         let secs = NonZeroU64::new(secs).filter(|_| plausible);
         Ok(Self(secs.ok_or(ErrorKind::ImplausibleTime)?))
     }
 
-    /// The moment that the system's clock shows, without its fraction of a second.
+    /// The current time of the system clock, rounded down to a second.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::ImplausibleTime`] if the clock is not set; no other.
+    /// [`ErrorKind::ImplausibleTime`] if the clock is not set; no others.
     #[cfg(feature = "std")]
     pub fn now() -> Result<Self, Error> {
         SystemTime::now().try_into()

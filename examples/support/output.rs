@@ -1,8 +1,8 @@
-//! A file that has its name once all of it is on disk, and leaves nothing behind otherwise: not after an error, and
-//! not after a signal that ends the process.
+//! Writes a file that gets its name when all of it is on disk. After an error, or a signal that ends the process, no
+//! part of it remains.
 //!
-//! On Linux the file has no name until it is complete, so the system frees it whatever happens to the process,
-//! SIGKILL included. Elsewhere, and on file systems without unnamed files, it has a temporary name, which is
+//! On Linux the file has no name until it is complete, so the system frees it however the process ends, also by
+//! SIGKILL. Elsewhere, and on file systems without unnamed files, it has a temporary name. The temporary file is
 //! removed after SIGINT, SIGTERM and SIGHUP, and on Windows after Ctrl-C.
 
 use std::{
@@ -17,9 +17,9 @@ use tempfile::{Builder, NamedTempFile};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Makes the file, for its owner alone. Fails if there is one already, without changing it.
+/// Creates the file, readable only by its owner. Fails if the file exists, and does not change it.
 pub(crate) fn create(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    // An early answer. The last step fails too if the file exists by then.
+    // Fails early. The last step also fails if the file exists by then.
     if path.symlink_metadata().is_ok() {
         return Err("it exists already".into());
     }
@@ -42,20 +42,20 @@ pub(crate) fn create(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -
             *temporary = None;
         }
     }
-    // The new name is on disk once the directory is. Windows cannot sync directories.
+    // Syncing the directory puts the new name on disk. Windows cannot sync directories.
     #[cfg(unix)]
     File::open(directory)?.sync_all()?;
     Ok(())
 }
 
-/// A file without a name, if the system has such files here.
+/// Makes a file without a name, if the system and the file system support it.
 #[cfg(target_os = "linux")]
 fn unnamed(directory: &Path) -> io::Result<Option<File>> {
     use std::os::unix::fs::OpenOptionsExt;
 
     use rustix::{fs::OFlags, io::Errno};
 
-    // `link` needs it.
+    // `link` needs /proc.
     if !Path::new("/proc/self/fd").exists() {
         return Ok(None);
     }
@@ -65,7 +65,7 @@ fn unnamed(directory: &Path) -> io::Result<Option<File>> {
     match options.open(directory) {
         Ok(file) => Ok(Some(file)),
         Err(error) => match Errno::from_io_error(&error) {
-            // Of a file system, and of a kernel, that does not know the flag.
+            // The file system or the kernel does not know the flag.
             Some(Errno::OPNOTSUPP | Errno::ISDIR) => Ok(None),
             _ => Err(error),
         },
@@ -100,13 +100,13 @@ fn temporary() -> MutexGuard<'static, Option<PathBuf>> {
     TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A file with a temporary name, which is removed on an error and after a signal.
+/// Makes a file with a temporary name, which is removed on an error and after a signal.
 fn named(directory: &Path) -> Result<NamedTempFile> {
     static HANDLER: Once = Once::new();
     let mut handler = Ok(());
     HANDLER.call_once(|| {
         handler = ctrlc::set_handler(|| {
-            // Keeps the lock, so that no other file is made meanwhile.
+            // Holding the lock keeps other files from being made meanwhile.
             let temporary = temporary();
             if let Some(path) = &*temporary {
                 let _ = std::fs::remove_file(path);

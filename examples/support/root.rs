@@ -1,4 +1,4 @@
-//! Reads the root CMK of a keyring file from a file with its material in hex.
+//! Reads the root CMK of a keyring file from a file that holds its material in hex.
 
 use std::{error::Error, fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! The fields of a request, each by its rule.
+//! The fields of a request, and the rule for each.
 
 use alloc::{string::String, vec::Vec};
 use core::fmt;
@@ -18,7 +18,7 @@ use crate::{
     sha256::sha256,
 };
 
-/// What each operation needs besides key ID and context.
+/// The fields that each operation needs besides key ID and context.
 pub(super) enum Payload {
     CreateDatakey,
     CreateDatakeyWithoutPlaintext,
@@ -26,7 +26,7 @@ pub(super) enum Payload {
     DecryptDatakey(SealedDek),
 }
 
-/// The fields of a request. The operation has each of them, and no mandatory one is missing.
+/// The fields of a request. The operation knows all of them, and no mandatory field is missing.
 pub(super) struct Fields<'a>(&'a Pairs<'a, Value<'a>>);
 
 impl<'a> Fields<'a> {
@@ -65,7 +65,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether a length is `expected`, as a string or as a number.
+    /// Whether the field of a length is `expected`, as a string or as a number.
     fn length_is(&self, name: &str, expected: &str) -> bool {
         match self.get(name) {
             Some(Value::Text(text)) => text.as_bytes() == expected.as_bytes(),
@@ -78,7 +78,7 @@ impl<'a> Fields<'a> {
         KeyId::from_bytes(self.text("key_id")?.try_into().ok()?).ok()
     }
 
-    /// `None` where it is malformed.
+    /// Returns `None` if the field is malformed.
     pub(super) fn sequence(&self) -> Option<Option<&'a str>> {
         if self.get("sequence").is_none() {
             return Some(None);
@@ -91,7 +91,7 @@ impl<'a> Fields<'a> {
         well_formed.then_some(Some(sequence))
     }
 
-    /// FORMAT.md A3. No context and an empty one are the same.
+    /// The encryption context (FORMAT.md A3). A missing context and an empty one are the same.
     pub(super) fn context(&self) -> Result<EncryptionContext, Response> {
         let refused = |why: &dyn fmt::Display| response::CONTEXT.response_with(format_args!(": {why}"));
         let pairs = match self.get(CONTEXT_FIELD) {
@@ -140,14 +140,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A DEK and its digest, out of 192 hex digits.
+    /// Decodes a DEK and its digest from 192 hex digits.
     fn plain_text(&self) -> Option<Secret<{ Dek::LEN + 32 }>> {
         let mut bytes = Secret::zeroed();
         decode(self.text("plain_text")?, &mut *bytes)?;
         Some(bytes)
     }
 
-    /// A blob out of 376 hex digits, where steps 1 to 4 of FORMAT.md A5 hold.
+    /// Parses a blob from 376 hex digits by steps 1 to 4 of FORMAT.md A5.
     fn cipher_text(&self, key_id: &KeyId) -> Result<SealedDek, Response> {
         let refused = |why: &dyn fmt::Display| response::CIPHER_TEXT.response_with(format_args!(": {why}"));
         let mut bytes = [0; SealedDek::LEN];
@@ -162,13 +162,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The DEK, where the digest after it is its own.
+/// Returns the DEK if the digest after it matches.
 fn checked_dek(plain: &[u8; Dek::LEN + 32]) -> Option<Dek> {
     let (dek, digest) = plain.split_first_chunk::<{ Dek::LEN }>()?;
     ct_eq(&sha256(dek), digest.try_into().ok()?).then(|| Dek::from_bytes(dek))
 }
 
-/// Fills `bytes` from as many hex digits in either case as it takes, in constant time.
+/// Fills `bytes` from hex digits in either case, in constant time. Returns `None` unless there are exactly as many
+/// digits as needed.
 fn decode(digits: &[u8], bytes: &mut [u8]) -> Option<()> {
     let decoded = base16ct::mixed::decode(digits, bytes).ok()?.len();
     (decoded == bytes.len()).then_some(())

@@ -1,5 +1,5 @@
-//! A request's body as JSON. Text stays bytes: an escape may hold a lone surrogate, which is not UTF-8, and the field that it is in
-//! decides how it is refused.
+//! Parses the body of a request as JSON. Text stays bytes, because an escape may hold a lone surrogate, which is not
+//! UTF-8: the rule for the field decides which error that is.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,18 +8,18 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-/// The deepest level that a value may stand at. The body is at level 1, its fields are at level 2.
+/// The deepest allowed level of a value. The body is at level 1, and its fields are at level 2.
 const MAX_LEVEL: usize = 128;
 const FIELD_LEVEL: usize = 2;
 const CONTEXT_LEVEL: usize = FIELD_LEVEL + 1;
 
-/// Up to so many names are compared with one another. More are sorted.
+/// Up to this many names are compared pair by pair. More names are sorted.
 const FEW: usize = 8;
 
 /// The one field whose value may be an object.
 pub(super) const CONTEXT_FIELD: &str = "encryption_context";
 
-/// The value of a field, as far as the rules of the API look at it.
+/// The value of a field, as far as the API has rules for it.
 pub(super) enum Value<'a> {
     Text(Text<'a>),
     /// A number as it was written.
@@ -30,7 +30,7 @@ pub(super) enum Value<'a> {
     Other,
 }
 
-/// The names and values of an object, in the order of the text. No name occurs twice.
+/// The names and values of an object, in their order in the text. No name occurs twice.
 pub(super) type Pairs<'a, V> = Vec<(Text<'a>, V)>;
 
 /// A string after unescaping.
@@ -54,13 +54,15 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The fields of the body, if it is one JSON object of UTF-8 text and no name occurs twice in any of its objects.
+/// Parses the fields of the body. Returns `None` unless the body is one JSON object of UTF-8 text and no name occurs
+/// twice in any of its objects.
 ///
-/// Time is linear in the length of the body, however deep its values are nested. The stack does not grow with the depth.
+/// Takes time linear in the length of the body, however deeply its values are nested. The stack does not grow with the
+/// depth.
 pub(super) fn read(body: &[u8]) -> Option<Pairs<'_, Value<'_>>> {
     let text = core::str::from_utf8(body).ok()?;
     let mut reader = Reader {
-        // Without an early exit, so that it compiles to a few wide comparisons.
+        // The loop has no early exit, so it compiles to a few wide comparisons.
         has_escapes: body.iter().fold(false, |found, byte| found | (*byte == b'\\')),
         names: Vec::new(),
         open: Vec::new(),
@@ -80,7 +82,7 @@ pub(super) fn read(body: &[u8]) -> Option<Pairs<'_, Value<'_>>> {
     })
 }
 
-/// Reads an object, each of its pairs through `read_pair`, whose arguments are texts of the right grammar.
+/// Parses an object. `read_pair` converts each name and value, which are valid JSON texts.
 fn read_pairs<'a, V>(
     object: &'a str,
     read_pair: impl FnMut(&'a str, &'a str) -> Option<(Text<'a>, V)>,
@@ -124,18 +126,18 @@ impl<'a, V, F: FnMut(&'a str, &'a str) -> Option<(Text<'a>, V)>> Visitor<'a> for
     }
 }
 
-/// Reads the parts of one body.
+/// Parses the parts of one body.
 struct Reader<'a> {
-    /// Whether there is an escape anywhere in the body.
+    /// Whether any string of the body has an escape.
     has_escapes: bool,
-    /// The names of all open objects among the values that no rule looks into, from the outermost to the innermost.
+    /// The names of all open objects inside values that no rule reads, from the outermost object to the innermost.
     names: Vec<Text<'a>>,
-    /// For each open object or array among them, how many names stood before it.
+    /// For each open object or array inside those values: the number of names before it.
     open: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads a string, quotes included.
+    /// Parses a string. `quoted` includes the quotes.
     fn text(&self, quoted: &'a [u8]) -> Option<Text<'a>> {
         match quoted {
             [b'"', within @ .., b'"'] if !self.has_escapes || !within.contains(&b'\\') => Some(Text::Borrowed(within)),
@@ -143,7 +145,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the object in `encryption_context`.
+    /// Parses the object in `encryption_context`.
     fn context(&mut self, object: &'a str) -> Option<Pairs<'a, Option<Text<'a>>>> {
         read_pairs(object, |name, value| {
             let value = match value.as_bytes() {
@@ -157,9 +159,9 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Checks a value at `level` that no rule looks into: how deep its parts stand, and that no name occurs twice in an object.
+    /// Checks a value at `level` that no rule reads: its depth, and that no name occurs twice in an object.
     ///
-    /// One pass, without recursion. The grammar is known to be right.
+    /// Makes one pass without recursion. The grammar was validated before.
     fn check(&mut self, value: &'a [u8], level: usize) -> Option<()> {
         let mut rest = value;
         while let Some((first, after)) = rest.split_first() {
@@ -167,13 +169,13 @@ impl<'a> Reader<'a> {
             match first {
                 b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' => {}
                 b'}' | b']' => self.close()?,
-                // Everything else is part of a value, or of a name, which stands beside its value.
+                // Any other byte is part of a value, or of a name at the same level as its value.
                 _ if level.saturating_add(self.open.len()) > MAX_LEVEL => return None,
                 b'{' | b'[' => self.open.push(self.names.len()),
                 b'"' => {
                     let quoted;
                     (quoted, rest) = split_string(start)?;
-                    // A colon follows names and nothing else.
+                    // A colon follows a name, and nothing else.
                     if rest.trim_ascii_start().starts_with(b":") {
                         self.names.push(self.text(quoted)?);
                     }
@@ -195,7 +197,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The string that `text` begins with, quotes included, and what follows it.
+/// Splits `text` into the string that it begins with, quotes included, and the rest.
 fn split_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut escaped = false;
     let last = text.iter().skip(1).position(|byte| {
@@ -224,7 +226,8 @@ impl<'a> Deserialize<'a> for Text<'a> {
                 Ok(Text::Unescaped(Zeroizing::new(bytes.to_vec())))
             }
         }
-        // For bytes, serde_json passes a lone surrogate on as three bytes that are not UTF-8. For text, it refuses it.
+        // `deserialize_bytes` passes a lone surrogate on as three bytes that are not UTF-8. `deserialize_str` refuses
+        // it.
         deserializer.deserialize_bytes(TextVisitor)
     }
 }

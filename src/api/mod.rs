@@ -1,8 +1,10 @@
-//! The KMS wire API: JSON text to requests, and responses to JSON text (docs/KMS_API.md).
+//! The KMS wire API: parses requests from JSON text, and writes responses as JSON text (docs/KMS_API.md).
 //!
-//! No network. A host passes method, path and body in, and sends the status and the body that come back. `handle` does it
-//! all. A host that authorises its callers, as one that serves more than itself must, does it in two steps, so that whoever may not
-//! use a key learns nothing about it:
+//! This module has no network code. The host passes in the method, the path and the body of a request, and sends the
+//! status and the body of the response. `handle` does everything in one call.
+//!
+//! A host that serves more than itself must authorise its callers. It uses two steps, so that a caller who may not use
+//! a key learns nothing about the key:
 //!
 #![cfg_attr(feature = "std", doc = "```")]
 #![cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
@@ -29,14 +31,14 @@ use crate::{engine::Engine, keyring::Keyring};
 
 pub use self::{request::Request, response::Response};
 
-/// The longest body that is read, in bytes: 256 KiB.
+/// The maximum length of a body in bytes: 256 KiB.
 ///
-/// Whatever is in it, a request takes no more than 32 times as much memory, besides the body itself.
+/// A request takes at most 32 times as much memory as this, in addition to the body itself.
 pub const MAX_BODY: usize = 256 * 1024;
 
 /// Parses a request and executes it.
 ///
-/// The shorthand for a host without callers to tell apart; [`Request::parse`] is for the others.
+/// This is for hosts that do not authorise their callers. Other hosts start with [`Request::parse`].
 ///
 /// # Examples
 ///
@@ -58,7 +60,7 @@ pub fn handle<K: Keyring>(engine: &Engine<K>, method: &str, path: &str, body: &[
     handle_with_rng(engine, method, path, body, &mut getrandom::SysRng)
 }
 
-/// `handle` with a caller's random generator.
+/// [`handle`] with a random generator of the caller's.
 #[must_use]
 pub fn handle_with_rng<K: Keyring, R: TryCryptoRng + ?Sized>(
     engine: &Engine<K>,
@@ -85,13 +87,13 @@ pub fn handle_with_rng<K: Keyring, R: TryCryptoRng + ?Sized>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
-    /// `create-datakey`: makes a DEK, gives it and what was sealed.
+    /// `create-datakey`: makes a DEK and returns it in plaintext and sealed.
     CreateDatakey,
-    /// `create-datakey-without-plaintext`: makes a DEK, gives what was sealed.
+    /// `create-datakey-without-plaintext`: makes a DEK and returns it sealed.
     CreateDatakeyWithoutPlaintext,
     /// `encrypt-datakey`: seals the caller's DEK.
     EncryptDatakey,
-    /// `decrypt-datakey`: opens what was sealed.
+    /// `decrypt-datakey`: opens a sealed DEK.
     DecryptDatakey,
 }
 
@@ -103,7 +105,7 @@ impl Operation {
         Self::DecryptDatakey,
     ];
 
-    /// The last part of the path.
+    /// The name of the operation: the last part of the path.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

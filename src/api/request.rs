@@ -1,4 +1,4 @@
-//! A request: parsed first, so that a host can authorise it, then executed.
+//! A request: a host parses it, authorises it, and executes it.
 
 use alloc::{borrow::ToOwned, string::String};
 use core::fmt;
@@ -16,9 +16,9 @@ use crate::{
     secret::Secret, sha256::sha256,
 };
 
-/// A request that keeps every rule that can be checked without a key.
+/// A request that keeps all rules that can be checked without a key.
 ///
-/// `Debug` shows operation and key ID.
+/// `Debug` shows the operation and the key ID.
 ///
 /// # Examples
 ///
@@ -55,7 +55,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// The response to send, by the first rule of the error table that is broken, up to `KMS.2202`.
+    /// The response to send. It is for the first broken rule of the error table, up to `KMS.2202`.
     ///
     /// # Examples
     ///
@@ -91,7 +91,7 @@ impl Request {
         })
     }
 
-    /// What is asked for.
+    /// The requested operation.
     #[must_use]
     pub fn operation(&self) -> Operation {
         match self.payload {
@@ -102,31 +102,31 @@ impl Request {
         }
     }
 
-    /// The project of the path: 1 to 64 characters out of `[0-9A-Za-z_-]`.
+    /// The project in the path: 1 to 64 characters of `[0-9A-Za-z_-]`.
     #[must_use]
     pub fn project_id(&self) -> &str {
         &self.project_id
     }
 
-    /// The CMK that is to be used.
+    /// The CMK of the request.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         self.key_id
     }
 
-    /// The caller's serial number of the message: 36 characters out of `[0-9A-Za-z-]`.
+    /// The caller's serial number of the message: 36 characters of `[0-9A-Za-z-]`.
     #[must_use]
     pub fn sequence(&self) -> Option<&str> {
         self.sequence.as_deref()
     }
 
-    /// The encryption context, for a host whose rules look at it.
+    /// The encryption context. A host can authorise requests by it.
     #[must_use]
     pub fn encryption_context(&self) -> &EncryptionContext {
         &self.context
     }
 
-    /// Carries the request out.
+    /// Executes the request.
     ///
     /// # Examples
     ///
@@ -148,7 +148,7 @@ impl Request {
         self.execute_with_rng(engine, &mut getrandom::SysRng)
     }
 
-    /// `execute` with a caller's random generator.
+    /// [`execute`](Self::execute) with a random generator of the caller's.
     #[must_use]
     pub fn execute_with_rng<K: Keyring, R: TryCryptoRng + ?Sized>(&self, engine: &Engine<K>, rng: &mut R) -> Response {
         self.try_execute(engine, rng).unwrap_or_else(Refusal::response)

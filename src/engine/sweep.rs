@@ -1,4 +1,4 @@
-//! Many blobs sealed again, with few look-ups in the keyring.
+//! Rewraps many blobs with few look-ups in the keyring.
 
 use alloc::{collections::VecDeque, vec::Vec};
 use core::iter::Fuse;
@@ -15,7 +15,7 @@ use crate::{
     trace::{Batch, Event},
 };
 
-/// How many blobs are taken at a time: this many DEKs are in memory at once.
+/// The number of blobs that are taken at a time. This many DEKs are in memory at once.
 const CHUNK: usize = 64;
 
 /// The iterator of [`Engine::rewrap_deks`].
@@ -38,9 +38,10 @@ impl<'a, K: Keyring, B: AsRef<[u8]>, I: Iterator<Item = (&'a EncryptionContext, 
         }
     }
 
-    /// Rewraps the next blobs: opens each run of one version at once, then seals all at once.
+    /// Rewraps the next blobs: opens each run of blobs of one version together, then seals all of them together.
     ///
-    /// One after the other, because a keyring that locks may not lend two CMKs at a time.
+    /// Opening and sealing are separate calls of the keyring, because a keyring with a lock may not lend two CMKs at a
+    /// time.
     fn rewrap_chunk(&mut self) {
         let Self { engine, key_id, .. } = *self;
         let blobs = self.blobs.by_ref().take(CHUNK);
@@ -83,12 +84,12 @@ impl<'a, K: Keyring, B: AsRef<[u8]>, I: Iterator<Item = (&'a EncryptionContext, 
     }
 }
 
-/// A blob on its way.
+/// A blob that is being rewrapped.
 struct Item<'a> {
     context: &'a EncryptionContext,
-    /// The blob as it was, until it is sealed again.
+    /// The old blob, until it is sealed again.
     state: Result<Rewrapped, Error>,
-    /// Between opening and sealing. It is filled and wiped in place.
+    /// The DEK between opening and sealing. It is filled and wiped in place.
     dek: Option<Dek>,
 }
 
@@ -134,8 +135,8 @@ impl<'a> Item<'a> {
     }
 }
 
-/// Gets a CMK lent for all `items`. If it is not lent, the first item takes the error, and the others try again: each gets an error of
-/// its own.
+/// Asks the keyring once for all `items`. On an error, the first item takes the error, and the call is repeated for the
+/// others, so that each item gets its own error.
 fn lend_once<'a>(mut items: &mut [Item<'a>], lend: impl Fn(&mut [Item<'a>]) -> Result<(), Error>) {
     while !items.is_empty() {
         match (lend(items), items.split_first_mut()) {

@@ -7,17 +7,17 @@ use core::{
 
 use super::KeyId;
 
-/// How many times 8 bytes a key ID has. The last of them are filled up with zeros.
+/// The number of 8-byte groups in a key ID. The last group is padded with zeros.
 const PAIRS: usize = KeyId::LEN.div_ceil(8);
 
-/// The random keys of a hash. Each map has its own.
+/// A hash function with random keys. Each map has its own.
 ///
-/// This is pair-multiply-shift (M. Thorup, High Speed Hashing for Integers and Strings, arXiv 1504.06804). It is strongly
-/// universal: the 32-bit hashes of two IDs are independent and uniform over the choice of the keys. So an
+/// This is pair-multiply-shift (M. Thorup, High Speed Hashing for Integers and Strings, arXiv 1504.06804). It is
+/// strongly universal: the 32-bit hashes of two IDs are independent and uniform over the choice of the keys. So an
 /// attacker who chooses IDs, and sees neither keys nor hashes, cannot make them collide more often than chance does.
 ///
-/// SipHash, which `std` uses, also stands against an attacker who sees hashes, which no caller does, and takes four
-/// times as long. The hash functions made for speed take as long as this one, and promise less.
+/// SipHash, which `std` uses, also resists an attacker who sees hashes. No caller sees hashes here, and SipHash takes
+/// four times as long. Hash functions that are made for speed take as long as this one, and guarantee less.
 #[derive(Clone)]
 pub(crate) struct KeyIdHash {
     pairs: [[u64; 2]; PAIRS],
@@ -25,8 +25,8 @@ pub(crate) struct KeyIdHash {
 }
 
 impl Default for KeyIdHash {
-    /// Keys from the randomness that the standard library's maps have. Without it, hashbrown gathers some from the
-    /// addresses of the program.
+    /// Draws the keys from the randomness of the standard library's maps. Without `std`, hashbrown derives some from
+    /// the addresses of the program.
     fn default() -> Self {
         #[cfg(feature = "std")]
         let random = std::hash::RandomState::new();
@@ -58,7 +58,7 @@ pub(crate) struct KeyIdHasher {
 }
 
 impl Hasher for KeyIdHasher {
-    /// The bytes of a key ID are its words x of 32 bits: `sum = offset + Σ (a + x[2i + 1]) · (b + x[2i])`, where `a` and
+    /// The bytes of a key ID are its 32-bit words x: `sum = offset + Σ (a + x[2i + 1]) · (b + x[2i])`, where `a` and
     /// `b` are the keys of the pair.
     #[inline]
     fn write(&mut self, bytes: &[u8]) {

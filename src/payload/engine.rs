@@ -113,7 +113,7 @@ impl<K: Keyring> Engine<K> {
         self.create_payload_cipher_with_rng(key_id, context, &mut getrandom::SysRng)
     }
 
-    /// [`create_payload_cipher`](Self::create_payload_cipher) with a random generator of the caller's: draws the 64
+    /// [`create_payload_cipher`](Self::create_payload_cipher) with a random generator of the caller's. It draws the 64
     /// bytes of the DEK.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl<K: Keyring> Engine<K> {
     /// DEK and salt come from one draw: first the 64 bytes of the DEK, then the 32 of the salt.
     #[cfg_attr(
         not(feature = "std"),
-        allow(dead_code, reason = "what draws from the system calls it")
+        allow(dead_code, reason = "only methods that draw from the operating system call it")
     )]
     pub(super) fn create_for_one<R: TryCryptoRng + ?Sized, T>(
         &self,
@@ -153,7 +153,7 @@ impl<K: Keyring> Engine<K> {
             let (for_dek, for_salt) = drawn.split_at(Dek::LEN);
             dek.expose_mut().copy_from_slice(for_dek);
             salt.copy_from_slice(for_salt);
-            // A generator that repeats itself here would make a part of the DEK public.
+            // If the generator repeated a half of the DEK as the salt, which is public, it would reveal that half.
             if dek.expose_secret().as_chunks().0.iter().any(|half| ct_eq(half, &salt)) {
                 return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
             }
@@ -171,7 +171,7 @@ impl<K: Keyring> Engine<K> {
     ///
     /// # Errors
     ///
-    /// As for [`decrypt_dek`](Self::decrypt_dek).
+    /// The errors of [`decrypt_dek`](Self::decrypt_dek); no others.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! The 264 bytes in front of the segments (FORMAT.md B1). No keys, no cipher.
+//! The 264 bytes before the segments (FORMAT.md B1). This module has no keys and no cipher.
 
 use core::fmt;
 
@@ -31,11 +31,11 @@ const FIXED: [u8; SALT] = *b"dekseal\x01\0\0\x01\0";
 
 /// The header of a sealed payload: the 264 bytes of FORMAT.md B1.
 ///
-/// A value of this type is well-formed. Whether it is authentic cannot be checked without the DEK.
+/// A value of this type is well-formed. Only the DEK shows whether it is authentic.
 ///
 /// # Examples
 ///
-/// Which key a payload is sealed under can be read without any key:
+/// The key that a payload is sealed under can be read without any key:
 ///
 #[cfg_attr(feature = "std", doc = "```")]
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
@@ -135,7 +135,7 @@ impl PayloadHeader {
         &self.commitment
     }
 
-    /// The header of the same payload, with its DEK in another sealed form.
+    /// The header of the same payload after its DEK was sealed again.
     pub(super) fn rewrapped(&self, sealed: SealedDek) -> Self {
         Self { sealed, ..*self }
     }
@@ -161,7 +161,7 @@ impl PayloadSalt {
     }
 
     /// Two payloads of one DEK with the same salt would share their nonces, so a generator that repeats its last 16
-    /// bytes is refused. A sound one does that once in 2¹²⁸ salts.
+    /// bytes is refused. A sound generator does this once in 2¹²⁸ salts.
     pub(super) fn from_drawn(salt: [u8; SALT_LEN]) -> Result<Self, Error> {
         if salt[..SALT_LEN / 2] == salt[SALT_LEN / 2..] {
             return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());

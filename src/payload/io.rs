@@ -1,4 +1,4 @@
-//! What the readers and the writer share.
+//! Code that the readers and the writer share.
 
 use alloc::boxed::Box;
 use core::ops::Range;
@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 use super::{PayloadHeader, SEALED_SEGMENT_LEN};
 use crate::error::{Error, ErrorKind, PayloadRule};
 
-/// Room for one sealed segment and one more byte, which only a segment before the last is followed by. Holds plaintext
+/// A buffer for one sealed segment and one more byte, which shows that the segment is not the last. It holds plaintext
 /// at times, so it is wiped on drop.
 pub(super) struct Buffer(Box<[u8; Self::LEN]>);
 
@@ -29,7 +29,7 @@ impl Buffer {
         segment
     }
 
-    /// The bytes of `range`, or none if it is out of bounds.
+    /// The bytes of `range`, or an empty slice if it is out of bounds.
     pub(super) fn get(&self, range: Range<usize>) -> &[u8] {
         self.0.get(range).unwrap_or_default()
     }
@@ -57,7 +57,7 @@ pub(super) fn read_full<R: Read + ?Sized>(inner: &mut R, buffer: &mut [u8]) -> i
     while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
         match retrying(|| inner.read(room))? {
             0 => break,
-            // A broken reader may claim more than there was room for.
+            // A faulty reader may return more than the length of the buffer.
             count => filled = filled.saturating_add(count.min(room.len())),
         }
     }
@@ -73,7 +73,7 @@ pub(super) fn read_header<R: Read + ?Sized>(inner: &mut R) -> io::Result<Payload
     Ok(PayloadHeader::from_bytes(&bytes)?)
 }
 
-/// The input ended inside of a payload.
+/// The error for an input that ends inside a payload.
 pub(super) fn not_whole() -> io::Error {
     Error::from(ErrorKind::NotAPayload(PayloadRule::Length)).into()
 }
@@ -83,7 +83,7 @@ pub(super) fn not_whole() -> io::Error {
 pub(super) struct Failure(Option<(io::ErrorKind, Option<ErrorKind>)>);
 
 impl Failure {
-    /// The error seen before, if there was one.
+    /// Returns the remembered error, if there is one.
     pub(super) fn check(&self) -> io::Result<()> {
         match self.0 {
             None => Ok(()),
@@ -92,7 +92,8 @@ impl Failure {
         }
     }
 
-    /// Remembers an error. An `io::Error` cannot be cloned: the first call returns it whole, later calls only its kind.
+    /// Remembers an error. An `io::Error` cannot be cloned, so the first call returns all of it, and later calls only
+    /// its kind.
     pub(super) fn remember<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());

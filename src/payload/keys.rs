@@ -1,4 +1,4 @@
-//! The keys of one payload, and its segments under them (FORMAT.md B2).
+//! The keys of one payload, and AES-256-GCM of its segments (FORMAT.md B2).
 
 use super::{
     TAG_LEN,
@@ -16,7 +16,7 @@ use crate::{
 // B2: L = 64. The key is the first block of HKDF-Expand, and the commitment the second.
 const _: () = assert!(KEY_LEN == DIGEST_LEN && COMMITMENT_LEN == DIGEST_LEN);
 
-/// The PRK of one DEK, from which the keys of all its payloads are derived.
+/// The PRK of one DEK. The keys of all its payloads are derived from it.
 pub(super) struct Prk(HmacKey);
 
 impl Prk {
@@ -27,7 +27,7 @@ impl Prk {
         Self(HmacKey::new(&prk))
     }
 
-    /// The key of a new payload. Fills in the commitment.
+    /// Derives the key of a new payload, and fills in the commitment.
     #[inline]
     pub(super) fn new_payload(&self, salt: &PayloadSalt, commitment: &mut [u8; COMMITMENT_LEN]) -> PayloadKey {
         let mut key = Secret::zeroed();
@@ -37,8 +37,8 @@ impl Prk {
 
     /// Derives the key of the payload that begins with `header`. Fails if the header commits to another DEK.
     ///
-    /// A [`PayloadKey`] in a `Result` would be copied once more, which takes longer than its key schedule. So the caller
-    /// makes it of `key`.
+    /// A [`PayloadKey`] in a `Result` would be copied once more, which takes longer than its key schedule. So the
+    /// caller makes it from `key`.
     pub(super) fn derive_for(&self, header: &PayloadHeader, key: &mut Secret<KEY_LEN>) -> Result<(), Error> {
         let mut commitment = [0; COMMITMENT_LEN];
         self.derive(header.salt(), key, &mut commitment);
@@ -51,7 +51,7 @@ impl Prk {
         }
     }
 
-    /// The key of the payload that begins with `header`, for a reader that keeps it.
+    /// Derives the key of the payload that begins with `header`, for a reader that keeps it.
     pub(super) fn open_payload(&self, header: &PayloadHeader) -> Result<PayloadKey, Error> {
         let mut key = Secret::zeroed();
         self.derive_for(header, &mut key)?;
@@ -66,13 +66,12 @@ impl Prk {
     }
 }
 
-/// Seals and opens the segments of one payload, each by its place. Who holds it sees to it that no place is sealed
-/// twice.
+/// Seals and opens the segments of one payload, each at its place. The owner must not seal two segments at one place.
 pub(super) struct PayloadKey {
     cipher: SegmentCipher,
 }
 
-/// Where a segment stands in its payload.
+/// The position of a segment in its payload.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub(super) index: u32,
@@ -80,10 +79,10 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The segment at this place does not open.
+    /// The error for a segment that does not open at this place.
     fn refused(self) -> Error {
         let error = Error::from(ErrorKind::AuthenticationFailed);
-        // At the end of a truncated payload another segment stands in the place of the last.
+        // A truncated payload has another segment where the last one should be.
         if self.last { error.may_be_truncated() } else { error }
     }
 
@@ -102,14 +101,14 @@ impl Place {
 }
 
 impl PayloadKey {
-    #[inline] // made where it stays, since it is large
+    #[inline] // a large value, which is made in place
     pub(super) fn new(key: &[u8; KEY_LEN]) -> Self {
         Self {
             cipher: SegmentCipher::new(key),
         }
     }
 
-    /// Seals `plaintext` into `sealed`, which is a tag longer.
+    /// Seals `plaintext` into `sealed`, which is 16 bytes longer.
     pub(super) fn seal(&self, place: Place, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
         let (ciphertext, tag) = split_tag_mut(sealed)?;
         let made = self.cipher.seal(&place.nonce(), plaintext, ciphertext);
@@ -117,7 +116,7 @@ impl PayloadKey {
         Ok(())
     }
 
-    /// Seals all of `segment` but the room for the tag at its end.
+    /// Seals `segment` in place. Its last 16 bytes are the room for the tag.
     pub(super) fn seal_in_place(&self, place: Place, segment: &mut [u8]) -> Result<(), Error> {
         let (text, tag) = split_tag_mut(segment)?;
         let made = self.cipher.seal_in_place(&place.nonce(), text);
@@ -125,7 +124,7 @@ impl PayloadKey {
         Ok(())
     }
 
-    /// Opens `sealed` into `plaintext`, which is a tag shorter.
+    /// Opens `sealed` into `plaintext`, which is 16 bytes shorter.
     pub(super) fn open_segment(&self, place: Place, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
         let (ciphertext, tag) = sealed.split_last_chunk().ok_or(ErrorKind::BufferLength)?;
         if ciphertext.len() != plaintext.len() {
@@ -135,14 +134,14 @@ impl PayloadKey {
         opened.ok_or_else(|| place.refused())
     }
 
-    /// Opens `segment`: gives its plaintext, which is all of it but the tag.
+    /// Opens `segment` in place. Returns the plaintext: all but the last 16 bytes.
     pub(super) fn open_in_place<'a>(&self, place: Place, segment: &'a mut [u8]) -> Result<&'a mut [u8], Error> {
         let (text, tag) = split_tag_mut(segment)?;
         self.open_detached(place, text, tag)?;
         Ok(text)
     }
 
-    /// Opens `text`, whose tag stands elsewhere.
+    /// Opens `text` in place, with a tag from another buffer.
     pub(super) fn open_detached(&self, place: Place, text: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), Error> {
         let opened = self.cipher.open_in_place(&place.nonce(), text, tag);
         opened.ok_or_else(|| place.refused())

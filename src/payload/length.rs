@@ -1,4 +1,4 @@
-//! How long a payload is (FORMAT.md B3, rules 2, 4 and 5).
+//! The length of a payload (FORMAT.md B3, rules 2, 4 and 5).
 
 use super::{PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN};
 use crate::error::{Error, ErrorKind, PayloadRule};
@@ -34,7 +34,7 @@ pub const fn encrypted_len(plaintext_len: u64) -> Option<u64> {
     if segments > MAX_SEGMENTS {
         return None;
     }
-    // Below 2⁴⁹: nothing saturates.
+    // All lengths are below 2⁴⁹, so nothing saturates.
     Some(
         HEADER
             .saturating_add(plaintext_len)
@@ -65,7 +65,7 @@ pub const fn plaintext_len(encrypted_len: u64) -> Option<u64> {
     }
 }
 
-/// How a payload is cut into segments, by its length alone.
+/// The segments of a payload, as its length alone determines them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     /// The index of the last segment.
@@ -75,7 +75,7 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// `None` if no payload has this length.
+    /// Returns `None` if no payload has this length.
     pub(super) const fn of(encrypted_len: u64) -> Option<Self> {
         let Some(sealed) = encrypted_len.checked_sub(HEADER) else {
             return None;
@@ -90,7 +90,7 @@ impl Cut {
         };
         let last_sealed = sealed.saturating_sub(last.saturating_mul(SEALED_SEGMENT));
         match last_sealed.checked_sub(TAG) {
-            // B3.2: the last has 0 bytes only where it is the only segment.
+            // B3.2: the last segment is empty only if it is the only segment.
             Some(0) if last > 0 => None,
             Some(last_len) => Some(Self {
                 last: last as u32,
@@ -126,7 +126,7 @@ impl Cut {
 
     /// The offset of segment `index` in the payload.
     pub(super) const fn offset(index: u32) -> u64 {
-        // Below 2⁴⁹: nothing saturates.
+        // All lengths are below 2⁴⁹, so nothing saturates.
         HEADER.saturating_add((index as u64).saturating_mul(SEALED_SEGMENT))
     }
 }

@@ -1,26 +1,26 @@
-//! Data of any length, encrypted under a DEK whose sealed form stands in front of it (FORMAT.md part B).
+//! Data of any length, encrypted under a DEK. Each payload begins with its sealed DEK (FORMAT.md part B).
 //!
 //! | task | use |
 //! |---|---|
 //! | encrypt and decrypt data in memory | [`Engine::encrypt`], [`Engine::decrypt`] |
 //! | encrypt and decrypt streams | [`Engine::encrypt_writer`], [`Engine::decrypt_reader`] |
 //! | read parts of a large payload | [`Engine::decrypt_seek_reader`] |
-//! | move payloads to the current version, or to another key | [`Engine::rewrap`], [`Engine::rewrap_file`], [`Engine::rewrap_header`] |
+//! | rewrap payloads: for the current version, or for another key | [`Engine::rewrap`], [`Engine::rewrap_file`], [`Engine::rewrap_header`] |
 //! | encrypt many small records under one DEK | [`PayloadCipher`] |
 //! | encrypt and decrypt into a buffer, or with your own random generator | [`PayloadCipher`] |
 //! | compute the length of that buffer | [`encrypted_len`], [`plaintext_len`] |
 //! | see which key a payload is under, without any key | [`PayloadHeader`] |
 //! | do the I/O yourself, for example async | [`SegmentSealer`], [`SegmentOpener`] |
 //!
-//! A payload is a header of 264 bytes and segments of 64 KiB, each with a tag of 16 bytes. No plaintext is returned
-//! before it is verified. A payload with any byte changed, removed or added, or with segments swapped or repeated, is
-//! refused.
+//! A payload is a header of 264 bytes, followed by segments of 64 KiB, each with a tag of 16 bytes. No plaintext is
+//! returned before it is verified. A payload is refused if a byte was changed, removed or added, or if segments were
+//! swapped or repeated.
 //!
 //! # Without I/O
 //!
-//! [`SegmentSealer`] and [`SegmentOpener`] convert segments, and leave reading and writing to the caller. The caller
-//! must know which segment is the last: the one that nothing follows. So both loops read one byte more than a segment
-//! has.
+//! [`SegmentSealer`] and [`SegmentOpener`] convert segments; the caller reads and writes. The caller must know which
+//! segment is the last one. So both loops read one byte more than a segment has: if there is no such byte, the segment
+//! is the last.
 //!
 #![cfg_attr(feature = "std", doc = "```")]
 #![cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]

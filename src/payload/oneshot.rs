@@ -1,4 +1,4 @@
-//! A whole payload in memory.
+//! Payloads in memory, encrypted or decrypted in one call.
 
 use alloc::{vec, vec::Vec};
 
@@ -22,7 +22,7 @@ use crate::{
     secret::Secret,
 };
 
-/// Below this length of plaintext, one thread is faster: 1 MiB, 16 segments.
+/// The shortest plaintext that is processed in parallel: 1 MiB, 16 segments. One thread is faster below it.
 #[cfg(feature = "rayon")]
 const PARALLEL_FROM: usize = 1_048_576;
 
@@ -133,7 +133,7 @@ fn last_index(plaintext_len: usize) -> usize {
     plaintext_len.div_ceil(SEGMENT_LEN).saturating_sub(1)
 }
 
-/// B3.4: the caller has checked the length.
+/// The place of a segment (B3.4). The caller has checked the length.
 pub(super) fn place(index: usize, last: usize) -> Result<Place, Error> {
     Ok(Place {
         index: u32::try_from(index).map_err(|_| ErrorKind::PayloadTooLong)?,

@@ -58,12 +58,12 @@ pub struct PayloadCipher {
 }
 
 impl PayloadCipher {
-    /// A cipher from an open DEK and its sealed form.
+    /// Makes a cipher from an open DEK and its sealed form.
     ///
     /// # Security
     ///
-    /// The caller must know that the two belong together. With the sealed form of another DEK, payloads can be
-    /// decrypted by this cipher only: once it is dropped, they are lost.
+    /// The sealed form must be that of this DEK. If it is that of another DEK, only this cipher can decrypt the
+    /// payloads, and they are lost when it is dropped.
     ///
     /// # Examples
     ///
@@ -116,7 +116,7 @@ impl PayloadCipher {
         self.encrypt_with_rng(plaintext, &mut getrandom::SysRng)
     }
 
-    /// [`encrypt`](Self::encrypt) with a random generator of the caller's: draws the 32 bytes of the payload salt.
+    /// [`encrypt`](Self::encrypt) with a random generator of the caller's. It draws the 32 bytes of the payload salt.
     ///
     /// # Errors
     ///
@@ -124,14 +124,15 @@ impl PayloadCipher {
     ///
     /// # Security
     ///
-    /// Two payloads of one DEK with the same salt share their key and nonces, which reveals both. A generator must
-    /// never give the same bytes twice; after a fork or a restored snapshot it must not continue from the same state.
+    /// Two payloads of one DEK with the same salt share their key and nonces, which reveals both plaintexts. A
+    /// generator must never return the same bytes twice; after a fork or a restored snapshot it must not continue from
+    /// the same state.
     ///
     /// # Examples
     ///
-    /// Without the feature `std`, this and
+    /// Without the feature `std`, this method and
     /// [`create_payload_cipher_with_rng`](crate::Engine::create_payload_cipher_with_rng) encrypt a payload under a new
-    /// DEK. The generator gives the 64 bytes of the DEK, then the 32 of the salt:
+    /// DEK. They draw the 64 bytes of the DEK, then the 32 bytes of the salt:
     ///
     /// ```
     /// # use dekseal::{CmkVersion, EncryptionContext, Engine, Error, KeyId, Keyring, MemoryKeyring};
@@ -177,8 +178,8 @@ impl PayloadCipher {
         self.encrypt_into_with_rng(plaintext, payload, &mut getrandom::SysRng)
     }
 
-    /// [`encrypt_into`](Self::encrypt_into) with a random generator of the caller's: draws the 32 bytes of the payload
-    /// salt.
+    /// [`encrypt_into`](Self::encrypt_into) with a random generator of the caller's. It draws the 32 bytes of the
+    /// payload salt.
     ///
     /// # Errors
     ///
@@ -205,7 +206,7 @@ impl PayloadCipher {
     /// # Errors
     ///
     /// The errors of [`PayloadHeader::from_bytes`] for the header; [`ErrorKind::NotAPayload`] if no payload has this
-    /// length; [`ErrorKind::AuthenticationFailed`] if the payload is of another DEK, or was changed, truncated or
+    /// length; [`ErrorKind::AuthenticationFailed`] if the payload belongs to another DEK, or was changed, truncated or
     /// extended. No others.
     ///
     /// # Examples
@@ -253,12 +254,12 @@ impl PayloadCipher {
         Payload::parse(payload)?.decrypt_into(&self.prk, plaintext)
     }
 
-    /// Begins a payload whose segments the caller writes: returns the header, which comes first, and a sealer for the
-    /// segments.
+    /// Begins a payload whose segments the caller writes. Returns the header, which the caller writes first, and a
+    /// sealer for the segments.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Randomness`] if the operating system's generator fails or repeats itself; no other.
+    /// [`ErrorKind::Randomness`] if the operating system's generator fails or repeats itself; no others.
     ///
     /// # Examples
     ///
@@ -280,11 +281,11 @@ impl PayloadCipher {
         self.sealer_with_rng(&mut getrandom::SysRng)
     }
 
-    /// [`sealer`](Self::sealer) with a random generator of the caller's: draws the 32 bytes of the payload salt.
+    /// [`sealer`](Self::sealer) with a random generator of the caller's. It draws the 32 bytes of the payload salt.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Randomness`] if the generator fails or repeats itself; no other.
+    /// [`ErrorKind::Randomness`] if the generator fails or repeats itself; no others.
     ///
     /// # Security
     ///
@@ -296,14 +297,14 @@ impl PayloadCipher {
         Ok(SegmentSealer::start(&self.prk, &self.sealed, PayloadSalt::fresh(rng)?))
     }
 
-    /// An opener for the segments that follow `header`.
+    /// Makes an opener for the segments that follow `header`.
     ///
-    /// The commitment in the header shows that the payload is of this DEK. The sealed DEK in it is not read, so
-    /// payloads open before and after a rewrap.
+    /// The commitment in the header shows that the payload belongs to this DEK. The sealed DEK in the header is not
+    /// read, so payloads open before and after a rewrap.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::AuthenticationFailed`] if the payload is of another DEK or the header was changed; no other.
+    /// [`ErrorKind::AuthenticationFailed`] if the payload belongs to another DEK or the header was changed; no others.
     ///
     /// # Examples
     ///

@@ -12,8 +12,8 @@ use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::
 /// Decrypts a payload that it reads from an inner reader.
 ///
 /// A reader needs 64 KiB of memory for any length of data. It reads pieces of that size, so the inner reader needs no
-/// buffer, and it reads to the end, since nothing may follow a payload. It is fastest with reads of 64 KiB and more:
-/// they decrypt in the caller's buffer.
+/// buffer. It reads the inner reader to its end, because nothing may follow a payload. Reads of 64 KiB and more are the
+/// fastest: they decrypt in the caller's buffer.
 ///
 /// [`Engine::decrypt_reader`] and [`PayloadCipher::decrypt_reader`] make one.
 ///
@@ -52,8 +52,7 @@ pub struct PayloadReader<R> {
     buffer: Buffer,
     /// The verified plaintext in the buffer that was not returned yet.
     unread: Range<usize>,
-    /// The first byte of the next segment, if it was read already: it showed that the segment before it is not the
-    /// last.
+    /// The first byte of the next segment, if it was read already to find out that another segment follows.
     ahead: Option<u8>,
     failure: Failure,
 }
@@ -124,8 +123,7 @@ impl<R: Read> PayloadReader<R> {
     }
 }
 
-/// Puts the byte that was read ahead, if there is one, to the beginning of its segment. Returns how many bytes are
-/// there now.
+/// Moves the byte that was read ahead, if there is one, to the start of its segment. Returns 0 or 1, its length.
 fn put_ahead(ahead: &mut Option<u8>, segment: &mut [u8]) -> usize {
     match (ahead.take(), segment.first_mut()) {
         (Some(byte), Some(first)) => {
@@ -177,7 +175,7 @@ impl<R> fmt::Debug for PayloadReader<R> {
 }
 
 impl PayloadCipher {
-    /// A reader that decrypts a payload of this DEK from `inner`. Reads the header at once.
+    /// Makes a reader that decrypts a payload of this DEK from `inner`. Reads the header at once.
     ///
     /// # Errors
     ///
@@ -205,8 +203,8 @@ impl PayloadCipher {
 }
 
 impl<K: Keyring> Engine<K> {
-    /// A reader that decrypts a payload from `inner`. The caller expects it to be sealed under `key_id`. Reads the
-    /// header at once.
+    /// Makes a reader that decrypts a payload from `inner`. The caller expects the payload to be sealed under `key_id`.
+    /// Reads the header at once.
     ///
     /// # Errors
     ///

@@ -15,15 +15,15 @@ impl<K: Keyring> Engine<K> {
     /// Seals the DEK of a payload under the current version of `new_key_id`, in the same context. Returns the header
     /// that replaces `header`. The segments do not change.
     ///
-    /// `key_id` is the key that the caller expects the payload to be sealed under. After a rotation pass the same key
-    /// as `new_key_id`. Sealing is deterministic: if the payload is under the current version already, the header is
-    /// the same.
+    /// `key_id` is the key that the caller expects the payload to be sealed under. To move payloads to the current
+    /// version after a rotation, pass the same key as `new_key_id`. Sealing is deterministic: if the payload is already
+    /// under the current version, the header stays the same.
     ///
     /// # Errors
     ///
-    /// As for [`decrypt_dek`](Self::decrypt_dek) with `key_id`; as for [`encrypt_dek`](Self::encrypt_dek) with
-    /// `new_key_id`; [`ErrorKind::AuthenticationFailed`] if the commitment in the header does not belong to the DEK. No
-    /// others.
+    /// The errors of [`decrypt_dek`](Self::decrypt_dek) with `key_id`; the errors of [`encrypt_dek`](Self::encrypt_dek)
+    /// with `new_key_id`; [`ErrorKind::AuthenticationFailed`] if the commitment in the header does not belong to the
+    /// DEK. No others.
     ///
     /// # Security
     ///
@@ -74,7 +74,7 @@ impl<K: Keyring> Engine<K> {
         event.opens(header.sealed_dek().key_version());
         event.to(new_key_id, None);
         let dek = self.open(key_id, context, header.sealed_dek())?;
-        // Refuses the blob of another DEK: the segments would not open with it.
+        // Refuses a sealed DEK that is not the payload's own: the segments would not open with it.
         Prk::extract(&dek).derive_for(header, &mut Secret::zeroed())?;
         let sealed = self.seal(new_key_id, context, &dek, event)?;
         Ok(header.rewrapped(sealed))

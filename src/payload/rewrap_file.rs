@@ -1,8 +1,10 @@
 //! Changes the header of a payload file in place, so that the payload opens after a crash at any moment.
 //!
-//! Three rules hold throughout. A header that opens is overwritten only by a header that was tried and opens. Before
-//! the first write, a copy of the old header is on disk beside the file. The copy is removed only after the new header
-//! was written, synced, read back and opened.
+//! This module keeps three rules:
+//!
+//! - A header that opens is overwritten only by a header that was tried and opens.
+//! - Before the first write, a copy of the old header is on disk beside the file.
+//! - The copy is removed only after the new header was written, synced, read back and opened.
 
 use std::{
     ffi::OsString,
@@ -33,35 +35,36 @@ use crate::{
 type HeaderBytes = [u8; PayloadHeader::LEN];
 
 impl<K: Keyring> Engine<K> {
-    /// Does what [`rewrap_header`](Self::rewrap_header) does to a payload in a file, in place and crash-safe: whatever
-    /// stops the process or the machine, the payload still opens, and the next call completes the work. Returns the
-    /// header that the file has now.
+    /// Rewraps a payload in a file as [`rewrap_header`](Self::rewrap_header) does, in place and crash-safe: if the
+    /// process or the machine stops at any moment, the payload still opens, and the next call completes the work.
+    /// Returns the header that the file has now.
     ///
     /// The cost does not depend on the length of the file: it writes 188 bytes. A file that is already sealed under the
     /// current version of `new_key_id` is left as it is, so a job over many files can simply be run again.
     ///
-    /// Beside the file `NAME` stands `.NAME.dekseal-header` while the call runs: a copy of the old header. After a
-    /// crash it stays, and the next call for the same file restores the header from it if it has to, and removes it. Do
-    /// not move the file without it. The call locks the file against other calls, and waits for them. It follows a
-    /// symbolic link, and puts the copy beside the file that the link leads to. For a file with several hard links,
-    /// always use the same one.
+    /// During the call, a copy of the old header is beside the file `NAME`, as `.NAME.dekseal-header`. After a crash
+    /// the copy stays. The next call for the same file restores the header from it if necessary, and removes it. Do not
+    /// move the file without its copy.
     ///
-    /// The caller needs the permission to write the file and its directory.
+    /// The call locks the file against other calls, and waits for them. It follows a symbolic link, and puts the copy
+    /// beside the target of the link. For a file with several hard links, always use the same one.
+    ///
+    /// The caller needs permission to write the file and its directory.
     ///
     /// # Errors
     ///
-    /// The operating system's, with the path in their text, and [`InvalidInput`](io::ErrorKind::InvalidInput) if `path`
-    /// is not a file. [`ResourceBusy`](io::ErrorKind::ResourceBusy) if another program changed or replaced the file
-    /// meanwhile. With the kind [`InvalidData`](io::ErrorKind::InvalidData) an [`Error`]: as for
-    /// [`rewrap`](Self::rewrap), and [`ErrorKind::ForeignHeaderCopy`] if the copy beside the file is of another
-    /// payload. No others.
+    /// The errors of the operating system, with the path in their text, and
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if `path` is not a file.
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if another program changed or replaced the file during the call.
+    /// With the kind [`InvalidData`](io::ErrorKind::InvalidData) an [`Error`]: those of [`rewrap`](Self::rewrap), and
+    /// [`ErrorKind::ForeignHeaderCopy`] if the copy beside the file belongs to another payload. No others.
     ///
-    /// After an error the payload opens as before. If the system fails while it writes the header, and fails again
-    /// while the old one is restored, the error's text names the copy that has the old header.
+    /// After an error the payload opens as before. If the system fails to write the header, and fails again to restore
+    /// the old one, the text of the error names the copy that has the old header.
     ///
     /// # Security
     ///
-    /// As for [`rewrap_header`](Self::rewrap_header). The copy holds nothing secret.
+    /// See [`rewrap_header`](Self::rewrap_header). The copy contains nothing secret.
     ///
     /// # Examples
     ///
@@ -88,7 +91,7 @@ impl<K: Keyring> Engine<K> {
     ) -> io::Result<PayloadHeader> {
         Event::new("rewrap_file", Some(key_id), Some(context)).of(|event| {
             event.to(new_key_id, None);
-            // An earlier call may have got as far as the new key.
+            // An earlier call may have written the header for the new key already.
             let open = |header: &PayloadHeader| {
                 let sealed = header.sealed_dek();
                 let expected = if sealed.key_id() == *new_key_id {
@@ -115,7 +118,7 @@ impl<K: Keyring> Engine<K> {
     }
 }
 
-/// Opens a header whose key is one of the two that the caller named.
+/// Opens the DEK of a header that is under one of the two keys that the caller named.
 type Open<'a> = dyn Fn(&PayloadHeader) -> Result<Dek, Error> + 'a;
 
 /// A payload file, open and locked against other calls.
@@ -149,7 +152,7 @@ impl PayloadFile {
         Ok(header.map_err(|error| error.with_path(&self.path))?)
     }
 
-    /// Completes what a crashed call began: afterwards the header opens and is on disk, and there is no copy.
+    /// Completes the work of a crashed call. Afterwards the header opens and is on disk, and there is no copy.
     fn recover(&mut self, open: &Open<'_>) -> io::Result<()> {
         if !self.copy.exists()? {
             return Ok(());
@@ -160,12 +163,12 @@ impl PayloadFile {
             return Err(self.copy.foreign());
         }
         match (PayloadHeader::from_bytes(&present), saved) {
-            // A whole header is never overwritten here. If it does not open, its key may be disabled, or the keyring
-            // may be older than the header: the copy stays.
+            // A complete header is never overwritten here. If it does not open, its key may be disabled, or the keyring
+            // may be older than the header. The copy stays.
             (Ok(header), _) => drop(open(&header)?),
-            // The crash came before the copy was complete, so before the first write to the file.
+            // The crash came before the copy was complete, and so before the first write to the file.
             (Err(error), None) => return Err(error.with_path(&self.path).into()),
-            // The checksum shows that the header was half written.
+            // The checksum shows that the header was written in part.
             (Err(_), Some(saved)) => {
                 open(&saved)?;
                 put(&mut self.file, &saved.to_bytes()).map_err(at(&self.path))?;
@@ -176,14 +179,14 @@ impl PayloadFile {
         self.copy.remove()
     }
 
-    /// Puts `new` in the place of `old`.
+    /// Replaces `old` with `new`.
     fn exchange(&mut self, old: &PayloadHeader, new: &PayloadHeader, open: &Open<'_>) -> io::Result<()> {
         open(new)?;
         self.copy.write(&old.to_bytes(), &self.file)?;
         let exchanged = exchange(&mut self.file, &old.to_bytes(), &new.to_bytes());
         if let Err(NotExchanged { error, restored }) = exchanged {
             if restored {
-                // A copy that stays does no harm, and the error before matters more.
+                // A copy that stays does no harm, and the first error matters more.
                 let _ = self.copy.remove();
                 return Err(at(&self.path)(error));
             }
@@ -208,7 +211,7 @@ impl PayloadFile {
 /// The copy of a header beside its file.
 struct Copy {
     path: PathBuf,
-    /// The directory of both, if directories can be synced. Opened before anything is changed.
+    /// The directory of both, if directories can be synced. It is opened before anything is changed.
     directory: Option<File>,
 }
 
@@ -240,22 +243,22 @@ impl Copy {
         let limit = PayloadHeader::LEN.saturating_add(1) as u64;
         file.take(limit).read_to_end(&mut bytes).map_err(at(&self.path))?;
         match bytes.as_slice().try_into() {
-            // A file system may keep the length of a file and lose its bytes.
+            // After a crash, a file system may keep the length of a file and lose its bytes.
             Ok(bytes) => Ok(PayloadHeader::from_bytes(bytes).ok()),
             Err(_) if bytes.len() < PayloadHeader::LEN => Ok(None),
             Err(_) => Err(self.foreign()),
         }
     }
 
-    /// What stands there is not the copy of this file's header.
+    /// The error for a file in the place of the copy that is not the copy of this file's header.
     fn foreign(&self) -> io::Error {
         Error::from(ErrorKind::ForeignHeaderCopy).with_path(&self.path).into()
     }
 
-    /// Makes the copy, and returns when it is on disk. `file` is the file whose header it is.
+    /// Makes the copy and syncs it. `file` is the payload file.
     fn write(&self, header: &HeaderBytes, file: &File) -> io::Result<()> {
         let mut options = OpenOptions::new();
-        // Never writes through a link, or over anything that stands there.
+        // `create_new` never follows a link and never overwrites a file.
         let mut copy = options
             .write(true)
             .create_new(true)
@@ -268,7 +271,7 @@ impl Copy {
             .and_then(|()| copy.sync_all())
             .and_then(|()| self.sync());
         written.map_err(|error| {
-            // The file was not touched, so the copy is of no use.
+            // The payload file was not changed, so the copy is not needed.
             let _ = self.remove();
             at(&self.path)(error)
         })
@@ -279,15 +282,15 @@ impl Copy {
         removed.map_err(at(&self.path))
     }
 
-    /// Syncs the directory: then the name is on disk, or is gone from it.
+    /// Syncs the directory, so that creating or removing the copy is on disk.
     fn sync(&self) -> io::Result<()> {
         self.directory.as_ref().map_or(Ok(()), File::sync_all)
     }
 }
 
-/// What a header is written to: a file, or in tests something that fails.
+/// The target of a header: a file, or in tests an object that fails.
 trait Disk: Read + Write + Seek {
-    /// Returns when what was written is on disk.
+    /// Syncs all writes to disk.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -300,7 +303,7 @@ impl Disk for File {
 #[derive(Debug)]
 struct NotExchanged {
     error: io::Error,
-    /// The old header is in place.
+    /// Whether the old header is back in place.
     restored: bool,
 }
 
@@ -340,7 +343,7 @@ fn read_bytes<D: Read + Seek>(disk: &mut D) -> io::Result<HeaderBytes> {
     }
 }
 
-/// What a rewrap does not change: equal for two headers of one payload alone.
+/// The parts of a header that a rewrap does not change. They are equal only for two headers of the same payload.
 fn frame(bytes: &HeaderBytes) -> (&[u8], &[u8]) {
     (&bytes[..SEALED_DEK], &bytes[COMMITMENT..])
 }
@@ -361,7 +364,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Names the path in an error.
+/// Adds the path to the text of an error.
 fn at(path: &Path) -> impl Fn(io::Error) -> io::Error {
     move |error| match error.downcast::<Error>() {
         Ok(ours) => ours.with_path(path).into(),

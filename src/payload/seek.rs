@@ -11,17 +11,17 @@ use super::{
 };
 use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::Keyring, trace::Event};
 
-/// Decrypts any part of a payload that it can seek in.
+/// Decrypts any part of a payload. The inner reader must be able to seek.
 ///
-/// Reads and decrypts only the segments that it needs, and keeps the last one in 64 KiB of memory. The payload is the
-/// whole inner reader, from position 0 to its end.
+/// A reader reads and decrypts only the segments that it needs, and keeps the most recent one in 64 KiB of memory. The
+/// payload is the whole inner reader, from position 0 to its end.
 ///
 /// [`Engine::decrypt_seek_reader`] and [`PayloadCipher::decrypt_seek_reader`] make one.
 ///
 /// # Errors
 ///
-/// As for a [`PayloadReader`](super::PayloadReader). Also [`InvalidInput`](io::ErrorKind::InvalidInput) for a seek to a
-/// position below 0 or above 2⁶⁴; the reader is then unchanged.
+/// The errors of a [`PayloadReader`](super::PayloadReader). Also [`InvalidInput`](io::ErrorKind::InvalidInput) for a
+/// seek to a position below 0 or above 2⁶⁴ − 1; the reader is then unchanged.
 ///
 /// # Security
 ///
@@ -50,7 +50,7 @@ use crate::{context::EncryptionContext, engine::Engine, key_id::KeyId, keyring::
 pub struct PayloadSeekReader<R> {
     inner: R,
     key: PayloadKey,
-    /// The segments, by the length of the inner reader. Not verified until `whole`.
+    /// The segments, computed from the length of the inner reader. They are not verified until `whole` is set.
     cut: Cut,
     /// Whether the last segment was verified as the last.
     whole: bool,
@@ -77,11 +77,11 @@ impl<R: Read + Seek> PayloadSeekReader<R> {
         })
     }
 
-    /// The length of the plaintext in bytes. Verifies the last segment first, unless that was done before.
+    /// The length of the plaintext in bytes. Verifies the last segment first, unless it was verified before.
     ///
     /// # Errors
     ///
-    /// Those of the type.
+    /// The errors of the type.
     ///
     /// # Examples
     ///
@@ -153,7 +153,7 @@ impl<R: Read + Seek> BufRead for PayloadSeekReader<R> {
             return Ok(&[]);
         }
         const SEGMENT: u64 = SEGMENT_LEN as u64;
-        // Both fit: the position is before the end of 2³² − 1 segments.
+        // Both conversions fit: the position is before the end of 2³² − 1 segments.
         let index = u32::try_from(self.position / SEGMENT).unwrap_or(u32::MAX);
         let within = usize::try_from(self.position % SEGMENT).unwrap_or(usize::MAX);
         self.load(index)?;
@@ -192,7 +192,7 @@ impl<R> fmt::Debug for PayloadSeekReader<R> {
 }
 
 impl PayloadCipher {
-    /// A reader for any part of a payload of this DEK. The payload is all of `inner`. Reads the header at once.
+    /// Makes a reader for any part of a payload of this DEK. The payload is all of `inner`. Reads the header at once.
     ///
     /// # Errors
     ///
@@ -223,8 +223,8 @@ impl PayloadCipher {
 }
 
 impl<K: Keyring> Engine<K> {
-    /// A reader for any part of a payload that the caller expects to be sealed under `key_id`. The payload is all of
-    /// `inner`. Reads the header at once.
+    /// Makes a reader for any part of a payload that the caller expects to be sealed under `key_id`. The payload is all
+    /// of `inner`. Reads the header at once.
     ///
     /// # Errors
     ///

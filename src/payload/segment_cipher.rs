@@ -1,7 +1,7 @@
 //! AES-256-GCM of one segment, from the crate aes-gcm, or from ring with the feature `ring`. The bytes are the same.
 //!
-//! Both have the same methods. `None` means that the tag is wrong, or that a length exceeds the limits of AES-256-GCM,
-//! which no segment does. The output then contains no plaintext of the segment.
+//! Both implementations have the same methods. `None` means that the tag is wrong, or that a length exceeds the limits
+//! of AES-256-GCM, which no segment does. The output then contains no plaintext of the segment.
 
 #[cfg(feature = "ring")]
 pub(super) use by_ring::SegmentCipher;
@@ -26,7 +26,7 @@ mod rustcrypto {
 
     pub(in crate::payload) struct SegmentCipher(Aes256Gcm);
 
-    // Never inlined: inside of other code aes-gcm's loops compile to code that is up to two times slower.
+    // These functions are never inlined: when they are, the loops of aes-gcm compile to code up to two times slower.
     impl SegmentCipher {
         #[inline]
         pub(in crate::payload) fn new(key: &[u8; KEY_LEN]) -> Self {
@@ -46,7 +46,7 @@ mod rustcrypto {
             Some(tag.into())
         }
 
-        // aes-gcm checks the tag before it decrypts: a segment that does not open leaves the output unchanged.
+        // aes-gcm checks the tag before it decrypts, so a segment that does not open leaves the output unchanged.
 
         #[inline(never)]
         pub(in crate::payload) fn open(
@@ -68,7 +68,7 @@ mod rustcrypto {
         }
     }
 
-    // Its only field is wiped on drop.
+    // The only field is wiped on drop.
     impl ZeroizeOnDrop for SegmentCipher {}
 }
 
@@ -79,7 +79,7 @@ mod by_ring {
 
     use super::{KEY_LEN, Nonce, Tag};
 
-    /// ring calls a key less safe when its caller chooses the nonces, as FORMAT.md B2 does. ring works in place only.
+    /// ring calls a key less safe if the caller chooses the nonces, as FORMAT.md B2 does. ring works only in place.
     ///
     /// `None` if ring refused the key, which it does for a wrong length only.
     pub(in crate::payload) struct SegmentCipher(Option<LessSafeKey>);

@@ -1,4 +1,4 @@
-//! Segments one after the other, without I/O (FORMAT.md B2, and B3 rules 2 to 4).
+//! Seals and opens segments in order, without I/O (FORMAT.md B2, and B3 rules 2 to 4).
 
 use core::fmt;
 
@@ -14,11 +14,11 @@ use crate::{
 
 /// Seals the segments of one payload in order.
 ///
-/// It does no I/O: [the module's documentation](super#without-io) shows a loop around it. A full segment has a type of
-/// its own, so a short one can be the last only; the last consumes the sealer, so nothing follows it.
+/// A sealer does no I/O: [the module's documentation](super#without-io) shows a loop around it. A full segment has its
+/// own type, so only the last segment can be short. Sealing the last segment consumes the sealer, so no segment can
+/// follow it.
 ///
-/// [`PayloadCipher::sealer`](super::PayloadCipher::sealer) makes one, with the header that goes in front of its
-/// segments.
+/// [`PayloadCipher::sealer`](super::PayloadCipher::sealer) makes one, with the header that precedes the segments.
 ///
 /// # Security
 ///
@@ -80,17 +80,17 @@ impl SegmentSealer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments; no other.
+    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments; no others.
     pub fn seal(&mut self, plaintext: &[u8; SEGMENT_LEN], sealed: &mut [u8; SEALED_SEGMENT_LEN]) -> Result<(), Error> {
         self.key.seal(self.counter.next_place()?, plaintext, sealed)
     }
 
-    /// Seals the next segment in place, if it is not the last: the first 65536 bytes are the plaintext, the 16 bytes
-    /// after them become the tag.
+    /// Seals the next segment in place, if it is not the last. The first 65536 bytes are the plaintext, and the 16
+    /// bytes after them become the tag.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments; no other.
+    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments; no others.
     ///
     /// # Examples
     ///
@@ -110,7 +110,7 @@ impl SegmentSealer {
         self.key.seal_in_place(self.counter.next_place()?, segment)
     }
 
-    /// Seals the last segment: 1 to 65536 bytes, or none where the whole payload is empty.
+    /// Seals the last segment: 1 to 65536 bytes, or 0 bytes if the whole payload is empty.
     ///
     /// # Errors
     ///
@@ -156,8 +156,8 @@ impl SegmentSealer {
 
 /// Opens the segments of one payload in order.
 ///
-/// It does no I/O: [the module's documentation](super#without-io) shows a loop around it. Whoever drives it says which
-/// segment is the last: the one that nothing follows. A payload that was cut short then fails to authenticate.
+/// An opener does no I/O: [the module's documentation](super#without-io) shows a loop around it. The caller must know
+/// which segment is the last one: no segment follows it. A truncated payload then fails to authenticate.
 ///
 /// [`PayloadCipher::opener`](super::PayloadCipher::opener) makes one from a header.
 ///
@@ -246,7 +246,7 @@ impl SegmentOpener {
         opened
     }
 
-    /// [`open_in_place`](Self::open_in_place) of a segment whose tag stands elsewhere.
+    /// [`open_in_place`](Self::open_in_place) with a tag from another buffer.
     #[cfg(feature = "std")]
     pub(super) fn open_detached(&mut self, text: &mut [u8; SEGMENT_LEN], tag: &[u8; TAG_LEN]) -> Result<(), Error> {
         let place = self.next_place()?;
@@ -255,7 +255,7 @@ impl SegmentOpener {
         opened
     }
 
-    /// Opens the last segment, the one that nothing follows.
+    /// Opens the last segment.
     ///
     /// # Errors
     ///
@@ -271,10 +271,9 @@ impl SegmentOpener {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotAPayload`] if no last segment has the length of `segment`;
-    /// [`ErrorKind::AuthenticationFailed`] if it is not the last one of this payload, or an earlier one was refused;
-    /// [`ErrorKind::PayloadTooLong`] after 2³² − 1 segments. No others. After an error `segment` is unchanged or all
-    /// zeros.
+    /// [`ErrorKind::NotAPayload`] if no last segment has the length of `segment`; [`ErrorKind::AuthenticationFailed`]
+    /// if it is not the last one of this payload, or an earlier one was refused; [`ErrorKind::PayloadTooLong`] after
+    /// 2³² − 1 segments. No others. After an error `segment` is unchanged or all zeros.
     ///
     /// # Examples
     ///
@@ -309,7 +308,7 @@ impl SegmentOpener {
         self.counter.last_place()
     }
 
-    /// B3.6: a reader that has seen an error returns it ever after. Otherwise a segment could be left out unnoticed.
+    /// B3.6: after an error, every later call fails. Otherwise a caller could skip a segment unnoticed.
     fn check(&self) -> Result<(), Error> {
         if self.failed {
             Err(ErrorKind::AuthenticationFailed.into())
@@ -321,7 +320,7 @@ impl SegmentOpener {
 
 /// The index of the next segment.
 ///
-/// B3.4: at most 2³² − 1 segments, so the highest index is 2³² − 2, and the counter cannot wrap.
+/// B3.4: there are at most 2³² − 1 segments, so the highest index is 2³² − 2, and the counter cannot wrap.
 #[derive(Default)]
 struct Counter(u32);
 
@@ -339,7 +338,7 @@ impl Counter {
         }
     }
 
-    /// B3.2: the last has 1 to 65536 bytes; 0 only where the whole payload is empty.
+    /// B3.2: the last segment has 1 to 65536 bytes, or 0 bytes if the whole payload is empty.
     fn may_end_with(&self, length: usize) -> bool {
         match length {
             0 => self.0 == 0,

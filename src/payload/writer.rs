@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{context::EncryptionContext, engine::Engine, error::Error, key_id::KeyId, keyring::Keyring, trace::Event};
 
-/// Encrypts everything that is written to it, and writes the payload to an inner writer. Call [`finish`](Self::finish)
-/// at the end: a payload without it does not decrypt.
+/// Encrypts all data that is written to it, and writes the payload to an inner writer. Call [`finish`](Self::finish) at
+/// the end: without it, the payload does not decrypt.
 ///
 /// A writer needs 64 KiB of memory for any length of data. It writes pieces of that size, so the inner writer needs no
 /// buffer.
@@ -52,16 +52,16 @@ pub struct PayloadWriter<W> {
     state: State,
 }
 
-/// What the buffer contains.
+/// The contents of the buffer.
 enum State {
-    /// This many bytes of plaintext. They are not sealed yet, since they may be the last.
+    /// This many bytes of plaintext. They are not sealed yet, because they may be the last segment.
     Filling(usize),
-    /// The header or a sealed segment. This range of it is not written yet.
+    /// The header or a sealed segment, of which this range is not written yet.
     Writing(Range<usize>),
 }
 
 impl<W: Write> PayloadWriter<W> {
-    /// Writes nothing yet: puts the header into the buffer.
+    /// Makes a writer with the header in its buffer. Writes nothing yet.
     fn new((header, sealer): (PayloadHeader, SegmentSealer), inner: W) -> Self {
         let mut buffer = Buffer::new();
         buffer.all()[..PayloadHeader::LEN].copy_from_slice(&header.to_bytes());
@@ -77,7 +77,7 @@ impl<W: Write> PayloadWriter<W> {
     ///
     /// # Errors
     ///
-    /// Those of the type. After an error the payload is incomplete and cannot be continued.
+    /// The errors of the type. After an error the payload is incomplete and cannot be continued.
     ///
     /// # Examples
     ///
@@ -110,7 +110,7 @@ impl<W: Write> PayloadWriter<W> {
         Ok(inner)
     }
 
-    /// Writes what is sealed. Returns how many bytes of plaintext the buffer contains.
+    /// Writes the sealed bytes of the buffer. Returns the number of bytes of plaintext in it.
     fn write_out(&mut self) -> io::Result<usize> {
         loop {
             match &mut self.state {
@@ -126,19 +126,19 @@ impl<W: Write> PayloadWriter<W> {
 }
 
 impl<W: Write> Write for PayloadWriter<W> {
-    /// Takes at most as much as the current segment has room for. After an error it has taken nothing of `plaintext`.
+    /// Accepts at most the room in the current segment. After an error, no byte of `plaintext` was accepted.
     fn write(&mut self, plaintext: &[u8]) -> io::Result<usize> {
         if plaintext.is_empty() {
             return Ok(0);
         }
-        // B3.2: a full segment may have been the last one. Now more follows.
+        // B3.2: a full segment could have been the last one, but more data follows.
         if matches!(self.state, State::Filling(SEGMENT_LEN)) {
             self.sealer.seal_in_place(self.buffer.segment())?;
             self.state = State::Writing(0..SEALED_SEGMENT_LEN);
         }
         let filled = self.write_out()?;
 
-        // A whole segment that is not the last is sealed without a copy.
+        // A full segment that is not the last is sealed without a copy.
         if let (0, Some((segment, [_, ..]))) = (filled, plaintext.split_first_chunk()) {
             self.sealer.seal(segment, self.buffer.segment())?;
             self.state = State::Writing(0..SEALED_SEGMENT_LEN);
@@ -150,8 +150,8 @@ impl<W: Write> Write for PayloadWriter<W> {
         Ok(count)
     }
 
-    /// Writes what is sealed and flushes the inner writer. The plaintext of the current segment stays in the buffer,
-    /// since only the last segment may be short.
+    /// Writes the sealed bytes and flushes the inner writer. The plaintext of the current segment stays in the buffer,
+    /// because only the last segment may be short.
     fn flush(&mut self) -> io::Result<()> {
         self.write_out()?;
         retrying(|| self.inner.flush())
@@ -165,11 +165,11 @@ impl<W> fmt::Debug for PayloadWriter<W> {
 }
 
 impl PayloadCipher {
-    /// A writer that encrypts to `inner`. Writes nothing before its first call.
+    /// Makes a writer that encrypts to `inner`. Writes nothing before its first call.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no other.
+    /// [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
     ///
     /// # Examples
     ///
@@ -189,16 +189,16 @@ impl PayloadCipher {
         self.encrypt_writer_with_rng(inner, &mut getrandom::SysRng)
     }
 
-    /// [`encrypt_writer`](Self::encrypt_writer) with a random generator of the caller's: draws the 32 bytes of the
+    /// [`encrypt_writer`](Self::encrypt_writer) with a random generator of the caller's. It draws the 32 bytes of the
     /// payload salt.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no other.
+    /// [`ErrorKind::Randomness`](crate::ErrorKind::Randomness); no others.
     ///
     /// # Security
     ///
-    /// As for [`encrypt_with_rng`](Self::encrypt_with_rng).
+    /// See [`encrypt_with_rng`](Self::encrypt_with_rng).
     pub fn encrypt_writer_with_rng<W: Write, R: TryCryptoRng + ?Sized>(
         &self,
         inner: W,
@@ -209,8 +209,8 @@ impl PayloadCipher {
 }
 
 impl<K: Keyring> Engine<K> {
-    /// A writer that encrypts to `inner` under a new DEK, as [`encrypt`](Self::encrypt) does. Writes nothing before its
-    /// first call.
+    /// Makes a writer that encrypts to `inner` under a new DEK, as [`encrypt`](Self::encrypt) does. Writes nothing
+    /// before its first call.
     ///
     /// # Errors
     ///

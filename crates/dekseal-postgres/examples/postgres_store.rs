@@ -1,4 +1,4 @@
-//! Makes the table and lists the keys in it: `cargo run --example postgres_store -- "host=localhost dbname=keys user=me"`.
+//! Makes the table and lists its keys: `cargo run --example postgres_store -- "host=localhost dbname=keys user=me"`.
 
 use std::{env, error::Error, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What an error of PostgreSQL or of a connection says of a change.
+//! Whether a change was made, by the error of PostgreSQL or of the connection.
 
 use std::{error::Error, fmt, io};
 
@@ -6,16 +6,16 @@ use dekseal::store::{StoreError, StoreErrorKind};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_rustls::rustls;
 
-/// Why a request failed.
+/// The reason that a request failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// There was no connection, so nothing was sent.
     Connect(tokio_postgres::Error),
     /// The request was sent.
     Query(tokio_postgres::Error),
-    /// The caller gave up before anything was sent.
+    /// The deadline passed before the request was sent.
     Late,
-    /// The server keeps this setting at this value.
+    /// The server did not accept this setting and kept this value.
     Setting(&'static str, String),
     /// The table has a revision of this length.
     Revision(usize),
@@ -55,7 +55,8 @@ impl Failure {
         }
     }
 
-    /// Whether the connection broke. One that was idle may have been broken all along, so a read is worth another connection.
+    /// Whether the connection broke. An idle connection may have broken long before, so a read is tried again on
+    /// another connection.
     pub(crate) fn is_disconnection(&self) -> bool {
         match self {
             Self::Query(error) => error.as_db_error().is_none_or(|error| !is_statements_own(error)),
@@ -70,8 +71,9 @@ impl Failure {
         }
     }
 
-    /// An error of the statement itself rolls it back. One that ends the session can come after the commit; so can those of the operator
-    /// and of the system. A server that is a proxy says 40003 where it does not know.
+    /// Whether the request certainly changed nothing. The server rolls back a statement that fails by itself. Errors
+    /// that end the session, and errors of the operator and of the system, can also come after the commit. A proxy
+    /// sends 40003 if it does not know.
     fn changed_nothing(&self) -> bool {
         match self {
             Self::Query(error) => error.as_db_error().is_some_and(|error| {
@@ -96,7 +98,7 @@ impl Failure {
         match class(state) {
             _ if *state == SqlState::QUERY_CANCELED => StoreErrorKind::Deadline,
             _ if *state == SqlState::READ_ONLY_SQL_TRANSACTION => StoreErrorKind::Unavailable,
-            // Connection; transaction; resources, limits, state and operator; system and internal error.
+            // Connection; transaction; resources, limits, object state and operator; system and internal errors.
             "08" | "40" | "53" | "54" | "55" | "57" | "58" | "XX" => StoreErrorKind::Unavailable,
             // Credentials, names, privileges, constraints, syntax.
             _ => StoreErrorKind::Refused,
@@ -104,20 +106,20 @@ impl Failure {
     }
 }
 
-/// Whether the error rolled back the statement and no more.
+/// Whether the error is one of the statement itself, which the server rolls back without other effects.
 fn is_statements_own(error: &DbError) -> bool {
     error.parsed_severity() == Some(Severity::Error) && !matches!(class(error.code()), "08" | "57" | "58" | "XX")
 }
 
-/// The first two characters.
+/// The class of an SQLSTATE: its first two characters.
 fn class(state: &SqlState) -> &str {
     state.code().get(..2).unwrap_or_default()
 }
 
-/// Whether the client itself turned the server down, or cannot even ask it.
+/// Whether the client refused the server, or could not send the request at all.
 fn is_refused_here(error: &tokio_postgres::Error) -> bool {
     let text = error.to_string();
-    // The last is a column of another type than ours.
+    // The last error means that a column has another type than expected.
     let refused = [
         "invalid configuration",
         "authentication error",
@@ -141,7 +143,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) | Self::Query(error) => match error.as_db_error() {
-                // With its code, which the error alone does not show.
+                // With its SQLSTATE, which `DbError` does not display.
                 Some(error) => write!(f, "{error} ({})", error.code().code()),
                 None => error.fmt(f),
             },

@@ -1,4 +1,4 @@
-//! A connection that listens for notifications, and connects again when it breaks.
+//! A connection that listens for notifications. It connects again when the connection breaks.
 
 use std::{
     future::poll_fn,
@@ -13,13 +13,14 @@ use tokio_postgres::{AsyncMessage, error::SqlState};
 
 use crate::{error::Failure, options::Checked, session::Session};
 
-/// How long a connection may be silent before it is asked for an answer, and how long that may take.
+/// The time without notifications after which the connection is tested with a query, and the time allowed for the
+/// answer.
 const SILENCE: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(3);
-/// A server that has been restarted is found again within a second.
+/// The pause before connecting again: the listener finds a restarted server within a second.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Who wants to hear of changes.
+/// The watchers to call on a change.
 #[derive(Default)]
 pub(crate) struct Watchers(Mutex<Vec<Arc<Watcher>>>);
 
@@ -29,7 +30,7 @@ impl Watchers {
         watchers.push(Arc::new(watcher));
     }
 
-    /// Calls them without holding the lock. One that panics is not called again.
+    /// Calls the watchers without holding the lock. A watcher that panics is not called again.
     fn tell(&self, change: Change) {
         let watchers = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for watcher in watchers {
@@ -42,7 +43,7 @@ impl Watchers {
     }
 }
 
-/// Listens for as long as the worker runs; ends early where the server has no notifications.
+/// Listens as long as the worker runs. Returns early if the server has no notifications.
 pub(crate) async fn listen(checked: Arc<Checked>, watchers: Arc<Watchers>) {
     loop {
         match listen_once(&checked, &watchers).await {
@@ -62,7 +63,7 @@ async fn listen_once(checked: &Checked, watchers: &Arc<Watchers>) -> Result<(), 
     let mut session = Session::new(client, async move {
         while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(notification) = message {
-                // Anybody who may connect may notify. A text that is no key ID stands for any change.
+                // Every client can notify. A payload that is not a key ID stands for an unknown change.
                 let change = notification.payload().parse().map_or(Change::Unknown, Change::Key);
                 told.tell(change);
             }
@@ -73,7 +74,7 @@ async fn listen_once(checked: &Checked, watchers: &Arc<Watchers>) -> Result<(), 
         Ok(listening) => listening.map_err(Failure::Connect)?,
         Err(_late) => return Ok(()),
     }
-    // Nobody told of the changes before this moment.
+    // Changes before this moment may have been missed.
     watchers.tell(Change::Unknown);
     while timeout(SILENCE, session.ended()).await.is_err() {
         match timeout(ANSWER, session.client.check_connection()).await {

@@ -1,4 +1,4 @@
-//! Where the database is, and how to talk to it.
+//! The address of the database and the settings of the store.
 
 use std::{fmt, time::Duration};
 
@@ -14,12 +14,12 @@ use crate::{
     tls::Tls,
 };
 
-/// Where the database is, and how a [`PostgresStore`](crate::PostgresStore) talks to it.
+/// The address of the database and the settings of a [`PostgresStore`](crate::PostgresStore).
 ///
 /// # Security
 ///
-/// Over TCP the connection is TLS, and the server's certificate and name are verified, unless the host asks for `sslmode=disable`. There is
-/// no mode in between that would encrypt without knowing to whom.
+/// Connections over TCP use TLS and verify the certificate and the name of the server, unless the host sets
+/// `sslmode=disable`. There is no mode that encrypts without verification.
 ///
 /// # Examples
 ///
@@ -47,7 +47,7 @@ pub struct Options {
     pub(crate) notify: bool,
 }
 
-/// Options that fit together.
+/// Options that were checked.
 pub(crate) struct Checked {
     pub(crate) config: Config,
     pub(crate) tls: Tls,
@@ -55,23 +55,23 @@ pub(crate) struct Checked {
 }
 
 impl Options {
-    /// The options of a connection string: `key=value` pairs or a `postgresql://` URL, as [`Config`] reads them. `sslmode=verify-full` is
-    /// understood too, and is the default.
+    /// Parses a connection string: `key=value` pairs or a `postgresql://` URL, as [`Config`] reads them. It also
+    /// accepts `sslmode=verify-full`, which is the default.
     ///
-    /// Name several hosts for a database with standbys: the store uses the one that takes writes.
+    /// For a database with standbys, name all hosts: the store uses the one that accepts writes.
     ///
     /// # Errors
     ///
     /// [`Refused`](StoreErrorKind::Refused) if it is not a connection string.
     pub fn new(connection: &str) -> Result<Self, StoreError> {
-        // To tokio-postgres, `require` leaves verification to the TLS library; ours always verifies.
+        // tokio-postgres leaves the verification of `require` to the TLS library. Ours always verifies.
         let config = connection
             .replace("sslmode=verify-full", "sslmode=require")
             .parse::<Config>();
         Ok(Self::from_config(config.map_err(refused)?))
     }
 
-    /// The options of settings that were made before.
+    /// Takes existing settings.
     #[must_use]
     pub fn from_config(config: Config) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Options {
         }
     }
 
-    /// Trusts these root certificates, in PEM, instead of the operating system's.
+    /// Trusts these root certificates, in PEM, instead of those of the operating system.
     ///
     /// # Errors
     ///
@@ -95,55 +95,57 @@ impl Options {
         Ok(self)
     }
 
-    /// Uses this TLS configuration, such as one with a client certificate.
+    /// Uses this TLS configuration, for example one with a client certificate.
     ///
     /// # Security
     ///
-    /// What it verifies is the caller's business.
+    /// The caller is responsible for what the configuration verifies.
     #[must_use]
     pub fn tls_config(mut self, config: ClientConfig) -> Self {
         self.tls = Some(Tls::new(config));
         self
     }
 
-    /// The table's schema. Without it, the session's `search_path` decides.
+    /// Sets the schema of the table. By default, the `search_path` of the session determines it.
     #[must_use]
     pub fn schema(mut self, schema: &str) -> Self {
         self.schema = Some(schema.to_owned());
         self
     }
 
-    /// The table's name, which is `dekseal_key` otherwise. It is the name of the channel of notifications too, so tables of one name in
-    /// several schemas hear of each other's keys, which they ignore.
+    /// Sets the name of the table, by default `dekseal_key`. It is also the name of the channel of notifications.
+    /// Stores whose tables have the same name in several schemas get each other's notifications, and ignore them.
     #[must_use]
     pub fn table(mut self, table: &str) -> Self {
         table.clone_into(&mut self.table);
         self
     }
 
-    /// How many calls have a connection at the same time: 4 otherwise, and at least 1. The refresher and notifications have one more each.
+    /// Sets the maximum number of connections for calls, by default 4, and at least 1. The refresher and the
+    /// notifications have one more connection each.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
         self
     }
 
-    /// After how long the server gives up a statement, such as one whose caller is gone: 5 seconds otherwise.
+    /// Sets the time after which the server cancels a statement, by default 5 seconds. It ends statements whose caller
+    /// is gone.
     #[must_use]
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
     }
 
-    /// Whether to notify other processes of each change, and to listen for theirs: on, otherwise. A server that cannot notify serves in
-    /// either case.
+    /// Sets whether to notify other processes of each change and to listen for their notifications. It is on by
+    /// default. A server without notifications works with both settings.
     #[must_use]
     pub fn notify(mut self, notify: bool) -> Self {
         self.notify = notify;
         self
     }
 
-    /// Completes the settings, or says which of them do not fit.
+    /// Checks the settings and completes them. The error says which of them is wrong.
     pub(crate) fn check(&self) -> Result<Checked, StoreError> {
         for name in self.schema.iter().chain([&self.table]) {
             if !is_name(name) {
@@ -164,16 +166,16 @@ impl Options {
             None if config.get_ssl_mode() == SslMode::Disable => Tls::unused().map_err(refused)?,
             None => Tls::with_system_roots().map_err(refused)?,
         };
-        // A standby's answer lags, which looks like a rollback.
+        // A standby can lag behind, which would look like a rollback.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         if config.get_application_name().is_none() {
             config.application_name("dekseal");
         }
-        // A host that does not answer leaves time for the next one.
+        // If one host does not answer, this leaves time for the next one.
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(2));
         }
-        // Two hours is the default. A firewall forgets an idle connection sooner, and says nothing.
+        // The default is two hours. Firewalls drop idle connections earlier without telling either end.
         if config.get_keepalives_idle() >= Duration::from_secs(7200) {
             config.keepalives_idle(Duration::from_secs(15));
             config.keepalives_interval(Duration::from_secs(5));
@@ -188,7 +190,7 @@ impl Options {
 }
 
 impl fmt::Debug for Options {
-    /// Without the connection's settings, among them a password.
+    /// Leaves out the settings of the connection, which include a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Options");
         shown.field("schema", &self.schema).field("table", &self.table);

@@ -1,4 +1,4 @@
-//! A connection that is set up, and a few of them that calls share.
+//! Connections with their settings, and pools of them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ pub(crate) struct Query {
     pub(crate) parameters: Vec<(Box<dyn ToSql + Send + Sync>, Type)>,
 }
 
-/// A connection. It is closed at once when this is dropped.
+/// A connection. Dropping it closes the connection at once.
 pub(crate) struct Session {
     pub(crate) client: Client,
     connection: JoinHandle<()>,
@@ -29,7 +29,7 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// `drive` runs the connection until it ends.
+    /// Makes a session. `drive` runs the connection until it ends.
     pub(crate) fn new(client: Client, drive: impl Future<Output = ()> + Send + 'static) -> Self {
         Self {
             client,
@@ -45,9 +45,9 @@ impl Session {
         rows.map_err(Failure::Query)
     }
 
-    /// Ends when the connection does.
+    /// Waits until the connection ends.
     pub(crate) async fn ended(&mut self) {
-        // An error is a panic of the task, which has ended as well.
+        // An error means that the task panicked, so the connection has ended too.
         let _ = (&mut self.connection).await;
     }
 
@@ -55,10 +55,11 @@ impl Session {
         let connected = checked.config.connect(checked.tls.clone()).await;
         let (client, connection) = connected.map_err(Failure::Connect)?;
         let session = Self::new(client, async {
-            // How it ends, the client is told.
+            // The client gets the error of a connection that ends.
             let _ = connection.await;
         });
-        // The settings hold for the session, whatever the server's are set to later. Any role may make commits durable.
+        // The settings hold for the session, whatever the settings of the server are. Every role may turn durable
+        // commits on.
         let settings = "SELECT pg_catalog.set_config('statement_timeout', $1, false), \
              pg_catalog.set_config('synchronous_commit', \
                  CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
@@ -77,14 +78,15 @@ impl Session {
     }
 }
 
-/// Sessions for one kind of call. A session serves one call at a time, so that none waits behind another's lock.
+/// Sessions for one kind of call. A session serves one call at a time, so that no call waits behind the lock of
+/// another.
 pub(crate) struct Pool {
     permits: Semaphore,
     idle: Mutex<Vec<Session>>,
 }
 
 impl Pool {
-    /// Connects when it is needed, up to `size` times.
+    /// Makes a pool that connects when needed, up to `size` times.
     pub(crate) fn new(size: usize) -> Self {
         Self {
             permits: Semaphore::new(size),
@@ -100,7 +102,7 @@ impl Pool {
         sending: &Sending,
         is_read: bool,
     ) -> Result<Vec<Row>, Failure> {
-        // It is never closed.
+        // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
         loop {
             let idle = self.lock().pop();
@@ -128,20 +130,21 @@ impl Pool {
         }
     }
 
-    /// Runs statements without parameters, each a transaction of its own or all in one as the text says.
+    /// Runs statements without parameters, in one transaction or in several, as the text determines.
     pub(crate) async fn batch(&self, checked: &Checked, statement_timeout: &str, sql: &str) -> Result<(), Failure> {
         let session = Session::open(checked, statement_timeout).await?;
         session.client.batch_execute(sql).await.map_err(Failure::Query)
     }
 
-    /// Only whole sessions are in it.
+    /// A panic cannot leave a broken session in the list, so a poisoned lock is used as it is.
     fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// While a session is in use. If the server does not answer, ends the session or takes no writes, the idle sessions are closed too: they
-/// are likely to be no better, and each would cost a call its deadline. A call that reaches its deadline drops this as it is.
+/// Guards a session in use. If the server does not answer, ends the session or accepts no writes, the idle sessions are
+/// closed too: they are probably broken as well, and each would cost a call its deadline. A call that reaches its
+/// deadline drops this guard unfinished.
 struct Doubt<'a> {
     pool: &'a Pool,
     dispelled: bool,

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-/// The file for administrators. It names the table `dekseal_key` throughout.
+/// The schema file for administrators. It names the table `dekseal_key` throughout.
 pub(crate) const SCHEMA: &str = include_str!("../schema.sql");
 
-/// The table's name where the host chooses none.
+/// The default name of the table.
 pub(crate) const DEFAULT_TABLE: &str = "dekseal_key";
 
 pub(crate) struct Sql {
     /// The table's schema, if the host names one.
     pub(crate) schema: Option<String>,
-    /// The table's name, which is that of the notifications' channel too.
+    /// The name of the table and of the channel of notifications.
     pub(crate) table: String,
     pub(crate) get: Arc<str>,
     pub(crate) changed: Arc<str>,
@@ -21,7 +21,7 @@ pub(crate) struct Sql {
     pub(crate) listen: String,
 }
 
-/// Each is one statement, and so a transaction of its own, and returns a row if it did it.
+/// Each of these is one statement, and so one transaction. It returns a row if it made the change.
 pub(crate) struct Writes {
     pub(crate) insert: Arc<str>,
     pub(crate) update: Arc<str>,
@@ -29,11 +29,12 @@ pub(crate) struct Writes {
 }
 
 impl Sql {
-    /// Of names that [`is_name`] takes.
+    /// Makes the statements for names that [`is_name`] accepts.
     pub(crate) fn new(schema: Option<&str>, table: &str) -> Self {
         let name = qualified(schema, table);
         let insert = format!(
-            "INSERT INTO {name} (key_id, revision, document) VALUES ($1, $2, $3) ON CONFLICT (key_id) DO NOTHING RETURNING key_id"
+            "INSERT INTO {name} (key_id, revision, document) VALUES ($1, $2, $3) \
+             ON CONFLICT (key_id) DO NOTHING RETURNING key_id"
         );
         let update = format!(
             "UPDATE {name} SET revision = $3, document = $4 WHERE key_id = $1 AND revision = $2 RETURNING key_id"
@@ -69,7 +70,7 @@ impl Sql {
         }
     }
 
-    /// schema.sql, for this table.
+    /// The contents of schema.sql, for this table.
     pub(crate) fn create_table(&self) -> String {
         SCHEMA.replace(DEFAULT_TABLE, &qualified(self.schema.as_deref(), &self.table))
     }
@@ -82,7 +83,8 @@ fn qualified(schema: Option<&str>, table: &str) -> String {
     }
 }
 
-/// Whether a name can stand between quotes of either kind, as it is, and is not cut: PostgreSQL's names have up to 63 bytes.
+/// Whether a name can be put between single or double quotes as it is, and is not truncated: names of PostgreSQL have
+/// up to 63 bytes.
 pub(crate) fn is_name(name: &str) -> bool {
     let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     (1..=63).contains(&name.len()) && name.chars().all(word) && !name.starts_with(|c: char| c.is_ascii_digit())

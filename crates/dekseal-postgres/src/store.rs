@@ -29,10 +29,11 @@ use crate::{
 
 /// A [`KeyStore`] in PostgreSQL.
 ///
-/// It connects when it is first needed, and again when a connection breaks. Make one for each process and share it between threads.
+/// The store connects at its first call, and again when a connection breaks. Make one store for each process and share
+/// it between threads.
 ///
-/// A call blocks its thread until the answer or the deadline. It may be made on a thread of an async runtime: it does not panic there, but
-/// keeps the thread from other tasks, so a host moves it to a thread for blocking calls.
+/// A call blocks its thread until the answer or the deadline. A call on a thread of an async runtime does not panic,
+/// but blocks other tasks: move calls to a thread for blocking work.
 ///
 /// # Examples
 ///
@@ -56,22 +57,23 @@ pub struct PostgresStore {
 
 struct Shared {
     checked: Arc<Checked>,
-    /// In milliseconds.
+    /// The timeout in milliseconds.
     statement_timeout: String,
     notify: bool,
-    /// The server turned out to have no notifications.
+    /// Set if the server turns out to have no notifications.
     cannot_notify: AtomicBool,
     calls: Pool,
     refresher: Pool,
 }
 
 impl PostgresStore {
-    /// A store with these options. It does not connect yet, so the database may be away.
+    /// Makes a store with these options. It does not connect yet, so the database may be down.
     ///
     /// # Errors
     ///
-    /// - [`Refused`](StoreErrorKind::Refused): a name of the table or its schema, or the system's root certificates.
-    /// - [`Unavailable`](StoreErrorKind::Unavailable): the system has no thread for the connections.
+    /// - [`Refused`](StoreErrorKind::Refused): the name of the table or its schema is invalid, or the system has no
+    ///   usable root certificates.
+    /// - [`Unavailable`](StoreErrorKind::Unavailable): the system cannot start a thread for the connections.
     pub fn new(options: Options) -> Result<Self, StoreError> {
         let checked = options.check()?;
         let worker = Worker::start().map_err(|error| StoreError::new(StoreErrorKind::Unavailable, error))?;
@@ -90,18 +92,18 @@ impl PostgresStore {
         })
     }
 
-    /// The SQL that [`create_schema`](Self::create_schema) runs, for an administrator to read: that of the crate's `schema.sql`, with
-    /// the table's name.
+    /// The SQL that [`create_schema`](Self::create_schema) runs, for administrators: the crate's `schema.sql` with the
+    /// name of the table.
     #[must_use]
     pub fn schema_sql(&self) -> String {
         self.shared.checked.sql.create_table()
     }
 
-    /// Makes the table, and its schema if the options name one, where they are missing.
+    /// Makes the table, and its schema if the options name one, unless they exist.
     ///
     /// # Errors
     ///
-    /// As the methods of [`KeyStore`], without `Conflict`.
+    /// The errors of the methods of [`KeyStore`], except `Conflict`.
     ///
     /// # Examples
     ///
@@ -123,7 +125,7 @@ impl PostgresStore {
         let create = async move {
             let sql = &shared.checked.sql;
             if let Some(schema) = &sql.schema {
-                // `IF NOT EXISTS` alone calls for the privilege to make a schema, also where there is one.
+                // `IF NOT EXISTS` needs the privilege to make a schema even if the schema exists.
                 let find = Query {
                     sql: "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = $1".into(),
                     parameters: vec![text(schema)],
@@ -150,7 +152,7 @@ impl PostgresStore {
         self.worker.wait(call, &sending, request)?.map_err(Failure::of_read)
     }
 
-    /// Runs one of the statements that change a row if the revision fits.
+    /// Runs a statement that changes a row if the revision matches.
     fn write(
         &self,
         call: &Call,
@@ -165,7 +167,7 @@ impl PostgresStore {
             false => self.write_once(call, statement(&sql.quiet), parameters()),
         }?;
         let written = match written {
-            // It did nothing.
+            // The statement changed nothing.
             Err(failure) if notify && failure.state() == Some(&SqlState::UNDEFINED_FUNCTION) => {
                 shared.cannot_notify.store(true, Ordering::Relaxed);
                 self.write_once(call, statement(&sql.quiet), parameters())?
@@ -209,7 +211,7 @@ impl Shared {
     }
 
     async fn batch(&self, sql: &str) -> Result<(), Failure> {
-        // Two that make the same thing at the same time: the second finds it there the next time.
+        // If two callers create the same object at the same time, the second finds it on its next attempt.
         let again = [
             SqlState::DUPLICATE_OBJECT,
             SqlState::DUPLICATE_TABLE,
@@ -310,7 +312,7 @@ impl KeyStore for PostgresStore {
         page.collect::<Result<_, _>>().map_err(Failure::of_read)
     }
 
-    /// Connects once more, to listen. Where the server has no notifications, the watcher is never called.
+    /// Makes another connection and listens on it. If the server has no notifications, the watcher is never called.
     fn watch(&self, watcher: Watcher) -> bool {
         if self.shared.notify {
             self.watchers.add(watcher);
@@ -333,13 +335,13 @@ fn bytes(bytes: &[u8]) -> Parameter {
     (Box::new(bytes.to_vec()), Type::BYTEA)
 }
 
-/// Reads the column `key_id`, the first.
+/// Reads the column `key_id`, which is the first.
 fn key_id(row: &Row) -> Result<KeyId, Failure> {
     let text: &str = row.try_get(0).map_err(Failure::Query)?;
     text.parse().map_err(|_| Failure::KeyId(text.to_owned()))
 }
 
-/// Reads the columns `revision` and `document`, which begin at `at`; null where there is no row.
+/// Reads the columns `revision` and `document`, starting at column `at`. They are null if there is no row.
 fn stored(row: &Row, at: usize) -> Result<Option<StoredDocument>, Failure> {
     let revision: Option<&[u8]> = row.try_get(at).map_err(Failure::Query)?;
     let Some(revision) = revision else {

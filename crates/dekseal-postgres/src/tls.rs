@@ -1,4 +1,4 @@
-//! TLS over the connections.
+//! TLS for the connections.
 
 use std::{
     future::Future,
@@ -22,7 +22,7 @@ use tokio_rustls::{
     },
 };
 
-/// Makes TLS connections by one configuration.
+/// Makes TLS connections with one configuration.
 #[derive(Clone)]
 pub(crate) struct Tls(Arc<ClientConfig>);
 
@@ -31,7 +31,7 @@ impl Tls {
         Self(Arc::new(config))
     }
 
-    /// Verifies the server's certificate and its name against the operating system's root certificates.
+    /// Verifies the certificate and the name of the server with the root certificates of the operating system.
     pub(crate) fn with_system_roots() -> Result<Self, String> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
@@ -42,7 +42,7 @@ impl Tls {
         }
     }
 
-    /// Verifies the server's certificate and its name against these root certificates.
+    /// Verifies the certificate and the name of the server with these root certificates.
     pub(crate) fn with_pem_roots(pem: &[u8]) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -56,7 +56,7 @@ impl Tls {
         }
     }
 
-    /// For connections without TLS: it verifies no server.
+    /// For connections without TLS. This configuration accepts no server.
     pub(crate) fn unused() -> Result<Self, String> {
         Self::with_roots(RootCertStore::empty())
     }
@@ -66,7 +66,7 @@ impl Tls {
         let builder = builder.with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| error.to_string())?;
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        // What `sslnegotiation=direct` calls for, and what a server that knows nothing of it ignores.
+        // `sslnegotiation=direct` requires ALPN. Servers that do not know it ignore it.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(Self::new(config))
     }
@@ -78,7 +78,7 @@ impl MakeTlsConnect<Socket> for Tls {
     type Error = InvalidDnsNameError;
 
     fn make_tls_connect(&mut self, domain: &str) -> Result<Connect, InvalidDnsNameError> {
-        // Without TLS there need not be a name, and none is asked for.
+        // Without TLS the host need not have a name, and the name is not used.
         let name = match domain {
             "" => "invalid",
             domain => domain,
@@ -90,7 +90,7 @@ impl MakeTlsConnect<Socket> for Tls {
     }
 }
 
-/// One connection to be.
+/// A connection that is about to be made.
 pub(crate) struct Connect {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -106,11 +106,11 @@ impl TlsConnect<Socket> for Connect {
     }
 }
 
-/// A connection with TLS.
+/// A TLS connection.
 pub(crate) struct Stream(client::TlsStream<Socket>);
 
 impl TlsStream for Stream {
-    /// SCRAM does without: the server's name is verified.
+    /// SCRAM needs no channel binding, because the name of the server is verified.
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }

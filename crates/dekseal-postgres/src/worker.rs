@@ -1,7 +1,7 @@
-//! The thread on which the connections live, and calls that wait for it.
+//! The thread that runs the connections, and the calls that wait for it.
 //!
-//! The runtime is the store's own. So a call blocks no task of it, and may come from a thread of any other runtime: to that it is only
-//! a function that takes long.
+//! The store has its own runtime. A call does not block a task of it, and can come from a thread of any other runtime:
+//! for that runtime the call is an ordinary function that blocks.
 
 use std::{
     future::Future,
@@ -22,13 +22,13 @@ use tokio::{
 
 use crate::error::Failure;
 
-/// The thread ends when this is dropped, without being waited for.
+/// The worker thread. Dropping this stops the thread without waiting for it.
 pub(crate) struct Worker {
     runtime: Handle,
     _stop: oneshot::Sender<()>,
 }
 
-/// Whether a request was sent, or its caller gave up first. Both can be tried at the same time, and one of them comes first.
+/// Records which comes first: the request is sent, or its caller gives up. Both may happen at the same time.
 #[derive(Clone, Default)]
 pub(crate) struct Sending(Arc<AtomicU8>);
 
@@ -37,19 +37,19 @@ const SENT: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
 impl Sending {
-    /// Comes before the request is sent.
+    /// Must be called before the request is sent.
     pub(crate) fn begin(&self) -> Result<(), Failure> {
         match self
             .0
             .compare_exchange(WAITING, SENT, Ordering::AcqRel, Ordering::Acquire)
         {
             Err(GIVEN_UP) => Err(Failure::Late),
-            // A read may be sent a second time.
+            // A read may be sent twice.
             _ => Ok(()),
         }
     }
 
-    /// Gives up. The answer is whether the request may have been sent.
+    /// Gives up. Returns whether the request may have been sent.
     fn give_up(&self) -> bool {
         let before = self
             .0
@@ -65,7 +65,7 @@ impl Worker {
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("dekseal-postgres".into());
         thread.spawn(move || {
-            // An error: the sender was dropped, which is how it stops.
+            // The error means that the sender was dropped, which stops the thread.
             let _ = runtime.block_on(stopped);
         })?;
         Ok(Self {
@@ -78,8 +78,8 @@ impl Worker {
         self.runtime.spawn(task);
     }
 
-    /// Runs `request` on the worker's thread, and waits for it until the deadline; then the request is dropped, with its connection.
-    /// The error says whether `sending` had begun.
+    /// Runs `request` on the worker's thread, and waits for it until the deadline. After the deadline it drops the
+    /// request with its connection. The error says whether `sending` had begun.
     pub(crate) fn wait<T: Send + 'static>(
         &self,
         call: &Call,
@@ -92,13 +92,13 @@ impl Worker {
         }
         let (sender, receiver) = mpsc::sync_channel(1);
         let task = self.runtime.spawn(async move {
-            // The caller may have given up.
+            // Sending fails if the caller gave up.
             let _ = sender.send(request.await);
         });
         receiver.recv_timeout(remaining).or_else(|_| {
             let sent = sending.give_up();
             task.abort();
-            // It may have come in the meantime.
+            // The answer may have arrived in the meantime.
             match receiver.try_recv() {
                 Ok(outcome) => Ok(outcome),
                 Err(_) if sent => Err(StoreError::from(StoreErrorKind::Deadline).with_outcome_unknown()),

@@ -1,4 +1,4 @@
-//! The database's file, and a connection to it.
+//! The database file and the connections to it.
 
 use std::{
     fs::{self, OpenOptions},
@@ -13,30 +13,31 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::Failure;
 
-/// Where the database is.
+/// The location of the database.
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     path: PathBuf,
 }
 
-/// Tells a file from one that has taken its place.
+/// Distinguishes a file from another one at the same path.
 type Identity = (u64, u64);
 
-/// A connection, and the file that it has open.
+/// A connection, and the identity of the file that it has open.
 pub(crate) struct Open {
     connection: Connection,
     identity: Identity,
 }
 
 impl Database {
-    /// Makes the file if there is none.
+    /// Makes the file unless it exists.
     pub(crate) fn create(path: &Path) -> Result<Self, StoreError> {
-        // Closing a file takes away the locks that SQLite has on it in another thread, so no thread gets that far before the file is closed.
+        // When a process closes a file, it loses the POSIX locks that SQLite holds on the same file in other threads.
+        // This lock lets only one thread at a time get from opening to closing the file.
         static CREATING: Mutex<()> = Mutex::new(());
         let creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        // SQLite gives its other files the mode of this one.
+        // SQLite gives its other files the same mode as this one.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         match options.open(path) {
@@ -58,7 +59,8 @@ impl Database {
         &self.path
     }
 
-    /// Whether `open` has the file open that stands at the path now. A file that was removed or replaced would take writes and lose them.
+    /// Whether the file at the path is the one that `open` has open. Writes to a removed or replaced file would be
+    /// lost.
     pub(crate) fn is_current(&self, open: &Open) -> bool {
         self.identity().is_ok_and(|identity| identity == open.identity)
     }
@@ -70,7 +72,7 @@ impl Database {
         Ok((metadata.dev(), metadata.ino()))
     }
 
-    /// Elsewhere a file that is open cannot be removed.
+    /// On other systems an open file cannot be removed.
     #[cfg(not(unix))]
     fn identity(&self) -> io::Result<Identity> {
         fs::metadata(&self.path).map(|_| (0, 0))
@@ -78,7 +80,7 @@ impl Database {
 
     pub(crate) fn connect(&self, call: &Call) -> Result<Open, StoreError> {
         let identity = self.identity().map_err(unavailable)?;
-        // Without `SQLITE_OPEN_CREATE`: a file that has gone is not made again, empty, behind the host's back.
+        // Without `SQLITE_OPEN_CREATE`: if the file was removed, SQLite must not silently make an empty one.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags);
         let connection = connection.map_err(|error| Failure::from(error).of_read())?;
@@ -92,11 +94,11 @@ impl Database {
 }
 
 impl Open {
-    /// How long SQLite waits for a lock by itself. It waits longer from time to time, up to 100 ms, and so comes too late again and again
-    /// where there are many writers; so it is asked anew.
+    /// The time that SQLite waits for a lock by itself. Its own wait grows to 100 ms between attempts, so with many
+    /// writers it keeps coming too late. Shorter waits, repeated here, avoid that.
     const PATIENCE: Duration = Duration::from_millis(20);
 
-    /// Runs `f`, over again while another connection holds a lock that it needs, until the deadline.
+    /// Runs `f`, and repeats it while another connection holds a lock that it needs, until the deadline.
     pub(crate) fn run<T>(
         &mut self,
         call: &Call,
@@ -106,7 +108,7 @@ impl Open {
         let late = move || Instant::now() >= deadline;
         self.connection.progress_handler(1000, Some(late))?;
         loop {
-            // Zero would mean that SQLite does not wait at all.
+            // With zero, SQLite would not wait at all.
             let patience = call.remaining().min(Self::PATIENCE).max(Duration::from_millis(1));
             self.connection.busy_timeout(patience)?;
             match f(&self.connection) {
@@ -117,11 +119,11 @@ impl Open {
     }
 }
 
-/// Makes a change last, and checks that SQLite does it.
+/// Sets up durable writes, and checks that SQLite accepted the settings.
 fn set_up(connection: &Connection) -> Result<(), Failure> {
     let text = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, String>(0));
     let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
-    // The mode of the file, which stays in it.
+    // The journal mode is a property of the file and stays in it.
     let mut mode = text("PRAGMA journal_mode")?;
     if mode != "wal" {
         mode = text("PRAGMA journal_mode = WAL")?;
@@ -129,18 +131,19 @@ fn set_up(connection: &Connection) -> Result<(), Failure> {
     if mode != "wal" {
         return Err(Failure::Setting("journal_mode", mode));
     }
-    // FULL: a transaction is on the disk before it is reported as done. On Apple's systems that takes more than fsync.
+    // FULL: a transaction is on disk before it is reported as done. On Apple systems this needs more than `fsync`.
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;")?;
     let synchronous = number("PRAGMA synchronous")?;
     if synchronous != 2 {
         return Err(Failure::Setting("synchronous", synchronous.to_string()));
     }
-    // The schema is in the file, which may be another's: it gets no functions that reach outside.
+    // The schema is part of the file, which another program may have written: it may not call functions with side
+    // effects.
     connection.execute_batch("PRAGMA trusted_schema = OFF;")?;
     Ok(())
 }
 
-/// The file at the path has been removed or replaced.
+/// The error for a removed or replaced file.
 pub(crate) fn gone() -> StoreError {
     let source = "the database's file was removed or replaced";
     StoreError::new(StoreErrorKind::Unavailable, source)
@@ -150,7 +153,7 @@ fn unavailable(error: io::Error) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, error)
 }
 
-/// A new file lasts once its name does.
+/// A new file is durable only when its name is.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = match path.parent() {
@@ -169,7 +172,7 @@ fn sync_directory(_path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Of a connection, not of the file: nothing outside sees it.
+    /// The settings belong to a connection, not to the file, so they can only be tested here.
     #[test]
     fn a_change_is_on_the_disk_before_it_is_reported() {
         let directory = tempfile::tempdir().unwrap();

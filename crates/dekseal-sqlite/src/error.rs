@@ -1,17 +1,17 @@
-//! What a failed statement says of its change.
+//! Whether a change was made, by the error of its statement.
 
 use std::{error::Error, fmt};
 
 use dekseal::store::{StoreError, StoreErrorKind};
 use rusqlite::ErrorCode;
 
-/// Why a statement failed.
+/// The reason that a statement failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Sqlite(rusqlite::Error),
     /// The deadline passed between two statements.
     Deadline,
-    /// SQLite keeps this setting at this value.
+    /// SQLite did not accept this setting and kept this value.
     Setting(&'static str, String),
     /// The table has a revision of this length.
     Revision(usize),
@@ -20,7 +20,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Whether another attempt can succeed at once: another connection held a lock, and nothing was done.
+    /// Whether another connection held a lock. The statement changed nothing, and can be tried again at once.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(
             self.code(),
@@ -33,8 +33,8 @@ impl Failure {
         StoreError::new(self.kind(), self)
     }
 
-    /// The error of a statement that may have changed something. It changed nothing if SQLite refused it or rolled it back; if writing
-    /// to the disk failed, the change may come back after a crash.
+    /// The error of a statement that may have changed data. Nothing changed if SQLite refused the statement or rolled
+    /// it back. If a write to the disk failed, the change may come back after a crash.
     pub(crate) fn of_write(self) -> StoreError {
         match self.changed_nothing() {
             true => self.of_read(),
@@ -56,7 +56,7 @@ impl Failure {
                         | ErrorCode::PermissionDenied
                         | ErrorCode::ReadOnly
                         | ErrorCode::TooBig
-                        // No such table or column.
+                        // There is no such table or column.
                         | ErrorCode::Unknown
                 )
             ),

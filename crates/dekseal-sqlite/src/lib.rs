@@ -30,8 +30,8 @@ use crate::{connection::Database, error::Failure, pool::Pool};
 
 /// A [`KeyStore`] in a SQLite database.
 ///
-/// Open one for each process and share it between threads. Readers never wait for a writer: the refresher has a connection of its own,
-/// writers have one, and other calls share up to four.
+/// Open one store for each process and share it between threads. Readers never wait for a writer: the refresher has its
+/// own connection, writers share one, and other calls share up to four.
 ///
 /// # Examples
 ///
@@ -55,32 +55,34 @@ pub struct SqliteStore {
     sql: Sql,
 }
 
-/// The table's name where the host chooses none.
+/// The default name of the table.
 pub const DEFAULT_TABLE: &str = "dekseal_key";
 
 impl SqliteStore {
     const READERS: usize = 4;
 
-    /// Opens the database at `path`, with its table named [`DEFAULT_TABLE`]. Makes both if they are missing; the directory must exist.
+    /// Opens the database at `path`, with the table [`DEFAULT_TABLE`]. Makes the file and the table if they are
+    /// missing. The directory must exist.
     ///
-    /// Whatever this crate creates can be read and written by its owner alone (mode 0600). The mode of an existing file stays as it is;
-    /// SQLite gives the files that it makes beside it, `-wal` and `-shm`, the same mode.
+    /// Only the owner can read and write the files that this crate creates (mode 0600). The mode of an existing file
+    /// does not change. SQLite gives its own files beside it, `-wal` and `-shm`, the same mode.
     ///
     /// # Errors
     ///
-    /// - [`Refused`](StoreErrorKind::Refused): it is not a database, or one that cannot be kept in the write-ahead log mode, as on a
-    ///   network file system; or a table of that name has other columns.
+    /// - [`Refused`](StoreErrorKind::Refused): the file is not a database, or cannot use write-ahead logging, as on a
+    ///   network file system; or the table has other columns.
     /// - [`Unavailable`](StoreErrorKind::Unavailable): the file cannot be read or written.
-    /// - [`Deadline`](StoreErrorKind::Deadline): other processes kept it locked for 5 seconds.
+    /// - [`Deadline`](StoreErrorKind::Deadline): other processes kept the database locked for 5 seconds.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::open_table(path, DEFAULT_TABLE)
     }
 
-    /// As [`open`](Self::open), with another name for the table: letters, digits and underscores of ASCII, up to 63, no digit first.
+    /// [`open`](Self::open) with another name for the table: up to 63 ASCII letters, digits and underscores, not
+    /// starting with a digit.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), and [`Refused`](StoreErrorKind::Refused) for another name.
+    /// The errors of [`open`](Self::open), and [`Refused`](StoreErrorKind::Refused) for an invalid name.
     pub fn open_table(path: impl AsRef<Path>, table: &str) -> Result<Self, StoreError> {
         if !is_table_name(table) {
             let source = format!("not a name for a table: {table:?}");
@@ -97,7 +99,7 @@ impl SqliteStore {
         let call = Call::within(std::time::Duration::from_secs(5));
         store.writer.run(&call, Failure::of_write, |connection| {
             connection.execute(&store.sql.create, [])?;
-            // Finds out whether a table that was there has the columns.
+            // Checks that an existing table has the right columns.
             connection.prepare(&store.sql.insert)?;
             Ok(())
         })?;
@@ -113,7 +115,7 @@ impl SqliteStore {
         pool.run(call, Failure::of_read, read)
     }
 
-    /// Runs a statement that changes one row if the revision fits. It is a transaction of its own, which takes the write lock before it
+    /// Runs a statement that changes one row if the revision matches. The transaction takes the write lock before it
     /// reads.
     fn write(
         &self,
@@ -174,8 +176,8 @@ impl KeyStore for SqliteStore {
         })
     }
 
-    /// A statement for each key, in one transaction. A query of the database costs no round trip, so this is faster than handing it
-    /// the list.
+    /// Runs one statement for each key, in one transaction. A query costs no round trip, so this is faster than passing
+    /// a list.
     fn changed(
         &self,
         known: &[(KeyId, Option<Revision>)],
@@ -252,7 +254,9 @@ impl Sql {
             ),
             get: format!(r#"SELECT revision, document FROM "{table}" WHERE key_id = ?1"#),
             insert: format!(
-                r#"INSERT INTO "{table}" (key_id, revision, document) VALUES (?1, ?2, ?3) ON CONFLICT (key_id) DO NOTHING"#
+                r#"
+INSERT INTO "{table}" (key_id, revision, document) VALUES (?1, ?2, ?3)
+ON CONFLICT (key_id) DO NOTHING"#
             ),
             update: format!(r#"UPDATE "{table}" SET revision = ?3, document = ?4 WHERE key_id = ?1 AND revision = ?2"#),
             delete: format!(r#"DELETE FROM "{table}" WHERE key_id = ?1 AND revision = ?2"#),
@@ -261,7 +265,8 @@ impl Sql {
     }
 }
 
-/// The statements quote the name, so the alphabet alone matters; SQLite keeps the names that begin with `sqlite_` to itself.
+/// Whether a name can be used for the table. The statements quote it, so only the alphabet matters. Names that begin
+/// with `sqlite_` are reserved by SQLite.
 fn is_table_name(name: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     (1..=63).contains(&name.len())

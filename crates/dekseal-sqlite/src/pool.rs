@@ -1,4 +1,4 @@
-//! A few connections that threads share.
+//! A pool of connections that threads share.
 
 use std::{
     path::Path,
@@ -21,18 +21,18 @@ pub(crate) struct Pool {
 
 struct State {
     idle: Vec<Open>,
-    /// How many more threads may have a connection.
+    /// The number of connections that are not in use.
     free: usize,
 }
 
-/// The right to one connection, which goes back when it is dropped.
+/// The right to use one connection. Dropping it returns the connection.
 struct Permit<'a> {
     pool: &'a Pool,
     open: Option<Open>,
 }
 
 impl Pool {
-    /// Connects when it is needed, up to `size` times.
+    /// Makes a pool that connects when needed, up to `size` times.
     pub(crate) fn new(database: Database, size: usize) -> Self {
         Self {
             database,
@@ -48,7 +48,8 @@ impl Pool {
         self.database.path()
     }
 
-    /// Runs `f` on a connection, over again while the database is locked. `to_error` says what an error means for a change.
+    /// Runs `f` on a connection, and repeats it while the database is locked. `to_error` converts a failure, and says
+    /// whether a change may have been made.
     pub(crate) fn run<T>(
         &self,
         call: &Call,
@@ -62,14 +63,14 @@ impl Pool {
             None => self.database.connect(call)?,
         };
         match open.run(call, f) {
-            // The file went while the statement ran: what it did may be in neither file.
+            // The file was removed while the statement ran, so the change may be in neither file.
             Ok(_) if !self.database.is_current(&open) => Err(gone().with_outcome_unknown()),
             Ok(value) => {
                 permit.open = Some(open);
                 Ok(value)
             }
             Err(error) => {
-                // A connection that met another error is not used again.
+                // After any other error the connection is not used again.
                 permit.open = Some(open).filter(|_| error.is_busy());
                 Err(to_error(error))
             }
@@ -93,7 +94,7 @@ impl Pool {
         }
     }
 
-    /// A thread that panicked left it whole.
+    /// A panic cannot leave the state inconsistent, so a poisoned lock is used as it is.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

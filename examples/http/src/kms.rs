@@ -15,7 +15,7 @@ use dekseal::{Engine, FileKeyring, api};
 type Kms = Arc<Engine<FileKeyring>>;
 
 async fn kms(State(engine): State<Kms>, method: Method, uri: Uri, body: Result<Bytes, BytesRejection>) -> Response {
-    // axum did not read a body beyond the limit. One byte too many in its place gets the API's answer to that.
+    // axum refuses a body above the limit. A body that is one byte too long makes the library answer for that case.
     let body = body.unwrap_or(Bytes::from_static(&[0; api::MAX_BODY + 1]));
     let answer = api::handle(&engine, method.as_str(), uri.path(), &body);
     let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -26,7 +26,7 @@ async fn kms(State(engine): State<Kms>, method: Method, uri: Uri, body: Result<B
     (status, headers, answer.body().to_owned()).into_response()
 }
 
-/// Every path goes to the handler. The library refuses those that are not in the API.
+/// Routes all paths to the handler. The library refuses paths that are not in the API.
 pub fn router(engine: Kms) -> Router {
     let limit = DefaultBodyLimit::max(api::MAX_BODY);
     Router::new().fallback(kms).layer(limit).with_state(engine)

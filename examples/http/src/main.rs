@@ -1,14 +1,15 @@
-//! The KMS API from an HTTP server, under the keys of a keyring file.
+//! Serves the KMS API over HTTP with the keys of a keyring file.
 //!
 //! ```text
 //! dekseal-http KEYRING ROOT_KEY_FILE ADDRESS [REFRESH_SECONDS]
 //! ```
 //!
-//! `cargo run --example keyring` makes the keyring file. The root key file holds the root's material in hex. The program prints the
-//! address that it listens at. It takes up changes to the keyring file every 10 seconds, or every REFRESH_SECONDS.
+//! `cargo run --example keyring` makes the keyring file. The root key file holds the material of the root in hex. The
+//! program prints the address that it listens on. It refreshes the keyring file every 10 seconds, or every
+//! REFRESH_SECONDS.
 //!
-//! It does not authenticate callers and does not speak TLS. Listen at a loopback address behind a proxy that does both, or add them
-//! here: `docs/guide/kms-api.md` lists what a host adds.
+//! The program does not authenticate callers and does not speak TLS. Listen on a loopback address behind a proxy that
+//! does both, or add both here: `docs/guide/kms-api.md` lists what a host adds.
 
 mod kms;
 
@@ -65,7 +66,7 @@ fn root(path: &str) -> Result<CmkVersion, Box<dyn Error>> {
     )?)
 }
 
-/// Takes up what others change in the keyring file, on a thread of its own because reading a file blocks.
+/// Reads changes of the keyring file, on its own thread because reading a file blocks.
 fn refresh(engine: Arc<Engine<FileKeyring>>, interval: Duration) {
     thread::spawn(move || {
         loop {

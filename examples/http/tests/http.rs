@@ -1,4 +1,4 @@
-//! The program, over TCP.
+//! Tests the program over TCP.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ struct Server {
 }
 
 impl Server {
-    /// Listens on a port that the system chooses, with one key.
+    /// Starts the program on a port that the system chooses, with one key.
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (keyring, root) = (directory.path().join("keyring.json"), directory.path().join("root"));
@@ -55,12 +55,12 @@ impl Server {
         }
     }
 
-    /// Sends a request over a connection of its own: gives status, headers and body.
+    /// Sends a request over a new connection. Returns status, headers and body.
     fn send(&self, method: &str, path: &str, body: &[u8]) -> (u16, String, Value) {
         self.announce(method, path, body.len(), body)
     }
 
-    /// Sends a request that says its body is `length` bytes long.
+    /// Sends a request whose `Content-Length` is `length`.
     fn announce(&self, method: &str, path: &str, length: usize, body: &[u8]) -> (u16, String, Value) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -128,7 +128,7 @@ fn whatever_else_comes_is_answered_by_the_api() {
     let (status, _, refused) = server.send("POST", "/v1.0/project/kms/create-datakey", b"{");
     assert_eq!((status, code(&refused)), (400, "KMS.0202"));
 
-    // As long as it may be, and by a byte too long.
+    // A body of the maximum length, and one byte more.
     let mut body = request.to_string().into_bytes();
     body.resize(MAX_BODY, b' ');
     let (status, ..) = server.send("POST", "/v1.0/project/kms/create-datakey", &body);
@@ -136,7 +136,7 @@ fn whatever_else_comes_is_answered_by_the_api() {
     body.push(b' ');
     let (status, _, refused) = server.send("POST", "/v1.0/project/kms/create-datakey", &body);
     assert_eq!((status, code(&refused)), (400, "KMS.0203"));
-    // No more than that is waited for.
+    // The server answers without waiting for a longer body.
     let (status, _, refused) = server.announce("POST", "/v1.0/project/kms/create-datakey", 1 << 30, &body);
     assert_eq!((status, code(&refused)), (400, "KMS.0203"));
 }
@@ -156,7 +156,7 @@ fn the_refresh_goes_on_when_standard_error_is_closed() {
     };
     assert_eq!(code(&server), None);
 
-    // Several refreshes fail, and the keys stay as they were.
+    // Several refreshes fail, and the keys stay as they are.
     fs::rename(&file, &aside).unwrap();
     thread::sleep(Duration::from_millis(500));
     assert_eq!(code(&server), None);

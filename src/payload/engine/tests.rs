@@ -1,4 +1,4 @@
-//! The one draw of `encrypt` and `encrypt_writer`, which take the operating system's randomness.
+//! The single draw of `encrypt` and `encrypt_writer`, which use the operating system's generator.
 
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -6,7 +6,7 @@ use core::convert::Infallible;
 use super::*;
 use crate::{cmk::CmkVersion, keyring::MemoryKeyring};
 
-/// Gives these bytes, and counts the draws.
+/// Returns these bytes, and counts the draws.
 struct Fixed {
     bytes: Vec<u8>,
     draws: usize,
@@ -75,7 +75,7 @@ fn a_draw_that_repeats_itself_is_refused() {
         bytes.copy_within(from, to);
         bytes
     };
-    // In the DEK, in the salt, and the salt after either half of the DEK.
+    // Repeats within the DEK, within the salt, and either half of the DEK in the salt.
     for bytes in [
         repeating(0..32, 32),
         repeating(64..80, 80),

@@ -1,4 +1,4 @@
-//! A disk that fails while a header is exchanged.
+//! A disk that fails while a header is replaced.
 
 use alloc::vec;
 use std::io::{Cursor, SeekFrom};
@@ -8,7 +8,7 @@ use crate::blob::SealedDek;
 
 const OLD: HeaderBytes = [1; PayloadHeader::LEN];
 
-/// Differs from `OLD` in the sealed DEK.
+/// A header that differs from `OLD` in the sealed DEK.
 fn new() -> HeaderBytes {
     let mut new = OLD;
     new[SEALED_DEK..COMMITMENT].fill(2);
@@ -24,11 +24,11 @@ enum Fault {
     WriteEver(usize),
     /// The first sync fails.
     SyncOnce,
-    /// The first write is reported, and not made.
+    /// The first write is reported as done, and not done.
     Lost,
 }
 
-/// Takes 7 bytes at a time, and interrupts every other call.
+/// A disk that takes 7 bytes at a time, and interrupts every other call.
 struct Faulty {
     file: Cursor<Vec<u8>>,
     synced: Vec<u8>,
@@ -57,7 +57,7 @@ impl Faulty {
         Ok(())
     }
 
-    /// The file has this header, on disk too, and what follows is as it was.
+    /// Asserts that the file has this header, in memory and on disk, and that the rest is unchanged.
     fn has(&self, header: &HeaderBytes) {
         let expected = [&header[..], b"segments"].concat();
         assert!(*self.file.get_ref() == expected, "in the file");

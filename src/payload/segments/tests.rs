@@ -1,4 +1,4 @@
-//! Segments at indices that a test could reach from outside only with gigabytes, and the limit of B3.4.
+//! Segments at indices that need gigabytes to reach through the public API, and the limit of B3.4.
 
 use alloc::{string::String, vec, vec::Vec};
 
@@ -82,7 +82,7 @@ fn the_counter_stops_before_it_wraps() {
     }
 }
 
-/// The part of tests/vectors/payload.json that `tests/it` cannot reach.
+/// The part of tests/vectors/payload.json that `tests/it` cannot test.
 #[derive(Deserialize)]
 struct Vectors {
     dek: String,
@@ -148,7 +148,7 @@ fn single_segments_at_every_index_are_the_known_ones() {
     }
 }
 
-/// From one index to the next, over each byte of the counter.
+/// Counts from one index to the next, over each byte of the counter.
 #[test]
 fn a_sealer_and_an_opener_count_through_every_byte_of_the_index() {
     for index in [0, 0xff, 0xffff, 0xff_ffff, u32::MAX - 2] {
@@ -178,7 +178,7 @@ fn a_sealer_and_an_opener_count_through_every_byte_of_the_index() {
     }
 }
 
-/// The longest payload there can be, of which a segment is made when it is read.
+/// The longest possible payload. Each segment is computed when it is read.
 #[cfg(feature = "std")]
 struct Longest {
     position: u64,

@@ -1,4 +1,4 @@
-//! Who may do what, and how the table comes about.
+//! The privileges of roles, and the creation of the table.
 
 use std::{fs, thread};
 
@@ -51,7 +51,7 @@ fn a_role_with_select_alone_reads_and_cannot_write() {
         .unwrap();
     administrator.put(&key_id(2), None, &first, &call()).unwrap();
     administrator.remove(&key_id(2), &first.revision, &call()).unwrap();
-    // What is there is left alone, also by a role that may not make it.
+    // Existing objects stay as they are, also for a role that may not make them.
     owner.create_schema(&call()).unwrap();
     assert_eq!(owner.list(None, 10, &call()).unwrap(), [key_id(1)]);
 }
@@ -107,7 +107,7 @@ fn names_are_checked_and_used() {
         }
     }
     let Some(options) = options() else { return };
-    // As long as a name can be, and a word of SQL.
+    // The longest possible name, and a reserved word of SQL.
     let long = "k".repeat(63);
     for table in [&long, "select"] {
         let store = create(options.clone().table(table));

@@ -1,4 +1,4 @@
-//! Calls from threads of a host's runtime.
+//! Calls from threads of an async runtime.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -44,7 +44,7 @@ fn a_store_is_made_used_and_dropped_on_an_async_thread() {
     }
 }
 
-/// As a host does it.
+/// The documented use.
 #[test]
 fn a_call_on_a_thread_for_blocking_calls_leaves_the_runtime_to_others() {
     let Some(options) = options() else { return };
@@ -78,7 +78,7 @@ fn the_thread_ends_with_the_store() {
     store.get(&key_id(1), &Call::within(Duration::from_secs(5))).unwrap();
     drop(store);
     assert!(weak.upgrade().is_none());
-    // What its tasks held goes with them.
+    // Dropping the store frees everything that its tasks held.
     for _ in 0..200 {
         if Arc::strong_count(&alive) == 1 {
             return;

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the tests' own, in a temporary directory.
+//! Starts PostgreSQL servers for the tests, in temporary directories.
 
 use std::{
     fs,
@@ -23,27 +23,27 @@ use tempfile::TempDir;
 
 use crate::conformance::call;
 
-/// The superuser's password, which a connection over TCP must give.
+/// The password of the superuser, which connections over TCP need.
 const PASSWORD: &str = "correct horse";
 
-/// Running, until it is dropped or this process ends, however it ends.
+/// A running server. It stops when this is dropped, and when the test process ends for any reason.
 pub(crate) struct Server {
     bin: PathBuf,
     directory: TempDir,
     pub(crate) port: u16,
     settings: Vec<String>,
     postgres: Option<Child>,
-    /// Stops the server when its input ends.
+    /// A process that stops the server when its input ends.
     guard: Child,
 }
 
-/// A server for all tests that do not stop it; `None` where PostgreSQL is not installed.
+/// A server that the tests share, unless they stop it. `None` if PostgreSQL is not installed.
 pub(crate) fn shared() -> Option<&'static Server> {
     static SHARED: LazyLock<Option<Server>> = LazyLock::new(|| Server::start(&[]));
     SHARED.as_ref()
 }
 
-/// A schema of its own in the shared server.
+/// Options for a new schema in the shared server.
 pub(crate) fn options() -> Option<Options> {
     static SCHEMAS: AtomicU32 = AtomicU32::new(0);
     let schema = format!("schema_{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
@@ -56,7 +56,7 @@ pub(crate) fn create(options: Options) -> PostgresStore {
     store
 }
 
-/// The directory with PostgreSQL's programs.
+/// The directory of PostgreSQL's programs.
 fn programs() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut candidates: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
@@ -69,7 +69,7 @@ fn programs() -> Option<PathBuf> {
         .find(|directory| directory.join("initdb").exists() && directory.join("postgres").exists())
 }
 
-/// Whether a tool is missing, after saying so; where tools are required, that fails the test.
+/// Reports a missing tool, and returns whether it is missing. If tools are required, a missing tool fails the test.
 pub(crate) fn is_missing(tool: &str, found: bool) -> bool {
     if !found {
         assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{tool} is missing");
@@ -78,7 +78,7 @@ pub(crate) fn is_missing(tool: &str, found: bool) -> bool {
     !found
 }
 
-/// The user and the group of the server, which refuses to run as root: `postgres`, or `nobody`.
+/// The user and the group of the server, which refuses to run as root: `postgres`, or else `nobody`.
 fn user() -> Option<(u32, u32)> {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         return None;
@@ -93,9 +93,9 @@ fn user() -> Option<(u32, u32)> {
 }
 
 impl Server {
-    /// Starts a server with these settings, `name=value` each.
+    /// Starts a server with these settings, each in the form `name=value`.
     pub(crate) fn start(settings: &[&str]) -> Option<Self> {
-        /// A new cluster, which each server copies.
+        /// A new cluster. Each server gets a copy of it.
         static TEMPLATE: LazyLock<Option<Server>> = LazyLock::new(Server::template);
         let template = TEMPLATE.as_ref();
         if is_missing("PostgreSQL's server", template.is_some()) {
@@ -112,7 +112,7 @@ impl Server {
         let server = Self::prepare(programs()?, &[]);
         let password = server.path("password");
         fs::write(&password, PASSWORD).unwrap();
-        // An order in which letters come before digits, unlike that of bytes.
+        // A collation in which letters come before digits, unlike the order of bytes.
         server.run(
             server
                 .program("initdb")
@@ -131,7 +131,7 @@ impl Server {
         Some(server)
     }
 
-    /// A standby of this server, which follows it.
+    /// Makes a standby that follows this server.
     pub(crate) fn standby(&self) -> Self {
         let mut standby = Self::prepare(self.bin.clone(), &[]);
         standby.run(
@@ -180,7 +180,7 @@ impl Server {
         self.directory.path().join(name)
     }
 
-    /// A program of PostgreSQL, as the server's user.
+    /// The command for a program of PostgreSQL, run as the user of the server.
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.bin.join(name));
         if let Some((user, group)) = user() {
@@ -201,7 +201,7 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Starts the server again, on the same port, and waits until it serves.
+    /// Starts the server again on the same port, and waits until it accepts connections.
     pub(crate) fn launch(&mut self) {
         assert!(self.postgres.is_none());
         let begun = Instant::now();
@@ -233,7 +233,7 @@ impl Server {
             .arg("-k")
             .arg(self.directory.path());
         command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
-        // What survives a power failure is not tested, and a crash of the server alone loses nothing that was written.
+        // The tests do not simulate a power failure, and a crash of the server alone loses no written data.
         command.args(["-c", "fsync=off"]);
         for setting in &self.settings {
             command.args(["-c", setting]);
@@ -250,7 +250,7 @@ impl Server {
         ready.output().unwrap().status.success()
     }
 
-    /// The answer of the server's superuser to a statement, one line for each row.
+    /// Runs a statement as the superuser. Returns one line for each row.
     #[track_caller]
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.run(self.psql().args(["-c", sql]))
@@ -263,7 +263,7 @@ impl Server {
         self.run(dump.arg(self.directory.path()).arg("-p").arg(self.port.to_string()))
     }
 
-    /// A client of the superuser that reads statements from its input.
+    /// A client for the superuser that reads statements from its input.
     pub(crate) fn psql(&self) -> Command {
         let mut psql = self.program("psql");
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres"])
@@ -274,7 +274,7 @@ impl Server {
         psql
     }
 
-    /// Connects as the superuser, over the socket.
+    /// Options that connect as the superuser over the socket.
     pub(crate) fn options(&self) -> Options {
         self.options_as("postgres")
     }
@@ -293,7 +293,7 @@ impl Server {
         format!("host={host} port={} dbname=postgres user={user}", self.port)
     }
 
-    /// The settings of a connection over TCP, with a password.
+    /// The connection string for TCP with a password.
     pub(crate) fn tcp(&self, host: &str) -> String {
         format!(
             "host={host} port={} dbname=postgres user=postgres password='{PASSWORD}'",
@@ -309,13 +309,13 @@ impl Server {
             let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
                 continue;
             };
-            // PID (name) state parent …
+            // The fields are PID, (name), state, parent, …
             let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap();
             if parent == processes[0] {
                 processes.push(entry.file_name().into_string().unwrap());
             }
         }
-        // Some may have ended by now.
+        // Some processes may have ended by now.
         Command::new("kill")
             .arg(format!("-{signal}"))
             .args(processes)
@@ -323,13 +323,13 @@ impl Server {
             .unwrap();
     }
 
-    /// A crash: nothing is written, nobody is told.
+    /// Crashes the server: it writes nothing and does not tell its clients.
     pub(crate) fn kill(&mut self) {
         self.signal("KILL");
         self.postgres.take().unwrap().wait().unwrap();
     }
 
-    /// An orderly end, which tells the clients.
+    /// Stops the server in an orderly way, which tells the clients.
     pub(crate) fn stop(&mut self) {
         let postmaster = self.postgres.as_ref().unwrap().id().to_string();
         Command::new("kill").args(["-INT", &postmaster]).status().unwrap();
@@ -337,7 +337,8 @@ impl Server {
     }
 }
 
-/// Stops the server in the directory and removes it, once the input ends: when the test says so, and also when it is killed.
+/// Stops the server in the directory and removes the directory when the input ends. The input ends when the test asks
+/// for it, and when the test process is killed.
 const GUARD: &str = r#"
 trap '' INT TERM
 read -r _
@@ -366,7 +367,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs a command that must succeed.
+/// Runs a command and asserts that it succeeds.
 #[track_caller]
 pub(crate) fn must(command: &mut Command) {
     let output = command.output().unwrap();
@@ -377,7 +378,7 @@ pub(crate) fn must(command: &mut Command) {
     );
 }
 
-/// Hands a file to the server's user, who alone may read it.
+/// Makes the user of the server the owner of a file, and the only reader.
 pub(crate) fn give_to_server(path: &Path) {
     if let Some((user, group)) = user() {
         chown(path, Some(user), Some(group)).unwrap();

@@ -1,4 +1,4 @@
-//! What a statement does, and what an error of the server means.
+//! The effects of the statements, and the meaning of the server's errors.
 
 use std::sync::mpsc;
 
@@ -10,7 +10,7 @@ use crate::{
     server::{Server, create, options, shared},
 };
 
-/// Makes each write to the table of the store run this first.
+/// Makes each write to the store's table run this code first.
 fn trigger(server: &Server, schema: &str, body: &str) {
     server.sql(&format!(
         "CREATE FUNCTION {schema}.trouble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$; \
@@ -50,7 +50,7 @@ fn an_error_of_the_server_says_whether_the_outcome_is_known() {
         assert_eq!((error.kind(), error.is_outcome_unknown()), (kind, unknown), "{error:?}");
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert!(source.contains(state), "{source}");
-        // The store goes on.
+        // The store still works.
         assert_eq!(store.get(&key_id(1), &call()).unwrap(), None);
     }
 }
@@ -65,15 +65,16 @@ fn a_commit_is_durable_whatever_the_server_is_set_to() {
     trigger(
         &server,
         "keys",
-        "INSERT INTO public.seen VALUES (current_setting('synchronous_commit') || ' ' || current_setting('statement_timeout'));",
+        "INSERT INTO public.seen \
+         VALUES (current_setting('synchronous_commit') || ' ' || current_setting('statement_timeout'));",
     );
     store.put(&key_id(1), None, &stored(b"first"), &call()).unwrap();
     assert_eq!(server.sql("SELECT setting FROM seen"), "on 5s\n");
-    // A setting that is durable stays as it is.
+    // A durable setting is not changed.
     server.sql("ALTER ROLE postgres SET synchronous_commit = remote_apply; DELETE FROM seen");
     let store = PostgresStore::new(server.options().schema("keys")).unwrap();
     store.put(&key_id(2), None, &stored(b"first"), &call()).unwrap();
-    // Not even while it is connected does it become otherwise.
+    // A change of the setting does not affect existing connections.
     server.sql("ALTER ROLE postgres SET synchronous_commit = off");
     server.sql("ALTER SYSTEM SET synchronous_commit = off");
     server.sql("SELECT pg_reload_conf()");
@@ -136,7 +137,11 @@ fn a_row_that_no_store_wrote_is_refused() {
     server.sql("INSERT INTO odd_row.dekseal_key VALUES ('0000000A-0000-0000-0000-000000000000', sha256(''), '')");
     let error = store.list(None, 10, &call()).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Refused);
-    server.sql("CREATE SCHEMA other_table; CREATE TABLE other_table.dekseal_key (key_id text, revision int, document int); INSERT INTO other_table.dekseal_key VALUES ('00000000-0000-0000-0000-000000000001', 1, 2)");
+    server.sql(
+        "CREATE SCHEMA other_table; \
+         CREATE TABLE other_table.dekseal_key (key_id text, revision int, document int); \
+         INSERT INTO other_table.dekseal_key VALUES ('00000000-0000-0000-0000-000000000001', 1, 2)",
+    );
     let store = PostgresStore::new(server.options().schema("other_table")).unwrap();
     assert_eq!(
         store.get(&key_id(1), &call()).unwrap_err().kind(),

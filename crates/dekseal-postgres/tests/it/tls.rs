@@ -1,4 +1,4 @@
-//! TLS, with certificates made for the test.
+//! TLS with certificates that are made for the tests.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     server::{Server, create, give_to_server, is_missing, must, shared},
 };
 
-/// A root certificate, and with it a certificate for the server under these names.
+/// Makes a root certificate, and a certificate under it for a server with these names.
 fn certificates(directory: &Path, names: &str) -> (PathBuf, PathBuf, PathBuf) {
     let path = |name: &str| directory.join(name);
     let openssl = || Command::new("openssl");
@@ -67,7 +67,7 @@ fn openssl_is_missing() -> bool {
     is_missing("openssl", Command::new("openssl").arg("version").output().is_ok())
 }
 
-/// A server for the name `localhost` and no other, and its root certificate.
+/// A server for the name `localhost` only, and its root certificate.
 fn server() -> Option<(Server, Vec<u8>, tempfile::TempDir)> {
     if openssl_is_missing() {
         return None;
@@ -106,7 +106,8 @@ fn the_servers_certificate_and_name_are_verified() {
         let _ = store.put(&key_id(1), None, &stored(b"first"), &call());
         assert_eq!(store.get(&key_id(1), &call()).unwrap(), Some(stored(b"first")));
         let encrypted = server.sql(
-            "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'dekseal'",
+            "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+             WHERE application_name = 'dekseal'",
         );
         assert_eq!(encrypted, "t\n", "{connection}");
     }
@@ -115,7 +116,7 @@ fn the_servers_certificate_and_name_are_verified() {
     let (other_root, ..) = certificates(other.path(), "DNS:localhost");
     let other_root = fs::read(other_root).unwrap();
     let wrong = [
-        // Another authority of the same name; another name.
+        // Another authority with the same name; a server with another name.
         (
             Options::new(&localhost)
                 .unwrap()
@@ -147,13 +148,13 @@ fn the_servers_certificate_and_name_are_verified() {
     }
 }
 
-/// An error and all its sources.
+/// The text of an error and of all its sources.
 fn chain(error: &dyn std::error::Error) -> String {
     let source = error.source().map(chain).unwrap_or_default();
     format!("{error}: {source}")
 }
 
-/// A server, or somebody in between, that says that it knows no TLS.
+/// A server, or an attacker in the middle, that claims to have no TLS.
 #[test]
 fn a_server_without_tls_is_refused_unless_that_is_asked_for() {
     let Some(plain) = shared() else { return };

@@ -1,4 +1,4 @@
-//! The server is killed, stopped, restarted, busy.
+//! Servers that are killed, stopped, restarted or busy.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -28,7 +28,8 @@ fn a_server_killed_amid_writes_leaves_each_outcome_known_or_unknown_and_never_wr
     let store = create(server.options());
     let mut unknown = 0;
     for round in 0..4 {
-        // Each counts up its own key until the first error. The answer: what was reported as done last, and what was tried then.
+        // Each writer counts up in its own key until its first error. It returns the last confirmed number and the
+        // number of the failed attempt.
         let outcomes = thread::scope(|scope| {
             let writers: Vec<_> = (0..WRITERS)
                 .map(|writer| {
@@ -56,7 +57,7 @@ fn a_server_killed_amid_writes_leaves_each_outcome_known_or_unknown_and_never_wr
         server.launch();
         for (writer, done, tried, error) in outcomes {
             assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
-            // Reading settles it.
+            // A read resolves the unknown outcome.
             let present = store.get(&key_id(writer), &call()).unwrap();
             let present = present.map(|present| number(&present.document));
             match error.is_outcome_unknown() {
@@ -104,7 +105,7 @@ fn a_stopped_server_holds_no_call_beyond_its_deadline() {
         (StoreErrorKind::Deadline, true)
     );
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    // Without a connection nothing was sent, and that is known.
+    // Without a connection nothing was sent, and the error says so.
     let error = store.put(&key_id(2), None, &second, &short()).unwrap_err();
     assert_eq!(
         (error.kind(), error.is_outcome_unknown()),
@@ -129,7 +130,7 @@ fn connections_come_back_after_a_restart() {
     assert!(store.watch(Box::new(move |change| sender.send((change, Instant::now())).is_ok())));
     assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap().0, Change::Unknown);
     for orderly in [true, false] {
-        // Every connection is in use once.
+        // Uses every connection once.
         store.get(&key_id(1), &call().for_refresh()).unwrap();
         if orderly {
             server.stop();
@@ -156,7 +157,7 @@ fn connections_come_back_after_a_restart() {
         }
         store.put(&key_id(3), None, &first, &call()).unwrap();
         store.remove(&key_id(3), &first.revision, &call()).unwrap();
-        // The listener says that it may have missed something, and hears again.
+        // The listener reports that it may have missed changes, and listens again.
         let (change, at) = heard.recv_timeout(Duration::from_secs(5)).unwrap();
         assert_eq!(change, Change::Unknown);
         assert!(at < back + Duration::from_secs(1), "{:?}", at - back);
@@ -188,7 +189,8 @@ fn a_session_that_the_server_ends_is_replaced() {
     let store = create(options().unwrap());
     store.put(&key_id(1), None, &stored(b"first"), &call()).unwrap();
     for _ in 0..3 {
-        // Whatever other tests do, they have other stores; theirs are left alone by the name of the schema in the last query.
+        // Other tests may run at the same time. The last query finds only the sessions of this store by the name of the
+        // schema.
         let schema = format!("{store:?}");
         let schema = schema.split('"').nth(1).unwrap();
         let ended = server.sql(&format!(
@@ -200,7 +202,7 @@ fn a_session_that_the_server_ends_is_replaced() {
     }
 }
 
-/// Another client holds the lock of a row.
+/// Another client holds a lock on a row.
 #[test]
 fn a_locked_row_holds_up_neither_other_rows_nor_the_refresher() {
     let Some(server) = shared() else { return };
@@ -241,10 +243,10 @@ fn a_locked_row_holds_up_neither_other_rows_nor_the_refresher() {
 
     thread::scope(|scope| {
         let put = |call: Call| store.put(&key_id(1), Some(&first.revision), &second, &call);
-        // Its deadline comes first.
+        // The deadline of this call comes first.
         let short = scope.spawn(move || put(Call::within(Duration::from_millis(500))));
         thread::sleep(Duration::from_millis(100));
-        // The other connection serves.
+        // The other connection still works.
         store.put(&key_id(2), Some(&first.revision), &second, &call()).unwrap();
         let error = short.join().unwrap().unwrap_err();
         assert_eq!(
@@ -252,7 +254,7 @@ fn a_locked_row_holds_up_neither_other_rows_nor_the_refresher() {
             (StoreErrorKind::Deadline, true)
         );
 
-        // The server's timeout comes first. All connections are in use; the refresher has its own.
+        // The timeout of the server comes first. All connections are in use, except that of the refresher.
         let long = [(); 2].map(|()| scope.spawn(move || put(call())));
         thread::sleep(Duration::from_millis(100));
         let begun = Instant::now();
@@ -260,7 +262,7 @@ fn a_locked_row_holds_up_neither_other_rows_nor_the_refresher() {
         let changed = store.changed(&known, &call().for_refresh()).unwrap();
         assert_eq!(changed, [(key_id(2), Some(second.clone()))]);
         assert!(begun.elapsed() < Duration::from_secs(1));
-        // A call that gets no connection knows that it did nothing.
+        // A call that gets no connection reports that it changed nothing.
         let error = store.put(&key_id(3), None, &first, &Call::within(Duration::from_millis(100)));
         let error = error.unwrap_err();
         assert_eq!(
@@ -275,7 +277,7 @@ fn a_locked_row_holds_up_neither_other_rows_nor_the_refresher() {
     });
     drop(input);
     other.wait().unwrap();
-    // The statements that were given up are gone, with the locks that they waited for.
+    // The cancelled statements are gone, and no longer wait for locks.
     assert_eq!(store.get(&key_id(1), &call()).unwrap(), Some(first.clone()));
     assert_eq!(store.get(&key_id(3), &call()).unwrap(), None);
     store.put(&key_id(1), Some(&first.revision), &second, &call()).unwrap();
@@ -297,27 +299,27 @@ fn a_standby_is_passed_over() {
     let store = PostgresStore::new(Options::new(&both).unwrap()).unwrap();
     store.put(&key_id(2), None, &stored(b"second"), &call()).unwrap();
     assert_eq!(store.get(&key_id(2), &call()).unwrap(), Some(stored(b"second")));
-    // The standby alone would answer, and might lag.
+    // The standby alone would answer, but could lag behind.
     let store = PostgresStore::new(standby.options()).unwrap();
     let error = store.get(&key_id(1), &call()).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
 }
 
-/// What a proxy does with the connections that it has; later ones it forwards.
+/// The fault that a proxy applies to its current connections. It forwards later ones.
 #[derive(Clone, Copy)]
 enum Fault {
-    /// They stay open, and nothing goes through any more.
+    /// The connections stay open, but no data passes any more.
     Forget,
-    /// They are closed as soon as the client sends something, which does not arrive.
+    /// The connections are closed when the client sends data. The data is lost.
     CutRequest,
-    /// They are closed as soon as the server sends something, which does not arrive.
+    /// The connections are closed when the server sends data. The data is lost.
     CutAnswer,
 }
 
-/// Forwards connections to a server until a test tells it otherwise.
+/// Forwards connections to a server until a test makes it fail.
 struct Proxy {
     port: u16,
-    /// The fault of each generation of connections that is over.
+    /// The fault of each past generation of connections.
     faults: Arc<Mutex<Vec<Fault>>>,
 }
 
@@ -386,12 +388,12 @@ fn a_write_whose_answer_is_lost_is_unknown_and_may_be_there() {
         let error = store
             .put(&key_id(1), Some(&first.revision), &second, &call())
             .unwrap_err();
-        // The client sees the same in either case.
+        // The client sees the same error in both cases.
         assert_eq!(
             (error.kind(), error.is_outcome_unknown()),
             (StoreErrorKind::Unavailable, true)
         );
-        // By then the server has carried it out, or its connection would still hold the row.
+        // The server has executed the statement by now. Otherwise its connection would still hold the lock.
         assert_eq!(store.get(&key_id(1), &call()).unwrap().as_ref(), Some(present));
     }
     proxy.fail(Fault::CutAnswer);
@@ -420,7 +422,7 @@ fn a_network_that_forgets_connections_costs_one_call() {
     let (sender, heard) = mpsc::channel();
     assert!(store.watch(Box::new(move |change| sender.send(change).is_ok())));
     assert_eq!(heard.recv_timeout(Duration::from_secs(10)).unwrap(), Change::Unknown);
-    // Four connections that are idle then.
+    // Leaves four idle connections.
     thread::scope(|scope| {
         for number in 0..4 {
             let store = &store;
@@ -439,7 +441,7 @@ fn a_network_that_forgets_connections_costs_one_call() {
     for _ in 0..4 {
         store.get(&key_id(1), &Call::within(Duration::from_secs(5))).unwrap();
     }
-    // The listener asks after a silence, and listens anew. Other tests use the same channel.
+    // The listener tests its connection after a silence, and then listens again. Other tests use the same channel.
     let begun = Instant::now();
     while heard.recv_timeout(Duration::from_secs(20)).unwrap() != Change::Unknown {}
     assert!(begun.elapsed() < Duration::from_secs(20));

@@ -1,4 +1,4 @@
-//! What is made, under which names and modes, and what happens when it goes.
+//! The files that the store makes, their names and modes, and the effects of removing them.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -46,7 +46,7 @@ fn documents_are_there_when_the_store_is_opened_again() {
     store.put(&key_id(1), None, &stored(b"first"), &call()).unwrap();
     let again = SqliteStore::open(store.path()).unwrap();
     assert_eq!(again.get(&key_id(1), &call()).unwrap(), Some(stored(b"first")));
-    // Both stores see what the other does.
+    // Each store sees the changes of the other.
     again
         .put(
             &key_id(1),
@@ -156,7 +156,7 @@ fn a_special_name_of_sqlite_is_a_file() {
     assert!(directory.path().join(":memory:").exists());
 }
 
-/// SQLite itself goes on with the file that nobody finds any more.
+/// SQLite itself keeps using the removed file.
 #[test]
 fn a_removed_file_takes_no_write_and_is_not_made_again() {
     let store = temporary();

@@ -1,4 +1,4 @@
-//! Other users of the database, and the deadline.
+//! Other users of the database, and deadlines.
 
 use std::{
     sync::Barrier,
@@ -35,7 +35,7 @@ fn a_writer_elsewhere_stops_no_reader_and_a_writer_only_until_its_deadline() {
     );
     assert!(begun.elapsed() >= Duration::from_millis(300) && begun.elapsed() < Duration::from_secs(2));
 
-    // It waits for the lock, and goes on once it is free.
+    // The call waits for the lock, and continues when it is free.
     thread::scope(|scope| {
         let writer = scope.spawn(|| store.put(&key_id(2), None, &stored(b"second"), &call()));
         thread::sleep(Duration::from_millis(100));
@@ -74,7 +74,7 @@ fn a_long_statement_ends_at_its_deadline_and_the_store_goes_on() {
     assert_ends_in_time(|call| store.list(None, usize::MAX, call).map(|page| page.len()));
 }
 
-/// A read of 100,000 rows ends at its deadline, and the next one succeeds.
+/// Asserts that a read of 100,000 rows ends at its deadline, and that the next call succeeds.
 #[track_caller]
 fn assert_ends_in_time(read: impl Fn(&Call) -> Result<usize, StoreError>) {
     let begun = Instant::now();
@@ -84,7 +84,7 @@ fn assert_ends_in_time(read: impl Fn(&Call) -> Result<usize, StoreError>) {
     assert_eq!(read(&call()).unwrap(), 100_000);
 }
 
-/// More callers than connections, each with a call that takes long.
+/// Uses more callers than connections, each with a long call.
 #[test]
 fn the_refresher_and_the_writer_do_not_wait_for_other_calls() {
     let store = temporary();
@@ -95,7 +95,7 @@ fn the_refresher_and_the_writer_do_not_wait_for_other_calls() {
         for _ in 0..8 {
             scope.spawn(|| {
                 start.wait();
-                // They take until the deadline.
+                // These calls run until their deadline.
                 let long = Call::within(Duration::from_secs(2));
                 while store.changed(&known, &long).is_ok() {}
             });
@@ -106,6 +106,6 @@ fn the_refresher_and_the_writer_do_not_wait_for_other_calls() {
         store.get(&key_id(1), &short.for_refresh()).unwrap().unwrap();
         store.put(&key_id(2), None, &stored(b"second"), &short).unwrap();
     });
-    // All of them have ended, and the connections are back.
+    // All of them have ended, and their connections are free again.
     assert!(store.get(&key_id(2), &call()).unwrap().is_some());
 }

@@ -1,4 +1,4 @@
-//! The store over real files.
+//! Tests the store with real files.
 
 #[path = "../../../../tests/store/conformance.rs"]
 mod conformance;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::conformance::conformance_tests;
 pub(crate) use crate::shared_keys::fleet_store;
 
-/// A store in a directory that goes with it.
+/// A store in a temporary directory.
 pub(crate) struct Temporary {
     store: SqliteStore,
     directory: TempDir,

@@ -1,4 +1,5 @@
-//! Several processes over one database, some of them killed. A process is this test binary, run again for one test.
+//! Several processes use one database, and some of them are killed. Each process is this test binary, run again for one
+//! test.
 
 use std::{
     env,
@@ -18,7 +19,8 @@ use crate::{
 const DATABASE: &str = "DEKSEAL_TEST_DATABASE";
 const KEYS: u64 = 5;
 
-/// Counts up the numbers of the keys until it is killed, or has done it this many times, and says each that is done.
+/// Starts a process that counts up in the keys. It prints each number after the change is done, and ends after this
+/// many changes.
 fn child(path: &Path, times: u64) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "processes::counting_child", "--nocapture", "--ignored"])
@@ -78,7 +80,7 @@ fn what_a_killed_process_reported_as_done_is_there_and_whole() {
     for round in 0..10 {
         let mut child = child(&store.path(), u64::MAX);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // It is killed somewhere in its loop.
+        // The process is killed somewhere in its loop.
         let mut reported = Vec::new();
         while reported.len() < 5 + 3 * round {
             let line = lines.next().unwrap().unwrap();
@@ -99,7 +101,7 @@ fn what_a_killed_process_reported_as_done_is_there_and_whole() {
             assert!(number(&present.document) >= done.parse().unwrap());
             assert!(present == stored(&present.document), "half a document");
         }
-        // The dead process keeps nobody out.
+        // The dead process holds no lock.
         let present = store.get(&key_id(0), &call()).unwrap().unwrap();
         let next = stored(&[&(number(&present.document) + 1).to_le_bytes()[..], &[7; 3000]].concat());
         store.put(&key_id(0), Some(&present.revision), &next, &call()).unwrap();
