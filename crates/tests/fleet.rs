@@ -1,8 +1,8 @@
 //! Processes that share CMKs through one real database, each with a [`StoreKeyring`] of its own.
 //!
-//! Include this file by its path as the module `fleet` of a test binary that has a function `fleet_store`, which opens the store at an
-//! address. A process is that binary, run again for the test `fleet::child`. The sizes are those of the ordinary tests;
-//! `FLEET_FULL=1` makes them those of `scripts/assure fleet`.
+//! Include this file by its path as the module `fleet` of a test binary that has a function `fleet_store`, which opens
+//! the store at an address. A process is that binary, run again for the test `fleet::child`. The sizes are those of the
+//! ordinary tests; `FLEET_FULL=1` makes them those of `scripts/assure fleet`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -172,8 +172,8 @@ const OPENERS: usize = 4;
 /// A sealed DEK and the DEK.
 const FRAME: usize = 188 + Dek::LEN;
 
-/// Seals under all keys and sends each blob to all openers. Each sealer rotates a key every 200 ms, so that together they do every
-/// 50 ms; and sends what it seals under the new version at once.
+/// Seals under all keys and sends each blob to all openers. Each sealer rotates a key every 200 ms, so that together
+/// they do every 50 ms; and sends what it seals under the new version at once.
 fn sealer(engine: &Engine<impl Keys>, directory: &str, number: u64) {
     engine.keyring().refreshes();
     let mut openers: Vec<_> = (0..OPENERS)
@@ -252,8 +252,8 @@ fn opener(engine: &Engine<impl Keys>, socket: &Path) {
     say(&engine.keyring().counts());
 }
 
-/// 4 processes seal and rotate, 4 others open what they seal, until there were so many opens, and one in a hundred was of a version that
-/// the opener had not seen.
+/// 4 processes seal and rotate, 4 others open what they seal, until there were so many opens, and one in a hundred was
+/// of a version that the opener had not seen.
 pub(crate) fn what_is_sealed_anywhere_opens_everywhere(name: &str, address: &str) {
     let opens = env::var("FLEET_OPENS").map_or(size(20_000, 1_000_000), |opens| opens.parse().unwrap());
     create_keys(fleet_store(address));
@@ -329,8 +329,8 @@ pub(crate) fn what_is_sealed_anywhere_opens_everywhere(name: &str, address: &str
 
 // No rotation is lost.
 
-/// Rotates the keys so many times, or until the input ends, and says what became of each rotation and what the new version sealed.
-/// Every second one has a refresher.
+/// Rotates the keys so many times, or until the input ends, and says what became of each rotation and what the new
+/// version sealed. Every second one has a refresher.
 fn rotator(engine: &Engine<impl Keys>, number: u64, times: u64) {
     if number.is_multiple_of(2) {
         engine.keyring().refreshes();
@@ -490,7 +490,8 @@ pub(crate) fn no_rotation_of_many_processes_is_lost(name: &str, address: &str) {
 
 // A process that does as it is told.
 
-/// Answers commands: `seal KEY`, `open FRAME`, `rotate KEY`, `create KEY`, `load KEY`, `refresh`, `adopt KEY`, `write_back KEY`.
+/// Answers commands: `seal KEY`, `open FRAME`, `rotate KEY`, `create KEY`, `load KEY`, `refresh`, `adopt KEY`,
+/// `write_back KEY`.
 fn member(engine: &Engine<impl Keys>) {
     for line in std::io::stdin().lines() {
         let line = line.unwrap();

@@ -154,8 +154,8 @@ fn no_hit_waits_for_a_server_that_is_stopped() {
     let again = again.elapsed();
     let at = |times: &[u64], share: f64| times[(times.len() as f64 * share) as usize] as f64 / 1000.0;
     println!(
-        "{} and {} hits, p50 {:.1} and {:.1} µs, p99.9 {:.1} and {:.1} µs, longest {:.1} and {:.1} µs (without and with SIGSTOP \
-         for {time:?}); all documents confirmed {again:?} after SIGCONT",
+        "{} and {} hits, p50 {:.1} and {:.1} µs, p99.9 {:.1} and {:.1} µs, longest {:.1} and {:.1} µs \
+         (without and with SIGSTOP for {time:?}); all documents confirmed {again:?} after SIGCONT",
         without.len(),
         stopped.len(),
         at(&without, 0.5),
@@ -171,7 +171,8 @@ fn no_hit_waits_for_a_server_that_is_stopped() {
         counters.oldest.unwrap() > time.mul_f64(0.8) && counters.failures > 0,
         "{counters:?}"
     );
-    // A call that waited for the server would have taken its deadline. What a busy machine does to a thread stays far below.
+    // A call that waited for the server would have taken its deadline. What a busy machine does to a thread stays far
+    // below.
     assert!(at(&stopped, 0.999_999) * 1e3 < DEADLINE.mul_f64(0.8).as_nanos() as f64);
     assert!(again < Duration::from_secs(1), "{again:?}");
     engine.decrypt_dek(&key_id(0), &context(), &blob).unwrap();
