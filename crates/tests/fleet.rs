@@ -53,8 +53,12 @@ pub(crate) fn patient() -> StoreSettings {
     settings
 }
 
+pub(crate) fn keyring<S: KeyStore>(store: S, settings: StoreSettings) -> StoreKeyring<S> {
+    StoreKeyring::with_settings(store, root(), [], settings).unwrap()
+}
+
 pub(crate) fn engine<S: KeyStore>(store: S, settings: StoreSettings) -> Engine<StoreKeyring<S>> {
-    Engine::new(StoreKeyring::with_settings(store, root(), [], settings).unwrap())
+    Engine::new(keyring(store, settings))
 }
 
 /// Makes the keys that the processes share.

@@ -16,6 +16,7 @@
 
 mod error;
 mod listen;
+mod load;
 mod options;
 mod session;
 mod sql;
@@ -26,4 +27,4 @@ mod worker;
 pub use tokio_postgres;
 pub use tokio_rustls::rustls;
 
-pub use crate::{options::Options, store::PostgresStore};
+pub use crate::{load::load, options::Options, store::PostgresStore};

@@ -12,6 +12,7 @@ use dekseal::{
     KeyId,
     store::{Call, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument, Watcher},
 };
+use tokio::runtime::Handle;
 use tokio_postgres::{
     Row,
     error::SqlState,
@@ -139,6 +140,11 @@ impl PostgresStore {
             shared.batch(&sql.create_table()).await
         };
         self.worker.wait(call, &sending, create)?.map_err(Failure::of_read)
+    }
+
+    /// The runtime of the connections' thread. It has threads for blocking calls beside that one.
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.worker.runtime()
     }
 
     fn read(&self, call: &Call, query: Query) -> Result<Vec<Row>, StoreError> {

@@ -1,29 +1,44 @@
 //! Calls from threads of an async runtime.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    thread,
+    time::{Duration, Instant},
+};
 
-use dekseal::store::{Call, KeyStore};
-use tokio::runtime::Builder;
+use dekseal::{
+    Engine, ErrorKind,
+    store::{Call, KeyStore},
+};
+use dekseal_postgres::load;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     conformance::{call, key_id, stored},
-    server::{create, options},
+    fleet::{context, engine, keyring, patient},
+    server::{Server, create, options},
 };
 
-#[test]
-fn a_store_is_made_used_and_dropped_on_an_async_thread() {
-    if options().is_none() {
-        return;
-    }
-    let runtimes = [
+fn runtimes() -> [Runtime; 2] {
+    [
         Builder::new_current_thread().enable_all().build().unwrap(),
         Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap(),
-    ];
-    for runtime in runtimes {
+    ]
+}
+
+#[test]
+fn a_store_is_made_used_and_dropped_on_an_async_thread() {
+    if options().is_none() {
+        return;
+    }
+    for runtime in runtimes() {
         let used = async {
             let store = create(options().unwrap());
             store.put(&key_id(1), None, &stored(b"first"), &call()).unwrap();
@@ -62,6 +77,84 @@ fn a_call_on_a_thread_for_blocking_calls_leaves_the_runtime_to_others() {
         }
     });
     assert_eq!(store.list(None, 100, &call()).unwrap().len(), 32);
+}
+
+#[test]
+fn a_key_is_loaded_while_the_runtime_serves_others() {
+    let Some(server) = Server::start(&[]) else { return };
+    let writing = engine(create(server.options()), patient());
+    let keys: Vec<_> = (0..100).map(key_id).collect();
+    for key in &keys {
+        writing.keyring().update(key, |keys| keys.create_key(*key)).unwrap();
+    }
+    for runtime in runtimes() {
+        let keyring = Arc::new(keyring(create(server.options()), patient()));
+        let engine = Engine::new(keyring.clone());
+        runtime.block_on(async {
+            server.signal("STOP");
+            let loads: Vec<_> = keys
+                .iter()
+                .map(|key| {
+                    let (keyring, key) = (keyring.clone(), *key);
+                    assert!(!keyring.is_ready(&key));
+                    tokio::spawn(async move { load(&keyring, key).await })
+                })
+                .collect();
+            // The loads wait for the server, and the runtime's one thread does not.
+            let begun = Instant::now();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert!(begun.elapsed() < Duration::from_secs(10) && loads.iter().all(|load| !load.is_finished()));
+            server.signal("CONT");
+            for load in loads {
+                load.await.unwrap().unwrap();
+            }
+            for key in &keys {
+                assert!(keyring.is_ready(key));
+                engine.create_dek(key, &context()).unwrap();
+            }
+            // They were joined: one query each for those that came at once.
+            let counters = keyring.counters();
+            assert!(counters.misses == 0 && counters.fetches < 20, "{counters:?}");
+            let unknown = load(&keyring, key_id(1000)).await.unwrap_err();
+            assert_eq!(unknown.kind(), ErrorKind::UnknownKey);
+            // A call that fetches on the runtime's own thread is slow, no more.
+            let blob = writing.create_dek(&keys[0], &context()).unwrap().1;
+            let cold = Engine::new(self::keyring(create(server.options()), patient()));
+            cold.decrypt_dek(&keys[0], &context(), &blob).unwrap();
+        });
+        // A load that nobody waits for holds the keyring until it ends, and the end of both harms nothing.
+        let weak = Arc::downgrade(&keyring);
+        runtime.block_on(async {
+            let load = tokio::spawn(async move { load(&keyring, key_id(1)).await });
+            tokio::task::yield_now().await;
+            load.abort();
+        });
+        drop((engine, runtime));
+        for _ in 0..1000 {
+            if weak.upgrade().is_none() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(weak.upgrade().is_none());
+    }
+}
+
+/// Any executor will do, also one that knows nothing of tokio.
+#[test]
+fn a_key_is_loaded_without_a_runtime_of_the_host() {
+    let Some(options) = options() else { return };
+    let keyring = Arc::new(keyring(create(options), patient()));
+    keyring.update(&key_id(1), |keys| keys.create_key(key_id(1))).unwrap();
+    let mut load = pin!(load(&keyring, key_id(1)));
+    let mut context = Context::from_waker(Waker::noop());
+    let loaded = loop {
+        match load.as_mut().poll(&mut context) {
+            Poll::Ready(loaded) => break loaded,
+            Poll::Pending => thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    loaded.unwrap();
 }
 
 #[test]
