@@ -9,8 +9,8 @@ use crate::PostgresStore;
 /// As [`StoreKeyring::load`], for an async host: waits for the database without keeping the task's thread.
 ///
 /// An async host calls this before the engine's call, if [`is_ready`](StoreKeyring::is_ready) says that the call would
-/// need the database. It works in every async runtime: the store waits on a thread of its own. If the future is dropped,
-/// the query goes on.
+/// need the database. It works in every async runtime, because the store waits on a thread of its own. If the future is
+/// dropped, the query goes on.
 ///
 /// # Errors
 ///
