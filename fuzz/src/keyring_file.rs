@@ -1,4 +1,4 @@
-//! A keyring file opens as what its MAC is of, or not at all.
+//! A keyring file opens with exactly the contents that its MAC covers, or not at all.
 
 use std::{
     env, fs,
@@ -19,7 +19,7 @@ use crate::second::{Key, KeyringFile};
 
 const DEK: [u8; 64] = [0x5a; 64];
 
-/// The root of the known answer, and files under it.
+/// The root of the test vector, and files under it.
 struct Known {
     root_id: String,
     root_material: Vec<u8>,
@@ -35,10 +35,10 @@ struct Base {
     file: KeyringFile,
 }
 
-/// What one input at a time has.
+/// The state for one input at a time.
 struct Shared {
     path: PathBuf,
-    /// For each base, one that has it open.
+    /// For each base, a keyring that has it open.
     keyrings: Vec<FileKeyring>,
 }
 
@@ -50,7 +50,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     let second = Key::new(&root_id, 0, &root_material).expect("material");
     let root = || root(&root_id, &root_material);
 
-    // In memory where there is such a place.
+    // In memory, if the system has such a directory.
     let directory = Some(PathBuf::from("/dev/shm")).filter(|directory| directory.is_dir());
     let directory = directory.unwrap_or_else(env::temp_dir);
     let path = directory.join(format!("dekseal-fuzz-{}.json", process::id()));
@@ -103,7 +103,7 @@ fn with_file<T>(path: &Path, text: &[u8], f: impl FnOnce() -> T) -> T {
     let file = fs::OpenOptions::new().write(true).create_new(true).open(path);
     file.and_then(|mut file| file.write_all(text)).expect("a file");
     let value = f();
-    // A fuzzer ends without a word, so the file does not stay between two inputs.
+    // A fuzzer may end at any time, so no file stays between two inputs.
     drop(fs::remove_file(path));
     value
 }
@@ -111,13 +111,13 @@ fn with_file<T>(path: &Path, text: &[u8], f: impl FnOnce() -> T) -> T {
 #[derive(Arbitrary, Debug)]
 struct Plan<'a> {
     values: Vec<ValueEdit<'a>>,
-    /// Whoever has the root can make the MAC fit, and see what is behind it.
+    /// A holder of the root can make the MAC correct, which reaches the checks behind it.
     signed: bool,
     compact: bool,
     bytes: Vec<ByteEdit<'a>>,
 }
 
-/// Values are counted from the front, the document being the first; and what is in a value likewise.
+/// Values are counted from the front. The document is the first, and the contents of a value follow it.
 #[derive(Arbitrary, Debug)]
 enum ValueEdit<'a> {
     Swap(u8, u8),
@@ -144,18 +144,18 @@ enum ByteEdit<'a> {
     Remove(u16, u8),
     Write(u16, &'a [u8]),
     Cut(u16),
-    /// A line a second time, which is a field twice where lines are.
+    /// Repeats a line. If each field is on its own line, this repeats a field.
     Line(u16),
 }
 
-/// The first byte says what the others are: a file, or what is done to a file that is right.
+/// The first byte selects the meaning of the others: a whole file, or edits of a valid file.
 pub fn keyring_file(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else {
         return;
     };
     let known = &*KNOWN;
     let Some(number) = (usize::from(*first) % (1 + known.bases.len())).checked_sub(1) else {
-        // Whoever made it may have had the root.
+        // The author of the file may have had the root.
         open(rest, 0, true);
         return;
     };
@@ -181,8 +181,8 @@ pub fn keyring_file(data: &[u8]) {
     }
 }
 
-/// Opens `text`, anew and as what becomes of a base's file: gives whether it opened. `signed`: its MAC may fit though it is none of
-/// the bases.
+/// Opens `text` for the first time, and as a change of a base's file. Returns whether it opened. With `signed`, the MAC
+/// may be correct although the file is not one of the bases.
 fn open(text: &[u8], base: usize, signed: bool) -> bool {
     let known = &*KNOWN;
     let root = || root(&known.root_id, &known.root_material);
@@ -199,7 +199,7 @@ fn open(text: &[u8], base: usize, signed: bool) -> bool {
         let opened = opened.as_ref().expect("it was taken up");
         assert!(signed && after == (opened.generation(), opened.keys().list()));
     } else {
-        // C5: what fails leaves everything as it was.
+        // C5: after a failed check the keyring holds the same state as before.
         assert_eq!(after, before);
     }
     if refreshed != Ok(false) {
@@ -230,7 +230,7 @@ fn open(text: &[u8], base: usize, signed: bool) -> bool {
     }
 }
 
-/// C6: whether `file` is a later state than the one that is held, or why it is refused.
+/// C6: whether `file` is a later state than the held one, or why it is refused.
 fn may_follow(held: &KeyringFile, file: &KeyringFile) -> Result<bool, ErrorKind> {
     let second = &KNOWN.second;
     if file.id != held.id {
@@ -257,13 +257,13 @@ fn may_follow(held: &KeyringFile, file: &KeyringFile) -> Result<bool, ErrorKind>
     }
 }
 
-/// Gives the file that the second implementation reads.
+/// Returns the file as the second implementation reads it.
 fn is_what_the_mac_is_of(keyring: &FileKeyring, text: &[u8], signed: bool) -> KeyringFile {
     let known = &*KNOWN;
     let document: Value = serde_json::from_slice(text).expect("it opened");
     let file = known.second.open_keyring(&document).expect("it opened");
     assert!(signed || known.bases.iter().any(|base| base.file == file));
-    // Of a field that stands twice, the values hold one.
+    // A parsed document has only one value of a repeated field.
     let written = text.contains(&b'\\') || without_space(text) == document.to_string().len();
     assert!(written, "a field stands twice");
     assert_eq!(keyring.generation(), file.generation);
@@ -310,7 +310,7 @@ fn time(secs: u64) -> UnixTime {
     UnixTime::from_secs(secs).expect("a date of C2")
 }
 
-/// How long JSON without escapes is but for the space between its parts.
+/// The length of JSON without escapes and without the white space between its tokens.
 fn without_space(text: &[u8]) -> usize {
     let mut quoted = false;
     let counts = |byte: &&u8| {
@@ -327,7 +327,7 @@ fn seal(cmk: &CmkVersion) -> Vec<u8> {
 
 impl ValueEdit<'_> {
     fn apply(&self, document: &mut Value) {
-        // Copies of copies would grow without end.
+        // Without a limit, copies of copies would grow without end.
         let count = count(document);
         if count > 1000 {
             return;
@@ -337,7 +337,7 @@ impl ValueEdit<'_> {
             Self::Swap(a, b) => {
                 let (first, second) = (nth(document, at(a)).clone(), nth(document, at(b)).clone());
                 *nth(document, at(a)) = second;
-                // The one may have been in the other, which has then fewer values in it.
+                // If the first value was inside the second, the second has fewer values now.
                 let at = at(b) % self::count(document);
                 *nth(document, at) = first;
             }
@@ -400,7 +400,7 @@ impl ValueEdit<'_> {
                 field(key(document, number), "state", json!(states[usize::from(state) % 4]));
             }
             Self::Date(number, [year, month, day, hour, minute, second], pending) => {
-                // Around what may be: one more than there is of each.
+                // Values around those that exist: up to one more than there are of each kind.
                 let date = format!(
                     "{}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
                     2010 + u32::from(year) * 33,
@@ -421,7 +421,7 @@ impl ValueEdit<'_> {
     }
 }
 
-/// How many values there are, this one among them.
+/// The number of values, including this one.
 fn count(value: &Value) -> usize {
     1 + match value {
         Value::Array(array) => array.iter().map(count).sum(),
@@ -430,7 +430,7 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// The `number`th value, of as many as there are.
+/// The value with this number, modulo the number of values.
 fn nth(value: &mut Value, number: usize) -> &mut Value {
     fn find<'a>(value: &'a mut Value, number: &mut usize) -> Option<&'a mut Value> {
         if *number == 0 {
@@ -446,7 +446,7 @@ fn nth(value: &mut Value, number: usize) -> &mut Value {
     find(value, &mut { number }).expect("there are as many")
 }
 
-/// One of the keys, or the document where there are none.
+/// One of the keys, or the document if it has no keys.
 fn key(document: &mut Value, number: u8) -> &mut Value {
     match document["keys"].as_array().map(Vec::len) {
         None | Some(0) => document,

@@ -1,5 +1,5 @@
-//! What each fuzz target does with its bytes. Panics where a promise is broken. The targets in `fuzz_targets` hand bytes from the
-//! fuzzer in; `tests/replay.rs` hands in the seeds and whatever a fuzzer has found.
+//! The fuzz targets. Each takes bytes, and panics if a promise is broken. The programs in `fuzz_targets` pass bytes
+//! from the fuzzer. `tests/replay.rs` passes seeds, and inputs that a fuzzer has found.
 
 #![forbid(unsafe_code)]
 
@@ -21,10 +21,10 @@ use dekseal::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// A target's name, and what it does with bytes.
+/// The name of a target, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 7] = [
     ("blob_parse", blob_parse),
     ("context", context),
@@ -43,7 +43,7 @@ static ENGINE: LazyLock<Engine<MemoryKeyring>> = LazyLock::new(|| {
     Engine::new(MemoryKeyring::from_versions([cmk]).expect("one key"))
 });
 
-/// What parses is written as it was read, and says the same of itself when it is read again.
+/// A blob that parses is written as it was read, and reading it again gives the same parts.
 pub fn blob_parse(data: &[u8]) {
     let Ok(sealed) = SealedDek::from_bytes(data) else {
         return;
@@ -54,7 +54,7 @@ pub fn blob_parse(data: &[u8]) {
     assert_eq!(Sha256::digest(&data[..156]).as_slice(), &data[156..]);
 }
 
-/// Canonical bytes do not depend on order and give the map back, so that two maps never share them.
+/// Canonical bytes do not depend on the order, and give the map back, so two maps never have the same bytes.
 pub fn context(data: &[u8]) {
     let Ok((a, b)) = <(Vec<(String, String)>, Vec<(String, String)>)>::arbitrary(&mut Unstructured::new(data)) else {
         return;
@@ -68,7 +68,7 @@ pub fn context(data: &[u8]) {
     json_context(data);
 }
 
-/// The context of these pairs, where they keep the rules of FORMAT.md A3 as they are told here once more.
+/// The context of these pairs, if they keep the rules of FORMAT.md A3, which are implemented here a second time.
 fn checked_context(pairs: Vec<(String, String)>) -> Option<EncryptionContext> {
     let map: BTreeMap<&[u8], &[u8]> = pairs
         .iter()
@@ -98,7 +98,7 @@ fn checked_context(pairs: Vec<(String, String)>) -> Option<EncryptionContext> {
     Some(context)
 }
 
-/// A context as JSON is taken as serde_json takes it, where that is a map of strings.
+/// A context in JSON is accepted if serde_json reads it as a map of strings.
 fn json_context(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };
     let body = format!(r#"{{"key_id":"{KEY_ID}","datakey_length":512,"encryption_context":{text}}}"#);
@@ -116,7 +116,7 @@ fn json_context(data: &[u8]) {
     );
 }
 
-/// Bytes with a right frame and a right checksum never open.
+/// Bytes with a valid frame and a valid checksum never open.
 pub fn open(data: &[u8]) {
     let Some(middle) = data.first_chunk::<112>() else {
         return;
@@ -144,9 +144,10 @@ struct WireRequest<'a> {
     body: &'a [u8],
 }
 
-/// Every request has an answer: JSON with the fields of its operation, or with an error code that exists and no secret.
+/// Every request has a response: JSON with the fields of its operation, or with an existing error code. No response to
+/// a refused request contains a secret.
 pub fn wire_request(data: &[u8]) {
-    // The first byte says whether the rest is a body for one of the operations, or a request in parts.
+    // The first byte selects whether the rest is a body for one of the operations, or a request in parts.
     let (operation, rest) = match data {
         [operation @ 0..4, rest @ ..] => (Some(*operation), rest),
         _ => (None, data),
@@ -206,14 +207,14 @@ fn answered(method: &str, path: &str, body: &[u8]) {
         (fields, json["error"]["error_code"].as_str()),
         (vec!["error"], Some(code))
     );
-    // What the caller sent may stand in a message; what the engine keeps may not.
+    // A message may contain what the caller sent, but nothing that the engine holds.
     for secret in ["S3cret", "533363726574", "D3D3D3D3D3"] {
         let sent = String::from_utf8_lossy(body).contains(secret);
         assert!(sent || !response.body().contains(secret), "{}", response.body());
     }
 }
 
-/// Gives the bytes 0xd3, with a mark in the middle so that the halves differ.
+/// Returns the bytes 0xd3, with a mark in the middle so that the halves differ.
 struct Marked;
 
 impl TryRng for Marked {
@@ -238,7 +239,7 @@ impl TryRng for Marked {
 
 impl TryCryptoRng for Marked {}
 
-/// Gives these bytes, all at once and for one call.
+/// Returns these bytes, for one call that takes all of them.
 struct Once<'a>(&'a [u8]);
 
 impl TryRng for Once<'_> {

@@ -1,4 +1,5 @@
-//! Three ways to read a payload, and the second implementation's: they accept the same bytes, and give out no others.
+//! Compares three ways to read a payload with the second implementation: all accept the same bytes, and return no
+//! others.
 
 use std::{
     io::{self, BufRead, Cursor, Read, Seek, SeekFrom},
@@ -17,7 +18,7 @@ use crate::{
     second::{Key, canonical},
 };
 
-/// Key, context and DEK of the known answers, so that those are seeds.
+/// Key, context and DEK of the test vectors, so that the vectors are seeds.
 struct Known {
     key_id: KeyId,
     context: EncryptionContext,
@@ -33,7 +34,7 @@ struct Base {
     payload: Vec<u8>,
 }
 
-/// Around the boundaries, and short ones, which are fast to read.
+/// Lengths around the boundaries, and short lengths, which are fast to read.
 const LENGTHS: [usize; 10] = [0, 1, 100, 1000, 65535, 65536, 65537, 131_072, 131_077, 196_625];
 
 static KNOWN: LazyLock<Known> = LazyLock::new(|| {
@@ -68,18 +69,18 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     }
 });
 
-/// What is done to a payload, and how it is read.
+/// The edits of a payload, and the way to read it.
 #[derive(Arbitrary, Debug)]
 struct Plan<'a> {
     edits: Vec<Edit<'a>>,
-    /// The inner reader gives so many bytes at a time.
+    /// The inner reader returns this many bytes at a time.
     most: u16,
     interrupted: bool,
     reads: Vec<u32>,
     moves: Vec<(Move, u32)>,
 }
 
-/// A place in a payload, by where it matters.
+/// A place in a payload, in terms of its structure.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum At {
     Front(u16),
@@ -100,7 +101,7 @@ enum Edit<'a> {
     Repeat(u8),
     /// A segment of another payload under the same DEK.
     Foreign(u8, u8, u8),
-    /// The header of one.
+    /// The header of another payload under the same DEK.
     ForeignHeader(u8),
 }
 
@@ -116,7 +117,8 @@ enum Move {
     Length,
 }
 
-/// The first byte says what the others are: a payload, segments behind a right header, or what is done to a payload that is right.
+/// The first byte selects the meaning of the others: a whole payload, segments after a valid header, or edits of a
+/// valid payload.
 pub fn payload_read(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else {
         return;
@@ -205,7 +207,7 @@ impl Edit<'_> {
     }
 }
 
-/// Changes the order of the segments, where there are any.
+/// Changes the list of segments, if there are any.
 fn in_segments(payload: &mut Vec<u8>, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
     if payload.len() <= PayloadHeader::LEN {
         return;
@@ -216,14 +218,14 @@ fn in_segments(payload: &mut Vec<u8>, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
     payload.extend(segments.concat());
 }
 
-/// Reads `payload`, which was made of `base`, in every way.
+/// Reads `payload`, which was made from `base`, in every way.
 fn read(payload: &[u8], base: Option<&Base>, plan: &Plan<'_>) {
-    // None where no segment may be touched.
+    // `None` if no segment may be opened.
     let segments = KNOWN.second.open_segments(&KNOWN.canonical, payload);
     let segments = segments.unwrap_or_default();
     let whole = !segments.is_empty() && segments.iter().all(Option::is_some);
     if let Some(base) = base {
-        // What opens is what was sealed there, if only the header is still the base's.
+        // If the header is still the base's, each segment that opens is the one that was sealed at its place.
         let same = payload.get(..PayloadHeader::LEN) == base.payload.get(..PayloadHeader::LEN);
         for (segment, sealed) in segments.iter().zip(base.plaintext.chunks(SEGMENT_LEN)) {
             assert!(!same || segment.as_ref().is_none_or(|segment| segment == sealed));
@@ -241,10 +243,10 @@ fn read(payload: &[u8], base: Option<&Base>, plan: &Plan<'_>) {
     anywhere(payload, &truth, plan);
 }
 
-/// What the second implementation makes of a payload.
+/// The result of the second implementation for a payload.
 struct Truth {
     segments: Vec<Option<Vec<u8>>>,
-    /// What may be given out before an error.
+    /// The data that may be returned before an error.
     prefix: Vec<u8>,
     whole: bool,
 }
@@ -300,7 +302,7 @@ fn in_order(payload: &[u8], truth: &Truth, plan: &Plan<'_>) {
     };
     let mut opened = Vec::new();
     let mut buffer = Vec::new();
-    // What the plan does not say is read a piece at a time.
+    // After the end of the plan, reads have the length of a piece.
     let sizes = plan
         .reads
         .iter()
@@ -308,7 +310,7 @@ fn in_order(payload: &[u8], truth: &Truth, plan: &Plan<'_>) {
         .map(|size| *size as usize % (2 * SEGMENT_LEN));
     for size in sizes.chain(std::iter::repeat(20_000)) {
         let read = match size {
-            // By the buffer, and once with no room, which says nothing.
+            // Reads through the buffer, and once with an empty slice, which has no meaning.
             0 => reader.read(&mut []).and_then(|none| {
                 assert_eq!(none, 0);
                 let piece = reader.fill_buf()?;
@@ -351,10 +353,10 @@ fn fails_ever_after<R: Read>(reader: &mut PayloadReader<R>, kind: ErrorKind) {
     assert_eq!(room, [0xa5; 100]);
 }
 
-/// What a reader that seeks must say, from where it stands.
+/// The expected results of a seek reader at its position.
 struct Model<'a> {
     truth: &'a Truth,
-    /// What the length of the payload claims.
+    /// The length that the length of the payload implies.
     length: u64,
     position: u64,
 }
@@ -364,7 +366,7 @@ impl Model<'_> {
         self.truth.segments.last().is_some_and(Option::is_some)
     }
 
-    /// What is from the position to the end of its segment: nothing behind the end, `None` where there is an error instead.
+    /// The data from the position to the end of its segment: nothing after the end, `None` if an error is expected.
     fn rest(&self) -> Option<&[u8]> {
         if self.position >= self.length {
             return self.last_opens().then_some(&[]);
@@ -417,7 +419,7 @@ fn anywhere(payload: &[u8], truth: &Truth, plan: &Plan<'_>) {
 }
 
 impl Move {
-    /// Moves both. False where the reader failed, as it then had to.
+    /// Moves both. Returns false if the reader failed and had to fail.
     fn apply<R: Read + Seek>(&self, reader: &mut PayloadSeekReader<R>, model: &mut Model<'_>) -> bool {
         let to = match *self {
             Self::Stay => return true,
@@ -456,7 +458,7 @@ impl Move {
                 assert_eq!(Some(position), expected);
                 model.position = position;
             }
-            // A seek to nowhere changes nothing.
+            // An invalid seek changes nothing.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => assert_eq!(expected, None),
             Err(error) => {
                 assert!(needs_end && !model.last_opens(), "{error}");
@@ -468,7 +470,7 @@ impl Move {
     }
 }
 
-/// Reads `size` bytes or to an end; 0 is by the buffer. False where the reader failed, as it then had to.
+/// Reads `size` bytes or to the end; 0 reads through the buffer. Returns false if the reader failed and had to fail.
 fn reads<R: Read + Seek>(reader: &mut PayloadSeekReader<R>, model: &mut Model<'_>, size: usize) -> bool {
     let mut room = vec![0; size];
     let read = match size {
@@ -505,7 +507,7 @@ fn seeks_no_more<R: Read + Seek>(reader: &mut PayloadSeekReader<R>, kind: ErrorK
     assert_eq!(room, [0xa5; 100]);
 }
 
-/// The kinds that a payload which does not open has.
+/// Asserts that this is an error that a payload may give.
 fn allowed(kind: ErrorKind) {
     assert!(
         matches!(
@@ -523,14 +525,14 @@ fn allowed(kind: ErrorKind) {
     );
 }
 
-/// Ours, inside of an I/O error.
+/// The kind of the `Error` inside an I/O error.
 fn kind_of(error: &io::Error) -> ErrorKind {
     assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
     let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     ours.expect("one of ours").kind()
 }
 
-/// An inner reader that gives little at a time, and is interrupted.
+/// An inner reader that returns few bytes at a time, and is interrupted.
 struct Slow<'a> {
     inner: Cursor<&'a [u8]>,
     most: usize,
@@ -541,7 +543,7 @@ struct Slow<'a> {
 impl<'a> Slow<'a> {
     fn new(payload: &'a [u8], plan: &Plan<'_>) -> Self {
         Self {
-            // Some two hundred calls at the most.
+            // About two hundred calls at most.
             most: usize::from(plan.most) + 1 + payload.len() / 200,
             inner: Cursor::new(payload),
             interrupted: plan.interrupted,

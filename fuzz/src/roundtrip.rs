@@ -1,4 +1,4 @@
-//! The crate and the second implementation against each other: the same bytes, and refusals at the same step.
+//! Compares the crate with the second implementation: both give the same bytes, and refuse at the same step.
 
 use std::io::Write;
 
@@ -16,7 +16,7 @@ use crate::{
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// What is sealed, and what goes wrong with it.
+/// The input of a seal, and the changes after it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Case {
     pub material: Vec<u8>,
@@ -27,16 +27,16 @@ pub struct Case {
     pub payload_salt: [u8; 32],
     /// The length of a payload's plaintext.
     pub length: usize,
-    /// Which bit is flipped, counted around.
+    /// The bit to flip, modulo the number of bits.
     pub flip: u32,
-    /// How the context is changed.
+    /// The way to change the context.
     pub change: u8,
-    /// How much a writer is given at a time.
+    /// The number of bytes of each write.
     pub piece: u16,
 }
 
-/// All but the context has its place, so that what a fuzzer finds out about one field holds in the next input. The context is the rest,
-/// as text: a pair to a line, `key=value`.
+/// All parts except the context have fixed places, so that a fuzzer can keep a useful field in the next input. The
+/// context is the rest, as text, with a pair `key=value` on each line.
 #[derive(Arbitrary)]
 struct Fixed {
     material: [u8; 64],
@@ -60,7 +60,7 @@ impl<'a> Arbitrary<'a> for Case {
             let (key, value) = line.split_once('=').unwrap_or((line, ""));
             (key.to_owned(), value.to_owned())
         };
-        // A generator with equal halves counts as stuck.
+        // A generator that returns equal halves counts as stuck.
         if fixed.payload_salt[..16] == fixed.payload_salt[16..] {
             fixed.payload_salt[31] ^= 1;
         }
@@ -69,7 +69,7 @@ impl<'a> Arbitrary<'a> for Case {
             .map(|byte| char::from(DIGITS[usize::from(byte) % 36]))
             .into_iter();
         let groups = [8, 4, 4, 4, 12].map(|length| digits.by_ref().take(length).collect::<String>());
-        // Most are short, for speed; the others are about a boundary between segments.
+        // Most lengths are short, for speed. The others are near a boundary between segments.
         let offset = usize::from(fixed.offset);
         let length = match fixed.segments {
             0..248 => offset % 600,
@@ -92,8 +92,8 @@ impl<'a> Arbitrary<'a> for Case {
     }
 }
 
-/// The bytes that are read as a case of these, for seeds. Material is 32 to 64 bytes long; `segments` is 0 for a short payload, 248, 252
-/// or 254 for one about the end of the first, second or third segment.
+/// Makes the bytes that are read as this case, for seeds. Material is 32 to 64 bytes long. `segments` is 0 for a short
+/// payload, and 248, 252 or 254 for a payload that ends near the end of the first, second or third segment.
 pub fn seed(
     (key_id, key_version, material): (&str, u32, &[u8]),
     context: &[(String, String)],
@@ -110,7 +110,7 @@ pub fn seed(
     bytes.extend(key_version.to_le_bytes());
     bytes.extend(dek);
     bytes.extend(0..32);
-    // 102 bytes where it is short, a bit in the ciphertext of the DEK, a pair more, writes of 8 bytes.
+    // 102 bytes for a short payload, one bit of the DEK's ciphertext, one more pair, writes of 8 bytes.
     bytes.extend([segments, 102, 0, 77, 2, 0, 0, 0, 7, 0]);
     for (key, value) in context {
         bytes.extend(format!("{key}={value}\n").bytes());
@@ -118,14 +118,14 @@ pub fn seed(
     bytes
 }
 
-/// Two implementations of one page.
+/// Compares two implementations of the same document.
 pub fn roundtrip(data: &[u8]) {
     if let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) {
         check(&case);
     }
 }
 
-/// Panics where the two differ.
+/// Panics if the two differ.
 pub fn check(case: &Case) {
     let context = EncryptionContext::from_pairs(case.context.iter().map(|(key, value)| (key, value)));
     let canonical = canonical(&case.context);
@@ -161,7 +161,7 @@ impl Both {
         }
     }
 
-    /// What both say of a blob, which must be the same.
+    /// The result of both for a blob, which must be the same.
     fn open(&self, context: &EncryptionContext, canonical: &[u8], blob: &[u8]) -> Result<[u8; 64], Refused> {
         let opened = SealedDek::from_bytes(blob)
             .and_then(|sealed| self.engine.decrypt_dek(&self.id, context, &sealed))
@@ -179,7 +179,7 @@ impl Both {
         opened
     }
 
-    /// What both make of a payload, which must be the same.
+    /// The result of both for a payload, which must be the same.
     fn decrypt(&self, context: &EncryptionContext, canonical: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
         let opened = self.engine.decrypt(&self.id, context, payload).ok();
         let opened = opened.map(|plaintext| plaintext.to_vec());
@@ -188,7 +188,7 @@ impl Both {
     }
 }
 
-/// Part A: gives the blob.
+/// Part A. Returns the blob.
 fn dek(both: &Both, case: &Case, context: &EncryptionContext, canonical: &[u8]) -> SealedDek {
     let blob = both.second.seal(canonical, &case.dek);
     let sealed = both.engine.encrypt_dek(&both.id, context, &Dek::from_bytes(&case.dek));
@@ -197,13 +197,14 @@ fn dek(both: &Both, case: &Case, context: &EncryptionContext, canonical: &[u8]) 
     assert_eq!(both.open(context, canonical, &blob), Ok(case.dek));
 
     let refused = |blob: &[u8]| assert!(both.open(context, canonical, blob).is_err());
-    // As it is, which the checksum shows; and as one who can compute checksums leaves it.
+    // Once with the old checksum, which shows the change, and once with a new checksum, as an attacker would compute
+    // it.
     let flip = case.flip as usize;
     refused(&flipped(&blob, flip));
     refused(&with_checksum(flipped(&blob[..156], flip)));
     refused(&blob[..flip % 188]);
     refused(&[blob.as_slice(), &[0]].concat());
-    // A tag that holds under a salt that is not the DEK's.
+    // A valid tag under a salt that does not belong to the DEK.
     if case.payload_salt != blob[4..36] {
         refused(&both.second.seal_under_salt(canonical, &case.dek, &case.payload_salt));
     }
@@ -231,7 +232,7 @@ fn payload(both: &Both, case: &Case, context: &EncryptionContext, canonical: &[u
     let encrypted = payload_cipher.encrypt_with_rng(&plaintext, &mut Once(&case.payload_salt));
     assert!(encrypted.expect("it is short") == payload);
 
-    // At most some fifty writes.
+    // About fifty writes at most.
     let piece = usize::from(case.piece) + 1 + case.length / 50;
     let mut writer = payload_cipher
         .encrypt_writer_with_rng(Vec::new(), &mut Once(&case.payload_salt))
@@ -243,7 +244,7 @@ fn payload(both: &Both, case: &Case, context: &EncryptionContext, canonical: &[u
 
     assert!(both.decrypt(context, canonical, &payload) == Some(plaintext));
 
-    // Opening is what takes long, so one change of each kind: anywhere, at a boundary, and behind.
+    // Opening takes most of the time, so there is one change of each kind: anywhere, at a boundary, and at the end.
     let refused = |payload: &[u8]| assert!(both.decrypt(context, canonical, payload).is_none());
     refused(&flipped(&payload, case.flip as usize));
     let boundary = PayloadHeader::LEN + (payload.len() - PayloadHeader::LEN - 1) / 65552 * 65552;
@@ -251,7 +252,7 @@ fn payload(both: &Both, case: &Case, context: &EncryptionContext, canonical: &[u
     refused(&[payload.as_slice(), &[case.change]].concat());
 }
 
-/// Bytes of which no two segments are alike.
+/// Bytes in which no two segments are alike.
 pub(crate) fn plaintext(length: usize, seed: u8) -> Vec<u8> {
     (0..length)
         .map(|at| (at as u8) ^ ((at >> 8) as u8).wrapping_mul(31) ^ ((at >> 16) as u8).wrapping_mul(97) ^ seed)
@@ -271,13 +272,13 @@ fn with_checksum(mut blob: Vec<u8>) -> Vec<u8> {
     blob
 }
 
-/// The context, in some way not the same.
+/// A context that differs in some way.
 fn changed(pairs: &[(String, String)], how: u8) -> Vec<(String, String)> {
     let mut pairs = pairs.to_vec();
     match (how % 6, pairs.first_mut()) {
         (1, Some((_, value))) => value.push('\0'),
         (2, Some((key, value))) => std::mem::swap(key, value),
-        // The boundary between key and value moves.
+        // Moves the boundary between key and value.
         (3, Some((key, value))) => {
             if let Some(last) = key.pop() {
                 value.insert(0, last);

@@ -1,5 +1,6 @@
-//! The targets as ordinary tests: over seeds made of the vectors, over cuts and flips of each, and over what is in `corpus/` and
-//! `artifacts/`. With `WRITE_SEEDS=1` the seeds are written to `corpus/`, where a fuzzer starts from.
+//! Runs the targets as ordinary tests: with seeds made from the test vectors, with truncated and changed copies of
+//! each, and with the files in `corpus/` and `artifacts/`. With `WRITE_SEEDS=1` it writes the seeds to `corpus/`, where
+//! a fuzzer starts.
 
 use std::{env, fs, ops::Range, path::Path};
 
@@ -66,7 +67,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             let valid = array(&payloads["valid"]).iter().filter(|v| v["payload"].is_string());
             let valid: Vec<_> = valid.map(|v| bytes(&v["payload"])).collect();
             let raw = valid.iter().map(|payload| [&[0], payload.as_slice()].concat());
-            // Segments of theirs behind another header.
+            // Segments of valid payloads, after another header.
             let behind = valid.iter().map(|payload| [&[1], &payload[264..]].concat());
             raw.chain(behind).chain(plans(2..12)).collect()
         }
@@ -104,7 +105,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// The known keyring file, as it is and with one thing changed, which is most often under a MAC that fits.
+/// The keyring file of the test vector, unchanged and with one change, mostly under a correct MAC.
 fn keyring_files() -> Vec<Vec<u8>> {
     let v = vectors("keyring.json");
     let root = Key::new(&text(&v["root_key_id"]), 0, &bytes(&v["root_material"])).unwrap();
@@ -173,7 +174,7 @@ fn keyring_files() -> Vec<Vec<u8>> {
         }
         texts.push(serde_json::to_vec_pretty(&changed).unwrap());
     }
-    // Fields that stand twice.
+    // Repeated fields.
     for field in ["generation", "min_version", "material_length", "check", "mac"] {
         let pretty = String::from_utf8(texts[1].clone()).unwrap();
         let line = pretty.lines().find(|line| line.contains(field)).unwrap();
@@ -183,7 +184,7 @@ fn keyring_files() -> Vec<Vec<u8>> {
     texts
 }
 
-/// For each first byte: no plan at all, and plans of bytes that come from the vectors.
+/// For each first byte: an empty plan, and plans of bytes from the test vectors.
 fn plans(first: Range<u8>) -> impl Iterator<Item = Vec<u8>> {
     let sealed = vectors("blob.json");
     let random: Vec<_> = array(&sealed).iter().map(|v| bytes(&v["blob"])).collect();

@@ -1,4 +1,4 @@
-//! The second implementation, first against the known answers, then against the crate.
+//! Compares the second implementation with the test vectors, then with the crate.
 
 use std::{env, panic::AssertUnwindSafe, path::Path, time::Instant};
 
@@ -83,7 +83,7 @@ fn invalid_blobs() {
             _ => Refused::Authentication,
         };
         let (blob, context) = (bytes(&v["blob"]), canonical(&v["context"]).unwrap());
-        // The version that the blob names; where there is none of the ID, any key is another.
+        // The version that the blob names. If no key has that ID, any key is a wrong key.
         let named = blob
             .get(152..156)
             .map(|version| u32::from_le_bytes(version.try_into().unwrap()));
@@ -164,11 +164,11 @@ fn payloads() {
                 .collect(),
         };
         assert_eq!(key.open_payload(&context, &payload), None, "{}", v["name"]);
-        // Too long to be a seed, so it is read here.
+        // The payload is too long for a seed, so it is read here.
         payload_read(&[&[0], payload.as_slice()].concat());
     }
 
-    // Sealed again under another version, the rest as it was.
+    // The DEK sealed under another version, with the rest unchanged.
     let material = bytes(&vectors["keys"][1]["material"]);
     let next = Key::new(text(&vectors["key_id"]), 1, &material).unwrap();
     let rewrapped = bytes(&vectors["rewrapped_sealed_dek"]);
@@ -204,7 +204,7 @@ fn keyring_files() {
     assert_eq!(materials.collect::<Vec<_>>(), known);
 }
 
-/// SplitMix64: the same cases in every run.
+/// SplitMix64, so that every run has the same cases.
 struct Random(u64);
 
 impl Random {
@@ -220,7 +220,7 @@ impl Random {
     }
 
     fn text(&mut self, length: usize) -> String {
-        // Each length in UTF-8, and what sorts otherwise in UTF-16.
+        // Characters of each length in UTF-8, and characters that UTF-16 sorts differently.
         const LETTERS: [char; 16] = [
             'a',
             'b',
@@ -243,10 +243,10 @@ impl Random {
     }
 
     fn case(&mut self) -> Case {
-        // All in front of the context.
+        // All fields before the context.
         let mut bytes: Vec<u8> = (0..32).flat_map(|_| self.next().to_le_bytes()).take(207).collect();
         let pairs = [0, 1, 2, 3, 5, 40][self.below(6)];
-        // Now and then about as long as a context may be.
+        // Some contexts are about as long as a context may be.
         let length = if self.below(200) == 0 {
             8400 / (2 * pairs).max(1)
         } else {
@@ -260,7 +260,7 @@ impl Random {
     }
 }
 
-/// `DEKSEAL_CASES` says how many.
+/// `DEKSEAL_CASES` sets the number of cases.
 #[test]
 fn the_crate_and_the_second_implementation_agree() {
     let cases = env::var("DEKSEAL_CASES").map_or(3000, |cases| cases.parse().expect("a number"));
@@ -283,7 +283,7 @@ fn the_crate_and_the_second_implementation_agree() {
     );
 }
 
-/// What a seed says is what is read of it.
+/// A seed is read as the case that it was made from.
 #[test]
 fn seeds_are_read_as_they_are_meant() {
     let context = [("k".to_owned(), "v=é".to_owned()), ("none".to_owned(), String::new())];

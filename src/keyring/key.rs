@@ -1,4 +1,4 @@
-//! One key: its versions and its state.
+//! A key: its versions and its state.
 
 #[cfg(feature = "file-keyring")]
 use alloc::boxed::Box;
@@ -13,27 +13,27 @@ use crate::{
     unix_time::UnixTime,
 };
 
-/// One key. Clones share the versions.
+/// A key. Clones share the versions.
 #[derive(Clone)]
 pub(super) struct Key {
-    /// The state in parts; see `state`. Keys are in a map on the heap, where the bytes that `KeyState::Enabled` does not use
-    /// would keep what the stack held before: derived keys.
+    /// The state in two fields; see `state`. Keys are in a map on the heap. The bytes that `KeyState::Enabled` does not
+    /// use could keep derived keys that the stack held before.
     disabled: bool,
     deletion: Option<UnixTime>,
     pub(super) min_version: u32,
     /// The newest version, which seals.
     pub(super) current: Arc<Version>,
-    /// The others, if there are any.
+    /// The older versions, if there are any.
     older: Option<Arc<BTreeMap<u32, Arc<Version>>>>,
 }
 
 /// One version of one key.
 pub(super) struct Version {
     pub(super) cmk: CmkVersion,
-    /// Unknown for a CMK that came from the host without a time.
+    /// `None` for a CMK that the host supplied without a time.
     pub(super) created: Option<UnixTime>,
-    /// Its material as a keyring document holds it. Boxed, since the unused bytes of an empty place could keep what the stack held
-    /// before: derived keys.
+    /// The material as a keyring document holds it. It is boxed, because the unused bytes of an empty `Option` could
+    /// keep derived keys that the stack held before.
     #[cfg(feature = "file-keyring")]
     pub(super) sealed: Option<Box<SealedMaterial>>,
 }
@@ -57,18 +57,18 @@ pub(super) struct Version {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyState {
-    /// It seals and opens.
+    /// The key seals and opens.
     Enabled,
-    /// It neither seals nor opens until it is enabled again.
+    /// The key neither seals nor opens until it is enabled again.
     Disabled,
-    /// It neither seals nor opens, and can be deleted from the time `at` on.
+    /// The key neither seals nor opens, and can be deleted from the time `at` on.
     PendingDeletion {
-        /// When it can be deleted.
+        /// The time from which the key can be deleted.
         at: UnixTime,
     },
 }
 
-/// What a keyring knows about a key.
+/// The description of a key in a keyring.
 ///
 /// # Examples
 ///
@@ -91,20 +91,20 @@ pub struct KeyInfo {
     pub key_id: KeyId,
     /// Whether the key may be used.
     pub state: KeyState,
-    /// The version that seals: the newest.
+    /// The newest version, which seals.
     pub current_version: u32,
-    /// When the current version was created: the last rotation. `None` if it came from
+    /// The time at which the current version was created: the last rotation. `None` if it came from
     /// [`MemoryKeyring::from_versions`](crate::MemoryKeyring::from_versions).
     pub current_created: Option<UnixTime>,
-    /// The oldest version that still opens.
+    /// The oldest version that may still open.
     pub min_version: u32,
 }
 
-/// What a keyring knows about one version of a key: see [`Keyset::versions`](crate::Keyset::versions).
+/// The description of one version of a key: see [`Keyset::versions`](crate::Keyset::versions).
 ///
 /// # Examples
 ///
-/// How old a key is:
+/// The age of a key:
 ///
 #[cfg_attr(feature = "std", doc = "```")]
 #[cfg_attr(not(feature = "std"), doc = "```ignore (needs the feature std)")]
@@ -122,12 +122,13 @@ pub struct KeyInfo {
 pub struct VersionInfo {
     /// The number of the version.
     pub key_version: u32,
-    /// When it was created. `None` if it came from [`MemoryKeyring::from_versions`](crate::MemoryKeyring::from_versions).
+    /// The time at which the version was created. `None` if it came from
+    /// [`MemoryKeyring::from_versions`](crate::MemoryKeyring::from_versions).
     pub created: Option<UnixTime>,
 }
 
 impl Key {
-    /// An enabled key of one version.
+    /// Makes an enabled key with one version.
     pub(super) fn new(version: Arc<Version>) -> Self {
         Self {
             disabled: false,
@@ -176,7 +177,7 @@ impl Key {
         };
     }
 
-    /// Whether the key is enabled.
+    /// Returns an error unless the key is enabled.
     pub(super) fn check_enabled(&self) -> Result<(), Error> {
         match self.state() {
             KeyState::Enabled => Ok(()),
@@ -193,7 +194,7 @@ impl Key {
         self.older.as_ref()?.get(&key_version)
     }
 
-    /// The version that opens what was sealed under it, if it is here and not retired.
+    /// Returns the version for opening what was sealed under it, if the key has it and it is not retired.
     pub(super) fn opening(&self, key_version: u32) -> Result<&Arc<Version>, Error> {
         let version = self.get(key_version);
         let kind = match version {
@@ -205,7 +206,7 @@ impl Key {
         Err(self.error(kind).with_key_version(key_version))
     }
 
-    /// An error about this key.
+    /// Makes an error that names this key.
     pub(super) fn error(&self, kind: ErrorKind) -> Error {
         let error = Error::from(kind).with_key_id(&self.current.cmk.key_id());
         error.with_newest_key_version(self.current_version())
@@ -215,13 +216,13 @@ impl Key {
         self.current.cmk.key_version()
     }
 
-    /// The number of the oldest version that is here.
+    /// The number of the oldest version that the key has.
     pub(super) fn oldest_version(&self) -> u32 {
         let oldest = self.older.as_ref().and_then(|older| older.keys().next());
         oldest.copied().unwrap_or_else(|| self.current_version())
     }
 
-    /// Adds a version that is not here yet. The newest is the current one.
+    /// Adds a version that the key does not have. The newest one is the current version.
     pub(super) fn add(&mut self, mut version: Arc<Version>) {
         if version.cmk.key_version() > self.current_version() {
             core::mem::swap(&mut self.current, &mut version);
@@ -230,7 +231,7 @@ impl Key {
         older.insert(version.cmk.key_version(), version);
     }
 
-    /// Removes the versions before `first`, but never the current one. Returns how many there were.
+    /// Removes the versions before `first`, but never the current one. Returns the number of removed versions.
     pub(super) fn remove_before(&mut self, first: u32) -> usize {
         let Some(older) = &mut self.older else { return 0 };
         let kept = Arc::make_mut(older).split_off(&first);

@@ -11,8 +11,8 @@ use crate::{
     key_id::KeyId,
 };
 
-/// Material as a keyring document holds it: padded with zeros to the 64 bytes of a DEK and sealed in a context that names its
-/// version. Nothing of it is checked before it is opened.
+/// Material as a keyring document holds it: padded with zeros to the 64 bytes of a DEK, and sealed in a context that
+/// names its version. It is not checked before it is opened.
 #[derive(Clone, PartialEq)]
 pub(super) struct SealedMaterial {
     pub(super) length: u8,
@@ -46,14 +46,14 @@ impl SealedMaterial {
             .expose_secret()
             .split_at_checked(self.length.into())
             .ok_or_else(changed)?;
-        // Without a branch for each byte.
+        // The loop has no branch for each byte.
         if tail.iter().fold(0, |any, byte| any | byte) != 0 {
             return Err(changed());
         }
         CmkVersion::new(*key_id, key_version, material).map_err(|_| changed())
     }
 
-    /// The same material, sealed under another root.
+    /// Seals the same material under another root.
     pub(super) fn reseal(&self, from: &CmkVersion, to: &CmkVersion, whose: &CmkVersion) -> Result<Self, Error> {
         let (key_id, key_version) = (whose.key_id(), whose.key_version());
         let mut padded = Dek::zeroed();
@@ -65,7 +65,7 @@ impl SealedMaterial {
         })
     }
 
-    /// In place: a `Dek` that is returned leaves a copy on the stack.
+    /// Opens the material in place: a `Dek` that is returned would leave a copy on the stack.
     fn open_padded(&self, root: &CmkVersion, key_id: &KeyId, key_version: u32, padded: &mut Dek) -> Result<(), Error> {
         let blob = SealedDek::from_bytes(&self.blob)?;
         root.open_into(&context(key_id, key_version, self.length)?, &blob, padded)

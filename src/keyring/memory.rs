@@ -15,8 +15,8 @@ use crate::{cmk::CmkVersion, error::Error, key_id::KeyId};
 
 /// CMKs in memory.
 ///
-/// Looking a CMK up never waits: `update` makes the next state beside the present one and puts it in place, so that every call sees
-/// the keys as they were before or as they are after. Without the feature `std` the keys stay what the keyring was made of.
+/// Looking up a CMK never waits: `update` makes a new state beside the present one and then replaces it. So every call
+/// sees the keys from before or from after an update. Without the feature `std`, the keys cannot be changed.
 ///
 /// # Examples
 ///
@@ -39,13 +39,13 @@ pub struct MemoryKeyring {
     keys: ArcSwap<Keyset>,
     #[cfg(not(feature = "std"))]
     keys: Arc<Keyset>,
-    /// Held while the next state is made, so that no writer misses what another one did.
+    /// Held while a new state is made, so that no writer loses the change of another.
     #[cfg(feature = "std")]
     writer: Mutex<()>,
 }
 
 impl MemoryKeyring {
-    /// A keyring of these keys.
+    /// Makes a keyring of these keys.
     #[must_use]
     pub fn new(keys: Keyset) -> Self {
         let keys = Arc::new(keys);
@@ -59,17 +59,18 @@ impl MemoryKeyring {
         }
     }
 
-    /// A keyring of these CMKs, in any order, all enabled. The highest version of a key seals; there may be gaps.
+    /// Makes a keyring of these CMKs, in any order. All keys are enabled. The highest version of a key seals. Versions
+    /// may have gaps.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::DuplicateKeyVersion`](crate::ErrorKind::DuplicateKeyVersion) where one version of one key ID occurs twice; no
-    /// other.
+    /// [`ErrorKind::DuplicateKeyVersion`](crate::ErrorKind::DuplicateKeyVersion) if a version of a key occurs twice; no
+    /// others.
     ///
     /// # Security
     ///
-    /// Nobody wipes what a move leaves behind: give an array or an iterator that makes them rather than a `Vec`, which frees its
-    /// block with the keys still in it.
+    /// The copies that moves leave in memory are not wiped. Pass an array, or an iterator that makes the CMKs, and not
+    /// a `Vec`, which frees its memory with the keys still in it.
     ///
     /// # Examples
     ///
@@ -77,8 +78,9 @@ impl MemoryKeyring {
     /// # use dekseal::{CmkVersion, KeyId, MemoryKeyring};
     /// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
     /// # let (material, older) = ([7; 64], [8; 64]);
-    /// // Version 3 seals, and what is under version 2 still opens.
-    /// let keyring = MemoryKeyring::from_versions([CmkVersion::new(key_id, 3, &material)?, CmkVersion::new(key_id, 2, &older)?])?;
+    /// // Version 3 seals. DEKs under version 2 still open.
+    /// let versions = [CmkVersion::new(key_id, 3, &material)?, CmkVersion::new(key_id, 2, &older)?];
+    /// let keyring = MemoryKeyring::from_versions(versions)?;
     /// assert_eq!(keyring.keys().info(&key_id)?.current_version, 3);
     /// # Ok::<(), dekseal::Error>(())
     /// ```
@@ -90,14 +92,15 @@ impl MemoryKeyring {
         Ok(Self::new(keys))
     }
 
-    /// Changes the keys: whatever `f` does shows as a whole once it returns, or, where it returns an error, not at all.
+    /// Changes the keys. All changes of `f` become visible together when it returns. If it returns an error, nothing
+    /// changes.
     ///
-    /// Writers wait for one another, so `f` must not call `update` on the same keyring. It takes time in proportion to the number of
-    /// keys; many changes are best made in one call.
+    /// Writers wait for one another, so `f` must not call `update` on the same keyring. A call takes time in proportion
+    /// to the number of keys: make many changes in one call.
     ///
     /// # Errors
     ///
-    /// What `f` returns; no others.
+    /// The errors of `f`; no others.
     ///
     /// # Examples
     ///
@@ -116,7 +119,7 @@ impl MemoryKeyring {
     #[cfg(feature = "std")]
     pub fn update<T>(&self, f: impl FnOnce(&mut Keyset) -> Result<T, Error>) -> Result<T, Error> {
         Event::new("update_keyring", None, None).of(|_| {
-            // The lock guards no data, so a writer that panicked has left nothing half done.
+            // The lock guards no data, so after a panic it is used as it is.
             let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             let mut keys = Keyset::clone(&self.keys.load());
             let value = f(&mut keys)?;

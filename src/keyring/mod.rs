@@ -1,4 +1,4 @@
-//! Which CMK, which version of it, in which state; where CMKs are kept.
+//! Keyrings: they hold CMKs with their versions and states.
 
 #[cfg(feature = "file-keyring")]
 mod document;
@@ -28,25 +28,28 @@ pub use self::{
     memory::MemoryKeyring,
 };
 
-/// Where an [`Engine`](crate::Engine) finds CMKs.
+/// A source of CMKs for an [`Engine`](crate::Engine).
 ///
-/// A host implements it over its own store. Both methods lend the CMK to a function and give back what that returns, so an
-/// implementation cannot forget to call it, and need not share or clone a CMK to hand it out.
+/// A host can implement it for its own store. Both methods lend the CMK to a function and return the function's result.
+/// So an implementation cannot forget to call the function, and need not share or clone a CMK.
 ///
 /// # Errors
 ///
-/// An implementation answers [`UnknownKey`](crate::ErrorKind::UnknownKey),
-/// [`UnknownKeyVersion`](crate::ErrorKind::UnknownKeyVersion), [`KeyVersionRetired`](crate::ErrorKind::KeyVersionRetired),
-/// [`KeyDisabled`](crate::ErrorKind::KeyDisabled) or [`KeyPendingDeletion`](crate::ErrorKind::KeyPendingDeletion) as the case may
-/// be (`Err(ErrorKind::UnknownKey.into())`), [`KeyringUnavailable`](crate::ErrorKind::KeyringUnavailable) if it cannot tell now, and
-/// [`Error::keyring`] if its store fails otherwise. The engine passes them on, and adds the key ID and version to an error that names
-/// none. [`FileKeyring`](crate::FileKeyring) also answers `ErrorKind::File`, if a key is not in memory and the file cannot be read,
-/// and [`RollbackUnresolved`](crate::ErrorKind::RollbackUnresolved).
+/// An implementation returns [`UnknownKey`](crate::ErrorKind::UnknownKey),
+/// [`UnknownKeyVersion`](crate::ErrorKind::UnknownKeyVersion),
+/// [`KeyVersionRetired`](crate::ErrorKind::KeyVersionRetired), [`KeyDisabled`](crate::ErrorKind::KeyDisabled) or
+/// [`KeyPendingDeletion`](crate::ErrorKind::KeyPendingDeletion) if that is the state of the key
+/// (`Err(ErrorKind::UnknownKey.into())`). It returns [`KeyringUnavailable`](crate::ErrorKind::KeyringUnavailable) if it
+/// cannot answer now, and [`Error::keyring`] if its store fails in another way. The engine returns these errors to its
+/// caller. If an error names no key, the engine adds the key ID and the version.
+///
+/// [`FileKeyring`](crate::FileKeyring) also returns `ErrorKind::File`, if a key is not in memory and the file cannot be
+/// read, and [`RollbackUnresolved`](crate::ErrorKind::RollbackUnresolved).
 ///
 /// # Examples
 ///
-/// A keyring over a host's own database. It asks for what is in force at each call and keeps nothing; a host whose database is
-/// slow puts a cache in front of `cmk`.
+/// A keyring over a host's own database. Each call reads the current keys and keeps nothing. If the database is slow,
+/// put a cache in front of `cmk`.
 ///
 /// ```
 /// use dekseal::{CmkVersion, Error, ErrorKind, KeyId, Keyring};
@@ -100,18 +103,18 @@ pub use self::{
 /// }
 /// ```
 pub trait Keyring: Send + Sync {
-    /// Lends the version of `key_id` that seals.
+    /// Lends the version of `key_id` that seals to `f`.
     ///
     /// # Errors
     ///
-    /// As the trait says.
+    /// See the trait.
     fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error>;
 
-    /// Lends version `key_version` of `key_id`, to open what was sealed under it.
+    /// Lends version `key_version` of `key_id` to `f`, which opens what was sealed under it.
     ///
     /// # Errors
     ///
-    /// As the trait says.
+    /// See the trait.
     fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error>;
 }
 

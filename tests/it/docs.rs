@@ -142,7 +142,7 @@ fn each_guide_shows_code_that_runs() {
             before = line;
         }
     }
-    // And no region is left over.
+    // No region is left over.
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/guide")).unwrap() {
         let path = format!("tests/it/guide/{}", entry.unwrap().file_name().to_str().unwrap());
         for line in read(&path).lines() {
@@ -222,8 +222,8 @@ fn each_link_leads_to_a_file() {
     assert!(seen > 20, "only {seen} links found: the search is broken");
 }
 
-/// The example lines of a source file, and the names of its public items. Of each item: whether it is a function, and
-/// whether its own documentation has an example.
+/// The example lines of a source file, and its public items: for each its name, whether it is a function, and whether
+/// its own documentation has an example.
 fn examples_and_items(text: &str) -> (Vec<&str>, Vec<(&str, bool, bool)>) {
     let (mut examples, mut items) = (Vec::new(), Vec::new());
     let (mut open, mut runs, mut own) = (false, false, false);
@@ -272,7 +272,7 @@ fn each_public_type_has_an_example_and_each_public_function_is_in_one() {
     assert!(seen > 140, "only {seen} items found: the search is broken");
 }
 
-/// The text files of the repository, by their paths. In the packaged crate, those that it has.
+/// The paths of the text files of the repository. The packaged crate has some of them.
 fn text_files() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut directories, mut files) = (vec![root.to_owned()], Vec::new());
@@ -285,7 +285,7 @@ fn text_files() -> Vec<String> {
                 .iter()
                 .any(|end| name.ends_with(end));
             if path.is_dir() {
-                // What is built or fetched; `.git`; what a fuzzer found.
+                // Build output, `.git`, and the findings of fuzzers.
                 if !["target", ".git", "corpus", "artifacts", ".venv", "node_modules"].contains(&name) {
                     directories.push(path);
                 }
@@ -300,15 +300,7 @@ fn text_files() -> Vec<String> {
 #[test]
 fn lines_end_at_120_columns() {
     // Not reformatted yet.
-    let later = [
-        "benches",
-        "docs/BENCHMARKS.md",
-        "fuzz",
-        "scripts/bench",
-        "src/keyring",
-        "tests/it",
-        "tests/vectors",
-    ];
+    let later = ["benches", "docs/BENCHMARKS.md", "scripts/bench"];
     let mut long = Vec::new();
     for path in text_files() {
         if later.iter().any(|later| path.starts_with(later)) {
@@ -320,7 +312,7 @@ fn lines_end_at_120_columns() {
             if let Some(language) = line.strip_prefix("```") {
                 output = !output && ["text", "console"].contains(&language);
             }
-            // A row of a table cannot be broken, nor the name of a mutant. Output of a program is quoted as it is.
+            // The rows of tables and the names of mutants cannot be broken. The output of programs is quoted as it is.
             let of_markdown = output || ["|", "    ", "- `src/"].iter().any(|start| line.starts_with(start));
             let of_rustdoc = ["//! |", "/// |"]
                 .iter()
@@ -361,7 +353,7 @@ fn each_test_that_a_document_names_exists() {
     let list = String::from_utf8(list.stdout).unwrap();
     let tests: Vec<_> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
     assert!(tests.len() > 200, "only {} tests: the search is broken", tests.len());
-    // Those of the library's own modules are in another program.
+    // The tests of the library's own modules are in another binary.
     let own = |name: &str| {
         let (module, test) = name.split_once("::tests::")?;
         let source = fs::read_to_string(
@@ -425,7 +417,7 @@ fn quotations(comment: &str) -> Vec<&str> {
         section.len() == 2 && section.starts_with(['A', 'B', 'C']) && section.ends_with(|c: char| c.is_ascii_digit())
     });
     quotations.extend(section.map(|(_, text)| text).filter(|text| text.contains('‖')));
-    // A comment that names an RFC quotes that.
+    // A comment that names an RFC quotes the RFC.
     if !comment.contains("RFC ") {
         let marked = comment.split('"').skip(1).step_by(2);
         quotations.extend(marked.filter(|text| text.split_whitespace().count() >= 4));
@@ -459,8 +451,10 @@ fn quotations_of_the_format_are_verbatim() {
 
 #[test]
 fn the_search_finds_quotations_in_every_form() {
-    let text = "/// `a = b ‖\n/// c` and `f(x = y)`, `HKDF-Expand(x = y)`.\nfn f() {\n    // A3: x ‖ y\n    g();\n    // B1: no bytes\n}\n\
-        // \"one two three\n// four\" and \"two words\"\nlet x;\n// RFC 1: \"one two three four\"\n#[doc = \"```\"]\n/// // `d = e ‖ f`\n/// ```\n/// `g = h ‖ i`";
+    let text = "/// `a = b ‖\n/// c` and `f(x = y)`, `HKDF-Expand(x = y)`.\n\
+        fn f() {\n    // A3: x ‖ y\n    g();\n    // B1: no bytes\n}\n\
+        // \"one two three\n// four\" and \"two words\"\nlet x;\n// RFC 1: \"one two three four\"\n\
+        #[doc = \"```\"]\n/// // `d = e ‖ f`\n/// ```\n/// `g = h ‖ i`";
     let comments = comments(text);
     let found: Vec<_> = comments.iter().flat_map(|comment| quotations(comment)).collect();
     assert_eq!(found, ["a = b ‖ c", "x ‖ y", "one two three four", "g = h ‖ i"]);

@@ -1,4 +1,4 @@
-//! The example that encrypts files, as a process.
+//! Runs the example `encrypt_file` as a process.
 
 use std::{
     fs,
@@ -18,10 +18,10 @@ use crate::{
     support::{KEY_ID, OTHER_KEY_ID, example},
 };
 
-/// What a rewrap of `sealed` puts beside it.
+/// The copy of the header that a rewrap of `sealed` puts beside it.
 const COPY: &str = ".sealed.dekseal-header";
 
-/// A directory with a keyring file of two keys, and files.
+/// A directory with a keyring file of two keys, and with files.
 struct Place(TempDir);
 
 impl Place {
@@ -56,7 +56,7 @@ impl Place {
         assert!(self.run("keyring", words).status.success(), "{words:?}");
     }
 
-    /// Runs the example on what succeeds: gives what it prints.
+    /// Runs the example, which must succeed. Returns its output.
     fn does(&self, words: &[&str]) -> String {
         let output = self.run("encrypt_file", words);
         assert!(
@@ -68,7 +68,7 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs it on what fails: gives why.
+    /// Runs the example, which must fail. Returns its message.
     fn refuses(&self, words: &[&str]) -> String {
         let before = self.files();
         let output = self.run("encrypt_file", words);
@@ -77,7 +77,7 @@ impl Place {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// Every file and what is in it.
+    /// All files and their contents.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let entries = fs::read_dir(self.0.path()).unwrap();
         let mut files: Vec<_> = entries
@@ -120,7 +120,7 @@ fn what_fails_leaves_nothing_under_the_final_name() {
     fs::write(place.path("plain"), plaintext()).unwrap();
     place.does(&["encrypt", KEY_ID, "plain", "sealed"]);
     let sealed = fs::read(place.path("sealed")).unwrap();
-    // Two whole segments come out before the third is missing.
+    // Two complete segments are written before the third is missing.
     fs::write(place.path("cut"), &sealed[..264 + 2 * 65552]).unwrap();
 
     let failed = "authentication failed";
@@ -175,7 +175,7 @@ fn a_rewrapped_file_differs_in_its_sealed_dek_only() {
     assert!(refused.contains("authentication failed"), "{refused}");
 }
 
-/// What a crash at the last step of a rewrap left behind was once put in place of a header that opens.
+/// A copy that an interrupted rewrap left must never replace a header that opens.
 #[test]
 fn a_copy_that_is_out_of_date_is_not_put_back() {
     if !strace::works() {
@@ -193,7 +193,7 @@ fn a_copy_that_is_out_of_date_is_not_put_back() {
     removal.kill_before(&place.command("encrypt_file", &rewrap));
     assert_eq!(place.header("sealed").sealed_dek().key_version(), 1);
 
-    // Version 0, which the copy is sealed under, opens nothing any more.
+    // Version 0, which the copy is sealed under, is retired.
     place.keyring(&["set-min-version", KEY_ID, "1"]);
     place.keyring(&["rotate", KEY_ID]);
     let said = place.run("encrypt_file", &rewrap);
@@ -203,7 +203,7 @@ fn a_copy_that_is_out_of_date_is_not_put_back() {
     assert_eq!(place.header("sealed").sealed_dek().key_version(), 2);
 }
 
-/// A rewrap to version 1 of `sealed`, from each state that an earlier one may have left behind.
+/// A rewrap of `sealed` to version 1, from each state that an earlier rewrap can have left.
 struct Interrupted {
     place: Place,
     engine: Engine<FileKeyring>,
@@ -249,7 +249,7 @@ impl Interrupted {
         self.place.command("encrypt_file", &["rewrap", KEY_ID, "sealed"])
     }
 
-    /// The calls from the first one that names the file.
+    /// The system calls from the first one that names the file.
     fn calls(&self, state: &(Vec<u8>, Option<Vec<u8>>)) -> Vec<strace::Call> {
         self.set(state);
         let mut calls = strace::calls(&self.command());
@@ -265,7 +265,7 @@ impl Interrupted {
         opened.is_ok_and(|opened| *opened == plaintext())
     }
 
-    /// Another call finishes what this one began.
+    /// Asserts that another call completes the work of this one.
     fn is_completed_by_another_call(&self, after: &str) {
         let (id, none) = (KEY_ID.parse().unwrap(), EncryptionContext::none());
         let rewrapped = self.engine.rewrap_file(&id, &none, &id, self.place.path("sealed"));
@@ -325,7 +325,7 @@ fn a_rewrap_whose_system_call_fails_loses_nothing() {
     assert!(failures > 15, "only {failures} failures");
 }
 
-/// The copy and its name are on disk before the header is written; the header is, before the copy is removed.
+/// The copy and its name are on disk before the header is written. The header is on disk before the copy is removed.
 #[test]
 fn each_step_of_a_rewrap_is_on_disk_before_the_next() {
     if !strace::works() {
@@ -362,7 +362,7 @@ fn each_step_of_a_rewrap_is_on_disk_before_the_next() {
     );
 }
 
-/// A payload to decrypt, and the system calls of that from the first one that makes the output.
+/// A payload to decrypt, and the system calls of the decryption from the one that creates the output.
 struct Decryption {
     place: Place,
     calls: Vec<strace::Call>,
@@ -389,7 +389,7 @@ impl Decryption {
         self.place.command("encrypt_file", &Self::WORDS)
     }
 
-    /// All of the output is there, or nothing; and no other file.
+    /// Asserts that the output is complete or absent, and that there is no other file.
     fn all_or_nothing(&self, after: &str) {
         let opened = self.place.path("opened");
         if opened.exists() {
@@ -408,7 +408,7 @@ fn a_decryption_that_is_killed_leaves_no_plaintext() {
     }
     let decryption = Decryption::new();
     assert!(decryption.calls.len() > 30, "only {} calls", decryption.calls.len());
-    // All of the steps at the end, and some of the many reads and writes before.
+    // All steps at the end, and some of the many reads and writes before.
     let (body, end) = decryption.calls.split_at(decryption.calls.len() - 15);
     for call in body.iter().step_by(5).chain(end) {
         call.kill_before(&decryption.command());
@@ -416,7 +416,7 @@ fn a_decryption_that_is_killed_leaves_no_plaintext() {
     }
 }
 
-/// Where the file system has no files without a name, a handler removes the one that has one.
+/// If the file system has no unnamed files, a handler removes the named temporary file.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_signal_leaves_no_plaintext_without_unnamed_files() {
@@ -436,8 +436,8 @@ fn a_signal_leaves_no_plaintext_without_unnamed_files() {
     let writes = decryption.calls.iter().filter(|call| call.name == "write").count();
     for signal in ["SIGINT", "SIGTERM", "SIGHUP"] {
         for nth in [1, writes / 2, writes] {
-            // The call takes so long that the handler comes first, but on a busy machine it may come when the file is
-            // complete and has its name.
+            // The call takes so long that the handler usually comes first. On a busy machine it may come when the file
+            // is complete and has its name.
             let fault = format!("inject=write:signal={signal}:delay_exit=1000000:when={nth}");
             assert_ne!(decrypt(&fault), (true, false), "{signal} at {nth}");
             decryption.all_or_nothing(&format!("{signal} at {nth}"));

@@ -1,4 +1,4 @@
-//! The engine over a keyring of several keys and versions.
+//! An engine over a keyring with several keys and versions.
 
 use std::sync::{
     Arc,
@@ -80,7 +80,8 @@ fn unknown_keys_and_versions_are_told_apart() {
         engine.decrypt_dek(&nobody, &context, &of_nobody).unwrap_err().kind(),
         ErrorKind::UnknownKey
     );
-    // An older version than the newest is gone for good. A newer one may only not be known here yet.
+    // A missing version that is older than the newest was destroyed. A missing newer version may only be unknown here
+    // yet.
     let newest = engine.keyring().keys().info(&key_id(KEY_ID)).unwrap().current_version;
     for (version, kind) in [
         (2, ErrorKind::KeyVersionDestroyed),
@@ -214,7 +215,7 @@ fn a_sealed_dek_is_188_bytes_in_memory_too() {
     assert_eq!(size_of::<Dek>(), 64);
 }
 
-/// Functions that use the operating system's randomness behave as with the caller's generator.
+/// Functions that draw from the operating system behave as with the caller's generator.
 #[cfg(feature = "std")]
 #[test]
 fn the_system_is_a_source_of_randomness() {
@@ -231,7 +232,7 @@ fn the_system_is_a_source_of_randomness() {
     assert_ne!(dek, slots[0].as_ref().unwrap().0);
 }
 
-/// A keyring that counts how often it is asked, and names nothing in its errors.
+/// A keyring that counts its calls, and whose errors name nothing.
 struct Counting {
     keys: MemoryKeyring,
     current: AtomicUsize,
@@ -265,7 +266,7 @@ fn counting() -> Engine<Counting> {
     })
 }
 
-/// Sealed under a version that `counting` has or not.
+/// Blobs under a version that `counting` may have or not.
 fn sealed_under(version: u32, number: u8) -> Vec<u8> {
     let material = match version {
         0 => [3; 32],
@@ -291,7 +292,7 @@ fn rewrap_deks_looks_a_version_up_once_for_a_run_of_blobs() {
         let results: Vec<_> = engine
             .rewrap_deks(&id, blobs.iter().map(|blob| (&context, blob)))
             .collect();
-        // One by one, the same comes of it.
+        // Rewrapping one by one gives the same results.
         for (blob, result) in blobs.iter().zip(&results) {
             let one = SealedDek::from_bytes(blob).and_then(|sealed| engine.rewrap_dek(&id, &context, &sealed));
             assert_eq!(
@@ -311,7 +312,7 @@ fn rewrap_deks_looks_a_version_up_once_for_a_run_of_blobs() {
         (done, version, current)
     };
 
-    // 64 blobs at a time: one run each, and the current version for all.
+    // Each chunk of 64 blobs takes two look-ups: one for its run, and one for the current version.
     let one_version: Vec<_> = (0..200_u8).map(|number| sealed_under(1, number)).collect();
     assert_eq!(count(&one_version), (200, 4, 4));
     assert!(
@@ -319,7 +320,7 @@ fn rewrap_deks_looks_a_version_up_once_for_a_run_of_blobs() {
             .iter()
             .all(|result| matches!(result, Ok(Rewrapped::Renewed(_))))
     );
-    // Three runs. A blob of the current version comes out as it was.
+    // Three runs. A blob of the current version does not change.
     let runs: Vec<_> = [0, 0, 7, 7, 1, 1]
         .into_iter()
         .zip(0..)
@@ -328,7 +329,7 @@ fn rewrap_deks_looks_a_version_up_once_for_a_run_of_blobs() {
     assert_eq!(count(&runs), (6, 3, 1));
     let results = rewrap(&runs);
     assert!(matches!(&results[2], Ok(Rewrapped::AlreadyCurrent(sealed)) if sealed.as_bytes()[..] == runs[2]));
-    // An error of one blob is its own, whatever stands beside it.
+    // An error of one blob does not affect the blobs beside it.
     let mut damaged = sealed_under(1, 3);
     damaged[50] ^= 1;
     let mut changed: [u8; 188] = sealed_under(1, 4).try_into().unwrap();
@@ -361,10 +362,10 @@ fn rewrap_deks_looks_a_version_up_once_for_a_run_of_blobs() {
         None,
     ];
     assert_eq!(kinds, expected);
-    // Nothing but errors: nothing to seal.
+    // If all blobs fail, nothing is sealed.
     assert_eq!(count(&[vec![1, 2, 3]]), (0, 0, 0));
     assert_eq!(count(&[]), (0, 0, 0));
-    // What was not asked for is not taken: at most one chunk.
+    // The iterator reads at most one chunk ahead.
     let mut taken = 0;
     let blobs = one_version.iter().map(|blob| (&context, blob)).inspect(|_| taken += 1);
     assert!(engine.rewrap_deks(&id, blobs).next().unwrap().is_ok());
@@ -402,7 +403,7 @@ fn errors_name_key_and_version_even_where_the_keyring_does_not() {
         .unwrap_err();
     assert_eq!(error.to_string(), format!("unknown key (key {OTHER_KEY_ID})"));
 
-    // Wrong context, wrong material and a changed blob are one text.
+    // A wrong context, wrong material and a changed blob give the same text.
     let sealed = sealed_under(1, 0);
     let other = EncryptionContext::none();
     let mut changed: [u8; 188] = sealed.clone().try_into().unwrap();

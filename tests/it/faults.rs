@@ -90,7 +90,7 @@ fn a_clock_that_goes_back_deletes_nothing_before_its_date() {
     let scheduled = keyring.update(|keys| keys.schedule_deletion_at(&id, 7, time(NOW)));
     let at = scheduled.unwrap().as_secs();
     let (written, generation) = (fs::read(&path).unwrap(), keyring.generation());
-    // The date has come by one clock. The clock of this call is behind it, by a second or by the greatest amount.
+    // The deletion is due by one clock. The clock of this call is behind, by a second or by the largest amount.
     for now in [at - 1, NOW, NOW - 1, FIRST_DATE] {
         for keyring in [&keyring, &reopened(&path)] {
             assert_eq!(
@@ -382,7 +382,7 @@ fn a_panic_of_a_callers_keyring_goes_through_and_the_next_call_works() {
                 at += 1;
             }
             assert!(at > 0, "{name} made no lookup");
-            // With the same engine.
+            // The same engine again.
             let engine = panicking(0, after);
             assert!(panic_of(|| call(&engine)).is_some());
             call(&engine);
@@ -427,7 +427,7 @@ fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
         let filled = filled_by(&|slots| drop(panicking(0, after).create_deks(&id, &none, slots)));
         assert_eq!(filled, count);
     }
-    // The third draw is for the last two.
+    // The third draw is for the last two DEKs.
     let filled = filled_by(&|slots| drop(sound().create_deks_with_rng(&id, &none, slots, &mut PanicsAfter(2))));
     assert_eq!(filled, 128);
 
@@ -441,13 +441,14 @@ fn a_panic_leaves_nothing_half_done_in_a_callers_buffer() {
         panic_of(|| panicking(0, after).encrypt(&id, &none, b"attack at dawn")).unwrap();
         panic_of(|| panicking(0, after).decrypt(&id, &none, &payload)).unwrap();
 
-        // The lookups of the old key and of the new one.
+        // The look-ups of the old key and of the new one.
         for lookup in [0, 1] {
             let mut same = payload.clone();
             panic_of(|| panicking(lookup, after).rewrap(&id, &none, &second, &mut same)).unwrap();
             assert!(same == payload);
         }
-        // That of the old key, that of the new one, the trial before the header is written, and the one after.
+        // The look-ups of the old key, of the new key, of the trial before the header is written, and of the one after
+        // it.
         let file = tempfile::NamedTempFile::new().unwrap();
         for lookup in 0..4 {
             fs::write(&file, &payload).unwrap();
@@ -572,8 +573,8 @@ fn child_short_of_memory() {
     println!("done");
 }
 
-/// As with all of Rust's collections. Where the standard library reports an error, in reading a file, so does the
-/// crate.
+/// Running out of memory aborts, as in all collections of Rust. If the standard library reports an error instead, as
+/// when a file is read, so does the crate.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_that_runs_out_ends_the_process_and_loses_nothing() {
@@ -586,8 +587,8 @@ fn memory_that_runs_out_ends_the_process_and_loses_nothing() {
         for spare in [0, 1, 2, 4, 6, 8, 12, 16, 64, 1024, 16_384] {
             let _ = fs::remove_file(&path);
             one_key_in(&path);
-            // A program without unsafe code cannot limit its own memory. One arena, so that every thread can use the
-            // spare memory.
+            // A program without unsafe code cannot limit its own memory, so a shell does it. With one arena, every
+            // thread can use the spare memory.
             let child = Command::new("sh")
                 .args(["-c", "ulimit -v 500000; exec \"$0\" \"$@\""])
                 .arg(std::env::current_exe().unwrap())

@@ -208,11 +208,11 @@ fn dependencies() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
         .collect()
 }
 
-/// The parts of a folder do not name one another in a circle. Its `mod.rs` is not one of the parts: it names all of them.
+/// The modules of a folder do not import one another in a cycle. The `mod.rs` of the folder may import all of them.
 #[test]
 fn no_modules_of_a_folder_name_one_another_in_a_circle() {
     let dependencies = dependencies();
-    // A folder's parts, and which other parts of it each names.
+    // The parts of each folder, and for each part the other parts that it names.
     let mut names: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
     for (module, targets) in &dependencies {
         for target in targets {
@@ -245,7 +245,8 @@ fn no_modules_of_a_folder_name_one_another_in_a_circle() {
 
 #[test]
 fn the_search_finds_imports_in_every_form() {
-    let text = "use crate::{\n    api::{A, b::C},\n    cmk::CmkVersion, error,\n};\nuse crate::blob::X;\nfn f() { crate::engine::g(); }\n// crate::no";
+    let text = "use crate::{\n    api::{A, b::C},\n    cmk::CmkVersion, error,\n};\nuse crate::blob::X;\n\
+        fn f() { crate::engine::g(); }\n// crate::no";
     assert_eq!(named(text), ["api", "api", "cmk", "error", "blob", "engine"]);
     let text = "use super::{super::{A as B, c::{D, self},}, e::F};\npub use self::g::*; super::h::i(|| self::j)";
     let found: Vec<_> = paths(&code(text)).iter().map(|path| path.join("::")).collect();

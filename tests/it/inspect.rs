@@ -44,7 +44,7 @@ fn feed(mut command: Command, input: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Runs it on readable input. Returns its output, and whether it found damage.
+/// Runs the example on readable input. Returns its output, and whether it found damage.
 fn inspect(arguments: &[&str], input: impl AsRef<[u8]>) -> (String, bool) {
     let output = feed(command(arguments), input.as_ref());
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
@@ -342,7 +342,7 @@ fn what_it_cannot_do_ends_it_with_exit_code_2() {
     }
 }
 
-/// If the reader closes the pipe, there is no panic, no message and no verdict.
+/// If the reader closes the pipe, the example prints no panic, no message and no result.
 #[test]
 fn a_closed_pipe_ends_it() {
     let lines = (hex::encode(blob(KEY_ID, 0, 1)) + "\n").repeat(10_000);

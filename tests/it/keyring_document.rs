@@ -1,4 +1,4 @@
-//! Documents that are forged by somebody who has the root, so that their MAC is right: FORMAT.md C2 and C5.
+//! Documents that a holder of the root forged, so that their MAC is correct: FORMAT.md C2 and C5.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::{
     support::{cmk, key_id, time, vectors},
 };
 
-/// The known answer, which names the MAC key of its root.
+/// The test vector, which has the MAC key of its root.
 struct Known {
     vector: Value,
     root: CmkVersion,
@@ -33,7 +33,7 @@ impl Known {
         self.vector["file"].clone()
     }
 
-    /// Makes the MAC of a document fit (C3).
+    /// Replaces the MAC of a document by the correct one (C3).
     fn sign(&self, document: &mut Value) {
         let key = hex::decode(self.vector["mac_key"].as_str().unwrap()).unwrap();
         let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&key).unwrap();
@@ -41,7 +41,7 @@ impl Known {
         document["mac"] = json!(hex::encode_upper(mac.finalize().into_bytes()));
     }
 
-    /// How the text of a document opens.
+    /// Opens the text of a document.
     fn open_text(&self, text: impl AsRef<[u8]>) -> Result<FileKeyring, ErrorKind> {
         let (_directory, path) = directory();
         fs::write(&path, text).unwrap();
@@ -51,7 +51,7 @@ impl Known {
         })
     }
 
-    /// How the known file opens after `change`, under a MAC that is right.
+    /// Opens the document of the test vector after `change`, with a correct MAC.
     fn open(&self, change: impl FnOnce(&mut Value)) -> Result<FileKeyring, ErrorKind> {
         let mut document = self.file();
         change(&mut document);
@@ -61,7 +61,7 @@ impl Known {
     }
 }
 
-/// C3, of fields that need not follow C2.
+/// The message of C3, for fields that may break C2.
 fn message(document: &Value) -> Vec<u8> {
     let number = |value: &Value| value.as_u64().unwrap();
     let u32 = |value: u64| u32::try_from(value).unwrap().to_be_bytes();
@@ -107,12 +107,12 @@ fn the_mac_that_is_made_here_is_right() {
     assert_eq!(document, known.file());
     let opened = known.open(|document| document["generation"] = json!(u64::MAX)).unwrap();
     assert_eq!(opened.generation(), u64::MAX);
-    // After the last generation there is no other.
+    // The highest generation has no successor.
     let full = opened.update(|_| Ok(())).unwrap_err();
     assert_eq!(full.kind(), ErrorKind::File(FileFault::Io), "its directory is gone");
 }
 
-/// Step 5 of C5: whatever the MAC says.
+/// Step 5 of C5 applies whatever the MAC is.
 #[test]
 fn documents_that_break_a_rule_are_refused_though_their_mac_is_right() {
     let known = Known::new();
@@ -202,7 +202,7 @@ fn what_c2_leaves_open_opens() {
     let known = Known::new();
     let none = known.open(|d| d["keys"] = json!([])).unwrap();
     assert!(none.keys().list().is_empty());
-    // Dates at both ends, and a version older than the one before it.
+    // The earliest and the latest date, and a version that is older than the one before it.
     let dates = known.open(|d| {
         d["keys"][0]["versions"][2]["created"] = json!("2020-01-01T00:00:00Z");
         d["keys"][2]["deletion"] = json!("9999-12-31T23:59:59Z");
@@ -216,7 +216,7 @@ fn what_c2_leaves_open_opens() {
             at: time(253_402_300_799)
         }
     );
-    // Gaps, and a minimum that is no version.
+    // Gaps between versions, and a minimum version that does not exist.
     let gap = known.open(|d| {
         let versions = d["keys"][0]["versions"].as_array_mut().unwrap();
         versions.remove(1);
@@ -230,7 +230,7 @@ fn what_c2_leaves_open_opens() {
         .map(|v| v.key_version)
         .collect();
     assert_eq!((versions, info.min_version), (vec![0, 2], 1));
-    // Null for a date that is absent; another order of fields; another case of hex.
+    // Null in place of a missing date; another order of fields; another case of hex.
     known.open(|d| d["keys"][0]["deletion"] = Value::Null).unwrap();
     known
         .open_text(
@@ -245,7 +245,7 @@ fn what_c2_leaves_open_opens() {
         .unwrap();
 }
 
-/// A struct's fields in an array, in their order, is what serde's derive takes as well.
+/// The code that serde's derive makes also accepts an array of a struct's fields.
 #[test]
 fn arrays_in_the_place_of_objects_are_refused() {
     let known = Known::new();
@@ -297,7 +297,7 @@ fn only_the_text_of_one_object_is_read() {
     assert_eq!(known.open_text(utf16).err(), Some(NOT_A_KEYRING));
 }
 
-/// The order of C5: the first check that fails says why.
+/// The first check of C5 that fails determines the error.
 #[test]
 fn the_first_check_that_fails_says_why() {
     let known = Known::new();
@@ -409,7 +409,7 @@ fn a_successor_keeps_every_version_that_is_held() {
     assert_eq!(created, Some(time(1_609_459_200)));
 }
 
-/// Step 8 of C5: whoever has the root can seal anything as material.
+/// Step 8 of C5: a holder of the root can seal anything as material.
 #[test]
 fn material_that_does_not_open_is_refused_wherever_it_stands() {
     let known = Known::new();
@@ -429,7 +429,7 @@ fn material_that_does_not_open_is_refused_wherever_it_stands() {
         entry
     };
     let padded = |length: usize| std::array::from_fn(|at| u8::from(at < length));
-    // In the first and in the last byte of the padding; and in keys that are not in use.
+    // The first and the last byte of the padding, also in keys that are not in use.
     for (key, version) in [(0, 0), (0, 2), (1, 0), (2, 0), (3, 1)] {
         for (length, nonzero) in [(32, 32), (32, 63), (45, 45), (63, 63)] {
             let mut bytes = padded(length);
@@ -449,7 +449,7 @@ fn material_that_does_not_open_is_refused_wherever_it_stands() {
             assert_eq!(error.key_id().unwrap().as_str(), file["keys"][key]["key_id"]);
         }
     }
-    // A blob of another version, of another root, and none at all.
+    // A blob of another version, a blob of another root, and no blob at all.
     let other = cmk(known.root.key_id().as_str(), 0, &[1; 32]);
     let foreign = other.seal(&EncryptionContext::none(), &Dek::from_bytes(&[1; 64]));
     for sealed in [

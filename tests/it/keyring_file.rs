@@ -1,4 +1,4 @@
-//! The keyring in a file: what it holds, what it refuses, and what is left of it when a process dies.
+//! Keyring files: their contents, the files that are refused, and the state after a process dies.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ pub(crate) fn root() -> CmkVersion {
     cmk(ROOT_ID, 0, &[0x77; 32])
 }
 
-/// In memory where there is such a place: what is tested is what a killed process leaves, not what a disk does.
+/// In memory, if the system has such a directory: the tests are about killed processes, not about disks.
 pub(crate) fn directory() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
@@ -38,7 +38,7 @@ pub(crate) fn directory() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-/// Three keys: of three versions, with the first retired; disabled; and pending deletion.
+/// Three keys: one with three versions, of which the first is retired; one disabled; one pending deletion.
 fn three_keys(path: &Path) -> FileKeyring {
     let keyring = FileKeyring::create(path, root()).unwrap();
     keyring
@@ -65,7 +65,7 @@ fn fault(fault: FileFault) -> ErrorKind {
     ErrorKind::File(fault)
 }
 
-/// What a keyring does with a DEK under each key: the blob, or why not.
+/// The result of sealing a DEK under each key: the blob or the error.
 fn behaviour(keyring: &impl Keyring) -> Vec<Result<SealedDek, ErrorKind>> {
     let dek = dek(&"5a".repeat(64));
     let none = EncryptionContext::none();
@@ -168,7 +168,7 @@ fn a_known_file_is_read_and_written_to_the_byte() {
     }
     let v: Vector = vectors("keyring");
     let bytes = |digits: &str| hex::decode(digits).unwrap();
-    // The MAC, by the primitives and not by the crate.
+    // The MAC, computed with the primitives and not with the crate.
     for (file, message) in [(&v.file, &v.message), (&v.after.file, &v.after.message)] {
         use hmac::{KeyInit, Mac};
         let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&bytes(&v.mac_key)).unwrap();
@@ -190,7 +190,7 @@ fn a_known_file_is_read_and_written_to_the_byte() {
     assert_eq!(infos.len(), entries.len());
     keyring
         .update(|keys| {
-            // As a copy of the keys, with every key and version in use.
+            // A copy of the keys in which every key and version is in use.
             let mut count = 0;
             for (info, entry) in infos.iter().zip(entries) {
                 let id = info.key_id;
@@ -226,7 +226,7 @@ fn a_known_file_is_read_and_written_to_the_byte() {
         })
         .unwrap_err();
 
-    // The changes give the same bytes.
+    // The same changes give the same bytes.
     keyring
         .update(|keys| {
             for change in &v.changes {
@@ -267,7 +267,7 @@ fn a_known_file_is_read_and_written_to_the_byte() {
     assert!(text.ends_with("\"\n}\n"));
 }
 
-/// As the file writes it.
+/// The date in the form of the file.
 fn date(time: dekseal::UnixTime) -> String {
     humantime::format_rfc3339_seconds(time.into()).to_string()
 }
@@ -397,7 +397,7 @@ fn a_removed_a_swapped_and_a_mixed_in_entry_are_found() {
     let (_directory, path) = directory();
     three_keys(&path);
     let good: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    // From another file under the same root.
+    // A key from another file under the same root.
     let (_other_directory, other_path) = self::directory();
     let other = FileKeyring::create(&other_path, root()).unwrap();
     other
@@ -405,7 +405,7 @@ fn a_removed_a_swapped_and_a_mixed_in_entry_are_found() {
         .unwrap();
     let other: Value = serde_json::from_str(&fs::read_to_string(&other_path).unwrap()).unwrap();
 
-    // Out of order it is no keyring, whatever its MAC; in order its MAC tells.
+    // Keys out of order are no keyring, whatever the MAC is. With keys in order, the MAC shows the change.
     use FileFault::{Changed, NotAKeyring};
     let change = |what: &str, fault: FileFault, f: &dyn Fn(&mut Vec<Value>)| {
         let mut changed = good.clone();
@@ -447,7 +447,7 @@ fn a_removed_a_swapped_and_a_mixed_in_entry_are_found() {
     assert_eq!(open(&path).unwrap().keys().list().len(), 3);
 }
 
-/// Refused, or the same keyring; nothing else.
+/// Each changed file is refused, or is the same keyring.
 #[test]
 fn every_byte_changed_in_turn() {
     let (_directory, path) = directory();
@@ -520,7 +520,7 @@ fn a_file_that_goes_back_is_refused_by_who_has_read_the_newer_one() {
         keyring.keys().info(&key_id(OTHER_KEY_ID)).unwrap().state,
         KeyState::Enabled
     );
-    // Who opens it anew cannot tell, but by the generation.
+    // A process that opens the file for the first time sees the rollback only by the generation.
     assert_eq!(open(&path).unwrap().generation(), 2);
 }
 
@@ -531,7 +531,7 @@ fn of_one_generation_there_is_one_state() {
     let old = fs::read(&path).unwrap();
     ours.update(|keys| keys.import_version(&key_id(KEY_ID), &[6; 32]))
         .unwrap();
-    // Somebody puts the older file back, and somebody else goes on from there, to the same generation.
+    // An older copy is restored, and another process changes it up to the same generation.
     fs::write(&path, old).unwrap();
     let theirs = open(&path).unwrap();
     theirs
@@ -544,7 +544,7 @@ fn of_one_generation_there_is_one_state() {
         ours.update(|keys| keys.rotate(&key_id(KEY_ID))).unwrap_err().kind(),
         ErrorKind::RollbackUnresolved
     );
-    // It opens as before, and seals nothing: the rows of `behaviour` without a version.
+    // The keyring opens as before, and does not seal: the rows of `behaviour` without a version.
     for (number, (is, was)) in behaviour(&ours).iter().zip(&expected).enumerate() {
         match number % 5 {
             0 => assert_eq!(*is, Err(ErrorKind::RollbackUnresolved)),
@@ -577,7 +577,7 @@ fn keys_of_another_keyring_are_not_written() {
     });
     let named = named.unwrap_err();
     assert_eq!((named.key_id(), named.key_version()), (Some(key_id(KEY_ID)), Some(0)));
-    // Nor are those from before the root was changed.
+    // Files from before the change of the root are refused too.
     keyring.change_root(cmk(ROOT_ID, 1, &[9; 32])).unwrap();
     let put = keyring.update(|keys| {
         *keys = dekseal::Keyset::clone(&snapshot);
@@ -668,8 +668,8 @@ fn the_root_can_be_changed() {
     assert_eq!(behaviour(&read), behaviour(&keyring));
 }
 
-/// Root ignores permissions, so a directory in the place of the lock file makes writes fail. `keyring_kills` makes each system call
-/// fail.
+/// Root ignores permissions, so a directory in place of the lock file makes writes fail. `keyring_kills` makes each
+/// system call fail.
 #[test]
 fn a_write_that_fails_leaves_the_old_file_and_says_why() {
     let (directory, path) = directory();
@@ -713,7 +713,7 @@ fn a_full_disk_leaves_the_old_file_and_says_why() {
     let (directory, path) = directory();
     let keyring = three_keys(&path);
     let before = fs::read(&path).unwrap();
-    // A process that may write one block to a file and no more: the system answers as it does when a disk is full.
+    // A process that may write only one block to a file. The system answers as it does when a disk is full.
     let output = child("limited", directory.path())
         .env("DEKSEAL_TEST_LIMIT", "1")
         .stdout(Stdio::piped())
@@ -796,7 +796,7 @@ fn ten_thousand_keys() {
     assert_eq!(read.keys().list().len(), 10_000);
 }
 
-/// This test binary again, running `child_process` alone, in `directory`.
+/// This test binary, run again in `directory` for `child_process` alone.
 fn child(job: &str, directory: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -806,10 +806,10 @@ fn child(job: &str, directory: &Path) -> Command {
     command
 }
 
-/// How often a process rotates. Each time it writes the whole file, so that it takes the square of this.
+/// The number of rotations of each process. Each writes the whole file, so the time grows with the square.
 const EACH: u32 = if cfg!(debug_assertions) { 100 } else { 500 };
 
-/// What a child does; without a job, nothing.
+/// The jobs of the child process. Without a job, it does nothing.
 #[test]
 fn child_process() {
     let Ok(job) = std::env::var("DEKSEAL_TEST_JOB") else {
@@ -835,7 +835,7 @@ fn child_process() {
                 ));
                 match keyring.update(|keys| keys.create_key(new)) {
                     Ok(()) => println!("created {new}"),
-                    // Of an earlier process with the same number.
+                    // Another process with the same number has made the key.
                     Err(error) => assert_eq!(error.kind(), ErrorKind::KeyExists),
                 }
                 let disabled = keyring.update(|keys| keys.disable(&new));
@@ -845,7 +845,7 @@ fn child_process() {
             }
         }
         "limited" => {
-            // `ulimit -f` in a shell, since a program without unsafe code cannot limit itself: see `a_full_disk`.
+            // A program without unsafe code cannot limit itself, so a shell calls `ulimit -f`: see `a_full_disk`.
             let script = "ulimit -f 1; trap '' XFSZ; DEKSEAL_TEST_JOB='rotate once' exec \"$0\" \"$@\"";
             let status = Command::new("sh")
                 .args(["-c", script])
@@ -901,7 +901,7 @@ fn two_processes_that_rotate_lose_no_version() {
     }
 }
 
-/// Kills a process that rotates, creates and disables, 200 times over: after some of its reports and a moment that differs.
+/// Kills a process that rotates, creates and disables keys, 200 times: after some of its reports, at varying moments.
 /// `keyring_kills` kills at each system call.
 #[test]
 fn whatever_a_killed_process_had_reported_is_there() {
@@ -919,7 +919,7 @@ fn whatever_a_killed_process_had_reported_is_there() {
     };
     fresh();
     for round in 0_u64..200 {
-        // So that the file, and with it the time of a round, stays small.
+        // This keeps the file small, and so the time of a round short.
         if round % 20 == 0 {
             fresh();
         }
@@ -929,7 +929,7 @@ fn whatever_a_killed_process_had_reported_is_there() {
             .unwrap();
         let output = BufReader::new(killed.stdout.take().unwrap()).lines();
         let mut output = output.map_while(Result::ok).filter(|line| report(line).is_some());
-        // Between no change and some of them, and in the middle of each.
+        // After none to five of its reports, and in the middle of a change.
         let mut lines: Vec<_> = output.by_ref().take(round as usize % 6).collect();
         assert_eq!(
             lines.len(),
@@ -1008,14 +1008,14 @@ fn no_key_has_the_id_of_the_root() {
     assert_eq!(keyring.generation(), 1);
 }
 
-/// Ten thousand keys are not derived again because one has changed.
+/// Changing one key does not derive ten thousand others again.
 #[test]
 fn what_has_not_changed_is_not_derived_again() {
     let (_directory, path) = directory();
     let keyring = FileKeyring::create(&path, root()).unwrap();
     let id = key_id(KEY_ID);
     keyring.update(|keys| keys.create_key(id)).unwrap();
-    // Held, so that its place is not given to another.
+    // Kept, so that its memory is not reused.
     let _before = keyring.keys();
     let place = |version| keyring.with_version(&id, version, |cmk| std::ptr::from_ref(cmk).addr());
     let first = place(0).unwrap();
@@ -1028,8 +1028,8 @@ fn what_has_not_changed_is_not_derived_again() {
     assert_ne!(place(1).unwrap(), place(2).unwrap());
 }
 
-/// A file whose text is the one that was read or written last is compared, and not parsed: reading it makes three allocations and
-/// holds the text once, however many keys are in it.
+/// A file whose text is the one that was read or written last is compared, and not parsed: reading it makes three
+/// allocations and holds the text once, however many keys are in it.
 #[test]
 fn a_refresh_with_nothing_new_does_not_parse() {
     look_for_a_subscriber();
@@ -1061,7 +1061,7 @@ fn a_refresh_with_nothing_new_does_not_parse() {
     unchanged(&other, "a refresh that found another text");
 }
 
-/// Whoever has used it until now would be locked out. Takes the right to give files away, as root has.
+/// Replacing the file would lock its owner out. The test needs the right to give files away, which root has.
 #[cfg(unix)]
 #[test]
 fn the_file_of_another_user_is_not_replaced() {

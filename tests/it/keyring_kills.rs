@@ -1,4 +1,4 @@
-//! Writers of a keyring file that are stopped, killed or failed by strace at any of their system calls.
+//! Writers of a keyring file that strace stops, kills or makes fail at each of their system calls.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{
     support::{KEY_ID, key_id},
 };
 
-/// What a job does to files, from its start to its report.
+/// The system calls on files that a job makes, from its start to its report.
 fn calls(job: &str) -> Vec<Call> {
     let (_directory, path) = ready_for(job);
     let calls = strace::calls(&child(job, &path));
@@ -49,7 +49,7 @@ fn calls(job: &str) -> Vec<Call> {
     job
 }
 
-/// A directory in which `job` can be done.
+/// A directory that is prepared for `job`.
 fn ready_for(job: &str) -> (TempDir, PathBuf) {
     let (directory, path) = directory();
     if job != "create" {
@@ -58,7 +58,7 @@ fn ready_for(job: &str) -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-/// The version of the key; 0 without a key.
+/// The version of the key, or 0 if there is no key.
 fn version(keyring: &FileKeyring) -> u32 {
     keyring
         .keys()
@@ -66,7 +66,8 @@ fn version(keyring: &FileKeyring) -> u32 {
         .map_or(0, |info| info.current_version)
 }
 
-/// Whether the job is done: as a whole or not at all. Then the next writer works, and leaves no litter.
+/// Whether the job was done. Asserts that it was done completely or not at all, and that the next writer works and
+/// leaves no stale files.
 fn is_done(job: &str, path: &Path, what: &str) -> bool {
     let open = |root| FileKeyring::open(path, root);
     let (keyring, done) = match job {
@@ -119,7 +120,7 @@ fn a_writer_that_fails_at_any_call_says_so_and_leaves_the_old_state() {
     }
     for (job, report) in JOBS {
         let mut not_synced = 0;
-        // std panics if a directory cannot be closed, which no system does.
+        // std panics if closing a directory fails, which does not happen on any system.
         for call in calls(job).iter().filter(|call| call.name != "close") {
             let (_directory, path) = ready_for(job);
             let output = call.inject(&child(job, &path), "error=EIO");
@@ -130,7 +131,7 @@ fn a_writer_that_fails_at_any_call_says_so_and_leaves_the_old_state() {
                 continue;
             }
             if output.contains(report) {
-                // A temporary file that stays does no harm; without links, `create` renames.
+                // A temporary file that stays does no harm; and if links fail, `create` renames.
                 let harmless = ["fcntl", "unlink", "linkat"].contains(&&*call.name);
                 assert!(done && harmless, "{what}: {output}");
             } else if output.contains("failed: File(NotSynced)") {
@@ -195,7 +196,7 @@ fn a_file_that_grows_while_it_is_read_is_refused_at_the_limit() {
     assert_eq!(length + later, MAX_LEN + 1, "{}", log.1);
 }
 
-/// FORMAT.md C4: the lock, what was read, the new file, its sync, the checks, the new name, its sync, the end of the lock.
+/// FORMAT.md C4: lock, read, write the new file, sync it, check everything, rename, sync the directory, unlock.
 #[test]
 fn a_writer_does_all_steps_in_their_order() {
     if !strace::works() {
@@ -227,7 +228,7 @@ fn a_writer_does_all_steps_in_their_order() {
     }
 }
 
-/// A child that stands still after one of its system calls.
+/// A child process that is stopped after one of its system calls.
 struct Stopped {
     strace: Child,
     lines: BufReader<ChildStderr>,
@@ -252,7 +253,7 @@ impl Stopped {
         Self { strace, lines, thread }
     }
 
-    /// Lets it go on, and returns what it reports.
+    /// Continues the process, and returns its report.
     fn resume(self) -> String {
         self.resume_with_log().0
     }
@@ -269,8 +270,8 @@ impl Stopped {
     }
 }
 
-/// The calls of a rotation after which it is stopped: those that change something, and the last check. All of them with
-/// `DEKSEAL_EVERY_CALL=1`.
+/// The calls of a rotation after which the process is stopped: those that change something, and the last check. With
+/// `DEKSEAL_EVERY_CALL=1`, all calls.
 fn stops() -> Vec<Call> {
     let all = std::env::var("DEKSEAL_EVERY_CALL").as_deref() == Ok("1");
     let mut calls = calls("rotate");
@@ -289,8 +290,8 @@ fn before_rename(calls: &[Call]) -> &Call {
     &calls[at - 1]
 }
 
-/// Writer A has written its temporary file, or has even checked everything. Its lock file is removed or replaced, writer B starts and
-/// is killed, and A goes on.
+/// Writer A has written its temporary file, or has even checked everything. Its lock file is removed or replaced,
+/// writer B starts and is killed, and A continues.
 #[test]
 fn two_writers_without_a_common_lock_leave_a_whole_file() {
     if !strace::works() {
@@ -317,7 +318,8 @@ fn two_writers_without_a_common_lock_leave_a_whole_file() {
     }
 }
 
-/// Wherever writer A stands when its lock file is removed and writer B rotates: what both report is there.
+/// At each call of writer A, its lock file is removed and writer B rotates. Every rotation that either of them reports
+/// is in the file.
 #[test]
 fn two_writers_without_a_common_lock_lose_no_rotation() {
     if !strace::works() {
@@ -345,7 +347,7 @@ fn two_writers_without_a_common_lock_lose_no_rotation() {
     assert!(conflicts >= 3, "only {conflicts} conflicts");
 }
 
-/// What another program, which holds no lock, makes of a file.
+/// The effect of another program, which holds no lock, on a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Made {
     Nothing,
@@ -367,7 +369,8 @@ impl Made {
     }
 }
 
-/// Wherever a writer stands when another program removes or replaces a file: what it reports is true, and the next writer works.
+/// At each call of a writer, another program removes or replaces a file. The report of the writer is true, and the next
+/// writer works.
 #[test]
 fn a_file_that_is_removed_or_replaced_between_any_two_calls_makes_no_report_false() {
     if !strace::works() {
@@ -397,7 +400,7 @@ fn a_file_that_is_removed_or_replaced_between_any_two_calls_makes_no_report_fals
                     Ok(keyring) => assert_eq!(version(&keyring) == 1, rotated, "{what}"),
                     Err(_) => assert!(which == "keyring" && (was_renamed || !rotated), "{what}"),
                 }
-                // That program puts everything in order again.
+                // The other program restores all files.
                 for file in file.into_iter().filter(|file| made == Made::Directory && file.is_dir()) {
                     fs::remove_dir(file).unwrap();
                 }
@@ -414,7 +417,7 @@ fn a_file_that_is_removed_or_replaced_between_any_two_calls_makes_no_report_fals
     assert!(conflicts > 50, "only {conflicts} conflicts");
 }
 
-/// A file of the keyring, if it is there.
+/// A file of the keyring, if it exists.
 fn beside(path: &Path, which: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(path.parent().unwrap()).unwrap();
     let mut paths = entries.map(|entry| entry.unwrap().path());
@@ -425,7 +428,7 @@ fn beside(path: &Path, which: &str) -> Option<PathBuf> {
     }
 }
 
-/// Other programs make the keyring, or remove the lock file, while `create` has its own file ready.
+/// Other programs create the keyring, or remove the lock file, while `create` has its own file ready.
 #[test]
 fn create_replaces_nothing_and_keeps_its_lock() {
     if !strace::works() {

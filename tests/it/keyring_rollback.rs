@@ -1,4 +1,4 @@
-//! What a process does when its keyring file goes back, branches or is swapped: FORMAT.md C6.
+//! The behaviour of a process when its keyring file goes back, branches or is swapped: FORMAT.md C6.
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -13,14 +13,14 @@ fn open(path: &Path) -> FileKeyring {
     FileKeyring::open(path, root()).unwrap()
 }
 
-/// One key of version 0.
+/// A keyring with one key of version 0.
 fn one_key(path: &Path) -> FileKeyring {
     let keyring = FileKeyring::create(path, root()).unwrap();
     import(&keyring, 1);
     keyring
 }
 
-/// Makes `KEY_ID`, or its next version, of this material.
+/// Creates `KEY_ID`, or its next version, with this material.
 fn import(keyring: &FileKeyring, material: u8) {
     let id = key_id(KEY_ID);
     let imported = keyring.update(|keys| match keys.info(&id) {
@@ -36,7 +36,7 @@ fn kind<T>(result: Result<T, Error>) -> Result<T, ErrorKind> {
 
 const ROLLED_BACK: ErrorKind = ErrorKind::File(FileFault::RolledBack);
 
-/// What the keyring seals under, `version` of `KEY_ID` opens with, or why not.
+/// Seals under the current version of `KEY_ID` and opens the blob. Returns the blob or the error.
 fn seals(keyring: &FileKeyring) -> Result<SealedDek, ErrorKind> {
     kind(keyring.with_current(&key_id(KEY_ID), seal))
 }
@@ -53,7 +53,7 @@ fn of_material(version: u32, material: u8) -> SealedDek {
     seal(&cmk(KEY_ID, version, &[material; 32]))
 }
 
-/// It opens as before, and neither seals nor changes, nor writes anything.
+/// Asserts that the keyring opens as before, and neither seals, changes nor writes.
 fn is_suspended(keyring: &FileKeyring, path: &Path, newest: u32, material: u8) {
     let before = fs::read(path).unwrap();
     assert_eq!(seals(keyring), Err(ErrorKind::RollbackUnresolved));
@@ -135,7 +135,7 @@ fn an_update_that_finds_the_rollback_stops_sealing_too() {
     is_suspended(&keyring, &path, 1, 2);
 }
 
-/// A branch that has grown beyond what was seen: nothing but its material shows that it is one.
+/// A branch that has grown beyond the state that was seen. Only its material shows that it is a branch.
 #[test]
 fn a_restored_branch_that_is_ahead_is_refused() {
     let (_directory, path) = directory();
@@ -157,7 +157,7 @@ fn a_restored_branch_that_is_ahead_is_refused() {
     );
     is_suspended(&ours, &path, 1, 2);
 
-    // Not accepted later either, however far ahead it gets.
+    // It is not accepted later either, however high its generation becomes.
     for material in 5..8 {
         import(&theirs, material);
         assert_eq!(kind(ours.refresh()), Err(ROLLED_BACK));
@@ -165,7 +165,7 @@ fn a_restored_branch_that_is_ahead_is_refused() {
     is_suspended(&ours, &path, 1, 2);
 }
 
-/// The branch has no version that contradicts ours, but lacks one that we sealed under.
+/// The branch contradicts no version that this process holds, but lacks one that this process sealed under.
 #[test]
 fn a_branch_that_lacks_a_version_is_refused() {
     let (_directory, path) = directory();
@@ -208,7 +208,7 @@ fn destroyed_versions_and_purged_keys_are_no_branch() {
     assert_eq!(kind(ours.keys().info(&other)), Err(ErrorKind::UnknownKey));
 }
 
-/// A process that was away sees no more than other material for a version that it holds.
+/// A process that missed the purge sees only that a version it holds has other material.
 #[test]
 fn a_purged_key_that_is_made_again_by_another_process_is_refused_by_who_holds_the_old_one() {
     let (_directory, path) = directory();
@@ -227,10 +227,10 @@ fn a_purged_key_that_is_made_again_by_another_process_is_refused_by_who_holds_th
     is_suspended(&ours, &path, 0, 1);
     ours.adopt().unwrap();
     assert_eq!(seals(&ours), Ok(of_material(0, 9)));
-    // One that has seen the key gone takes the new one.
+    // A process that saw the purge accepts the new key.
     assert_eq!(kind(absent.refresh()), Ok(true));
     assert_eq!(seals(&absent), Ok(of_material(0, 9)));
-    // With the same material, nothing is lost, and nothing refused.
+    // With the same material nothing is lost, so nothing is refused.
     ours.update(|keys| {
         let at = keys.schedule_deletion_at(&id, 7, time(NOW))?;
         keys.purge_at(&id, at)?;
@@ -256,7 +256,7 @@ fn two_files_under_one_root_cannot_be_swapped() {
     let other_keyring = ErrorKind::File(FileFault::OtherKeyring);
     assert_eq!(kind(keyring.refresh()), Err(other_keyring));
     is_suspended(&keyring, &path, 0, 1);
-    // It may be the only copy of that other keyring.
+    // The file may be the only copy of the other keyring.
     assert_eq!(kind(keyring.write_back()), Err(other_keyring));
     assert_eq!(fs::read(&path).unwrap(), others);
     fs::write(&path, own).unwrap();
@@ -310,10 +310,10 @@ fn write_back_writes_what_is_held_above_both() {
         assert_eq!(opens(keyring, 2), Err(ErrorKind::UnknownKeyVersion));
     }
     import(&ours, 7);
-    // The other branch sees that it was given up.
+    // The other branch learns that it was abandoned.
     assert_eq!(kind(theirs.refresh()), Err(ROLLED_BACK));
 
-    // Where the process that holds more is behind.
+    // The process that holds more versions has the lower generation.
     let (_directory, path) = directory();
     let ours = one_key(&path);
     let older = fs::read(&path).unwrap();
@@ -336,7 +336,7 @@ fn write_back_without_a_rollback_loses_nothing() {
     assert_eq!(fs::read(&path).unwrap(), before);
     assert_eq!(seals(&ours), Ok(of_material(1, 2)));
 
-    // A file that cannot be read stays, and a missing one is made again.
+    // A file that cannot be read is kept, and a missing file is created.
     for text in ["", "{}", "{\"format\":\"dekseal keyring\",\"version\":2}"] {
         fs::write(&path, text).unwrap();
         let refused = ours.write_back().unwrap_err();
@@ -364,7 +364,8 @@ fn write_back_without_a_rollback_loses_nothing() {
     assert_eq!(seals(&theirs), Ok(of_material(1, 2)));
 }
 
-/// Each `refresh` reads the file after the newest state was taken up, so that none takes another's success for a rollback.
+/// Each `refresh` reads the file after the newest state was accepted, so none takes the success of another for a
+/// rollback.
 #[test]
 fn concurrent_refreshes_see_no_rollback() {
     let (_directory, path) = directory();
@@ -394,7 +395,7 @@ fn the_time_of_the_last_refresh_is_told() {
     let age = keyring.age();
     assert!(age >= Duration::from_millis(20), "{age:?}");
 
-    // What fails confirms nothing.
+    // A failed refresh confirms nothing.
     fs::write(&path, "{").unwrap();
     keyring.refresh().unwrap_err();
     fs::remove_file(&path).unwrap();
@@ -403,7 +404,7 @@ fn the_time_of_the_last_refresh_is_told() {
     assert_eq!(keyring.last_refreshed(), written);
     assert!(keyring.age() >= age);
 
-    // The same text does, though nothing changes.
+    // Reading the same text confirms it, although nothing changes.
     fs::write(&path, good).unwrap();
     assert_eq!(kind(keyring.refresh()), Ok(false));
     let confirmed = keyring.last_refreshed();

@@ -1,4 +1,4 @@
-//! How a keyring file is locked and replaced (FORMAT.md C4): links, owners, sizes, and writers that meet.
+//! Locking and replacing a keyring file (FORMAT.md C4): links, owners, sizes, and concurrent writers.
 
 use std::{
     fs::{self, File},
@@ -30,20 +30,21 @@ pub(crate) fn with_key(path: &Path) -> FileKeyring {
     keyring
 }
 
-/// This test binary again, which does `job` to the keyring at `path` and nothing else.
+/// This test binary, run again to do only `job` with the keyring at `path`.
 pub(crate) fn child(job: &str, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "keyring_storage::child_process", "--nocapture"])
         .envs([(JOB, job.as_ref()), (PATH, path.as_os_str())])
-        // cargo sets it. The child needs no library from there, and would make a system call for each place to search.
+        // cargo sets this variable. The child needs no library from there, and would make a system call for each
+        // directory.
         .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null());
     command
 }
 
-/// strace counts the calls of each thread. So that it can pick out a call of the job, this thread makes more of them beforehand than
-/// the main thread makes at all, and then one that marks the start.
+/// strace counts the calls of each thread. To let it pick out a call of the job, this thread first makes more calls
+/// than the main thread makes at all, and then one that marks the start.
 fn let_strace_count() {
     for _ in 0..40 {
         let mut null = File::options().read(true).write(true).open("/dev/null").unwrap();
@@ -55,7 +56,7 @@ fn let_strace_count() {
     assert!(fs::symlink_metadata(START).is_err());
 }
 
-/// What a child does; without a job, nothing.
+/// The jobs of the child process. Without a job, it does nothing.
 #[test]
 fn child_process() {
     let Ok(job) = std::env::var(JOB) else {
@@ -112,7 +113,7 @@ const TOO_LARGE: ErrorKind = ErrorKind::File(FileFault::TooLarge);
 const LOCK: &str = ".keyring.json.lock";
 const TEMPORARY: &str = ".keyring.json.tmp-0123456789abcdef";
 
-/// The closure of an update runs while the lock is held, between what is read and what is written.
+/// The closure of an update runs while the lock is held, between reading and writing.
 #[test]
 fn a_change_in_the_middle_of_an_update_is_a_conflict() {
     let (directory, path) = directory();
@@ -160,13 +161,13 @@ fn a_change_in_the_middle_of_an_update_is_a_conflict() {
         }
         let after = FileKeyring::open(&path, root()).unwrap().generation();
         assert_eq!(after, before + u64::from(what.ends_with("rotates")), "{what}");
-        // Tried again, it works.
+        // The second attempt works.
         keyring.update(rotate).expect(what);
         assert_eq!(names(directory.path()), [LOCK, "keyring.json"], "{what}");
     }
 }
 
-/// It would hold a lock that no other writer asks for.
+/// Otherwise the writer would hold a lock that no other writer asks for.
 #[test]
 fn a_lock_file_that_is_removed_while_a_writer_waits_is_made_again() {
     let (_directory, path) = directory();
@@ -221,7 +222,7 @@ fn of_many_that_create_a_keyring_one_does() {
     }
 }
 
-/// Both open the keyring first, so each of them starts from a state that the other one replaces.
+/// Both processes open the keyring first, so each starts from a state that the other replaces.
 #[test]
 fn of_two_processes_that_change_the_root_one_does() {
     let (_directory, path) = directory();
@@ -259,7 +260,7 @@ fn a_change_of_root_starts_from_what_the_file_holds() {
     );
 }
 
-/// A mebibyte more or less would not show whether the limit is met exactly.
+/// A test with a mebibyte more or less would not show whether the limit is exact.
 #[test]
 fn a_file_of_64_mib_is_read_and_one_of_a_byte_more_is_not() {
     let (_directory, path) = directory();
@@ -307,7 +308,7 @@ mod unix {
         fs::metadata(path).unwrap().mode() & 0o777
     }
 
-    /// A directory that stands at another place beside the one with the links.
+    /// A directory with the keyring, beside a directory with links to it.
     fn with_target() -> (TempDir, PathBuf, PathBuf) {
         let (directory, link) = directory();
         let target = directory.path().join("elsewhere");
@@ -330,7 +331,8 @@ mod unix {
         assert_eq!(names(target.parent().unwrap()), [".target.json.lock", "target.json"]);
     }
 
-    /// `keyring.json -> ..data/keyring.json`, `..data -> first`, and `..data` is replaced: as Kubernetes updates a volume.
+    /// `keyring.json -> ..data/keyring.json`, `..data -> first`, and `..data` is replaced. Kubernetes updates volumes
+    /// in this way.
     #[test]
     fn a_link_that_is_swapped_is_followed_by_the_next_read_and_the_next_write() {
         let (directory, path) = directory();
@@ -439,7 +441,7 @@ mod unix {
         assert_eq!(rotate(&keyring).unwrap(), 2);
     }
 
-    /// To open a pipe waits for its other end.
+    /// Opening a pipe would wait for its other end.
     #[test]
     fn what_is_no_regular_file_is_refused() {
         let (_directory, path) = directory();
@@ -450,7 +452,7 @@ mod unix {
                 keyring.refresh().map(drop),
                 rotate(&keyring).map(drop),
             ];
-            // The lock matters to writers only.
+            // Only writers use the lock file.
             for error in results.into_iter().filter_map(Result::err) {
                 assert_eq!((error.kind(), error.path()), (IO, Some(at)));
                 let source = std::error::Error::source(&error).unwrap().to_string();
@@ -489,7 +491,7 @@ mod unix {
     /// Another user of the system.
     const USER: u32 = 12_345;
 
-    /// A directory with a keyring of `USER`, made by that user; `None` if this process may not become others, as root may.
+    /// A directory with a keyring that `USER` made. `None` if this process cannot act as other users, as root can.
     fn of_another_user() -> Option<(TempDir, PathBuf)> {
         let (directory, path) = directory();
         if chown(directory.path(), Some(USER), Some(USER)).is_err() {
@@ -503,10 +505,10 @@ mod unix {
         Some((directory, path))
     }
 
-    /// What a process of `USER` reports.
+    /// The report of a process of `USER`.
     fn as_user(job: &str, path: &Path) -> String {
         let child = child(job, path);
-        // Its path may lead through directories that are closed to others.
+        // The path of the binary may lead through directories that are closed to other users.
         let output = Command::new("/proc/self/exe")
             .args(child.get_args())
             .envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))))
@@ -543,7 +545,7 @@ mod unix {
         assert_eq!(fs::metadata(&path).unwrap().uid(), USER);
     }
 
-    /// Of a process of root that was killed, or whose keyring was given away.
+    /// Files of a process of root that was killed, or of a keyring that was given away.
     #[test]
     fn the_files_of_another_user_do_not_lock_the_owner_out() {
         let Some((directory, path)) = of_another_user() else {
@@ -575,7 +577,7 @@ mod unix {
             fs::set_permissions(&path, fs::Permissions::from_mode(permissions)).unwrap();
         };
         let group_and_mode = || (fs::metadata(&path).unwrap().gid(), mode(&path));
-        // That user is in no other group.
+        // The user is in no other group.
         give(USER, 54_321, 0o644);
         assert!(as_user("rotate", &path).contains("rotated 1"));
         assert_eq!(group_and_mode(), (USER, 0o604));

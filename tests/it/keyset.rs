@@ -1,4 +1,4 @@
-//! Versions and states of keys: every transition, allowed and refused, and what a key does in each state.
+//! Versions and states of keys: all allowed and refused transitions, and the behaviour in each state.
 
 use core::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::{Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, cmk, 
 
 const DAY: u64 = 86_400;
 
-/// One enabled key of version 0.
+/// A keyset with one enabled key of version 0.
 fn keys() -> Keyset {
     let mut keys = Keyset::new();
     keys.import_key_at(key_id(KEY_ID), &[7; 32], time(NOW)).unwrap();
@@ -51,7 +51,7 @@ fn every_transition_from_every_state() {
         },
     );
     use ErrorKind::*;
-    /// The state after it, `None` where the key is gone.
+    /// The state after the transition, or `None` if the key is gone.
     type After = Result<Option<KeyState>, ErrorKind>;
     let table: [(KeyState, [After; 8]); 3] = [
         (
@@ -114,7 +114,7 @@ fn every_transition_from_every_state() {
             }
         }
     }
-    // Of a key that is not there.
+    // For a key that does not exist.
     for (name, change) in &changes[..7] {
         assert_eq!(kind(change(&mut Keyset::new())), Some(UnknownKey), "{name}");
     }
@@ -142,7 +142,7 @@ fn deletion_is_7_to_1096_days_ahead() {
     assert_eq!(kind(schedule(last - 7 * DAY + 1)), Some(ErrorKind::DeletionDays));
 }
 
-/// A time in milliseconds would make each deletion due at once, and a clock that is not set would date a version 1970.
+/// A time in milliseconds would make each deletion due at once. A clock that is not set would date a version to 1970.
 #[test]
 fn implausible_times_are_refused() {
     let first = 1_577_836_800; // 2020-01-01T00:00:00Z
@@ -245,11 +245,11 @@ fn rotation_counts_up_from_0_and_old_versions_open_until_they_are_retired() {
                 "version {version}, from {min} on"
             );
         }
-        // Not beyond the current one.
+        // The minimum cannot be above the current version.
         assert_eq!(kind(keys.set_min_version(&id, 5)), Some(ErrorKind::MinVersion));
         assert_eq!(keys.info(&id).unwrap().min_version, min);
     }
-    // Lowered, it brings all of them back: their material is still there.
+    // Lowering the minimum restores all of them, because their material is still there.
     keys.set_min_version(&id, 0).unwrap();
     let engine = Engine::new(MemoryKeyring::new(keys));
     for sealed in &sealed {
@@ -262,7 +262,7 @@ fn rotation_counts_up_from_0_and_old_versions_open_until_they_are_retired() {
     );
 }
 
-/// The order of the rows of the wire API's table: no such version, before disabled and pending deletion.
+/// The order of the wire API's table: an unknown version comes before disabled and pending deletion.
 #[test]
 fn whether_a_version_exists_comes_before_whether_its_key_may_be_used() {
     let (id, none, dek) = (key_id(KEY_ID), EncryptionContext::none(), dek(&"5a".repeat(64)));
@@ -298,7 +298,7 @@ fn a_version_is_destroyed_once_it_is_retired_and_its_successor_old_enough() {
         destroyed
     };
     let late = NOW + 10_000;
-    // None of them is retired. The current one never is.
+    // None of these versions is retired. The current version never is.
     for first in [1, 3, 4, u32::MAX] {
         assert_eq!(kind(destroy(&mut keys, first, late)), Some(ErrorKind::VersionInUse));
         assert_eq!(
@@ -308,7 +308,8 @@ fn a_version_is_destroyed_once_it_is_retired_and_its_successor_old_enough() {
     }
     keys.set_min_version(&id, 3).unwrap();
     assert_eq!(kind(destroy(&mut keys, 4, late)), Some(ErrorKind::VersionInUse));
-    // The youngest successor counts, though a clock that went back made it the middle one, and to the second.
+    // The youngest successor decides, even if it is the middle one because a clock went back. The grace period is exact
+    // to the second.
     for (first, youngest) in [(1, NOW + 100), (2, NOW + 100), (3, NOW + 200)] {
         let error = destroy(&mut keys, first, youngest + 3599).unwrap_err();
         assert_eq!((error.kind(), error.key_id()), (ErrorKind::GracePeriod, Some(id)));
@@ -316,13 +317,13 @@ fn a_version_is_destroyed_once_it_is_retired_and_its_successor_old_enough() {
         let mut copy = keys.clone();
         assert_eq!(destroy(&mut copy, first, youngest + 3600).unwrap(), first as usize);
     }
-    // By a clock that is behind, all of them are young.
+    // By a clock that is behind, all successors are young.
     assert_eq!(kind(destroy(&mut keys, 3, NOW - 1)), Some(ErrorKind::GracePeriod));
     assert_eq!(destroy(&mut keys, 2, late).unwrap(), 2);
-    // Again, nothing is left to do, whatever the clock says.
+    // Once more there is nothing to destroy, whatever the clock is.
     assert_eq!(destroy(&mut keys, 2, NOW - 1).unwrap(), 0);
     assert_eq!(keys.versions(&id).unwrap()[0].key_version, 2);
-    // What is destroyed does not come back. What is retired does.
+    // Destroyed versions cannot be restored. Retired versions can.
     assert_eq!(kind(keys.set_min_version(&id, 1)), Some(ErrorKind::MinVersion));
     keys.set_min_version(&id, 2).unwrap();
     let sealed = |version: u32, material| cmk(KEY_ID, version, &[material; 32]).seal(&none, &dek);
@@ -340,7 +341,7 @@ fn a_version_is_destroyed_once_it_is_retired_and_its_successor_old_enough() {
     assert_eq!(keys.import_version_at(&id, &[9; 32], time(late)).unwrap(), 4);
 }
 
-/// CMKs that the host made have no age that anybody knows.
+/// CMKs that the host made have no known age.
 #[test]
 fn a_version_whose_successor_has_no_date_is_destroyed_by_force_alone() {
     let id = key_id(KEY_ID);
@@ -401,7 +402,7 @@ fn material_that_is_bad_or_cannot_be_made_changes_nothing() {
     ] {
         assert!(matches!(error.kind(), ErrorKind::Randomness(_)));
     }
-    // What is refused anyway asks for no randomness.
+    // An operation that is refused draws no randomness.
     assert_eq!(
         kind(keys.create_key_with_rng(key_id(KEY_ID), time(NOW), &mut Failing)),
         Some(ErrorKind::KeyExists)
@@ -465,7 +466,7 @@ fn reencryption_keeps_the_dek_and_moves_the_version() {
         Rewrapped::AlreadyCurrent(new)
     );
 
-    // To be current is said of no blob that does not open.
+    // A blob that does not open is never reported as current.
     assert_eq!(
         kind(engine.rewrap_dek(&id, &other, &new)),
         Some(ErrorKind::AuthenticationFailed)
@@ -548,7 +549,7 @@ mod shared {
         assert_eq!(keyring.keys().info(&key_id(KEY_ID)).unwrap().state, KeyState::Enabled);
     }
 
-    /// One thread rotates as fast as it can, the others seal and open.
+    /// One thread rotates as fast as it can, and the others seal and open.
     #[test]
     fn rotation_under_load_fails_no_call() {
         let (id, none) = (key_id(KEY_ID), EncryptionContext::none());

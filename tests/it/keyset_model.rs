@@ -1,4 +1,4 @@
-//! Random sequences of key operations against a simple model, with seal and open tried at each step.
+//! Random sequences of key operations, compared with a simple model. Each step tries to seal and to open.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,9 +19,9 @@ enum Step {
     Cancel,
     Purge,
     MinVersion(u32),
-    /// Destroys the versions before the first number, with so many days of grace, or by force.
+    /// Destroys the versions before the first number, with a grace period in days, or by force.
     Destroy(u32, Option<u32>),
-    /// The clock goes on, or back, so many seconds.
+    /// Moves the clock forward or back by this many seconds.
     Clock(i64),
 }
 
@@ -41,7 +41,7 @@ fn steps() -> impl Strategy<Value = Vec<(bool, Step)>> {
     prop::collection::vec((any::<bool>(), step), 1..60)
 }
 
-/// Makes the change that a step is.
+/// Applies a step to the keys.
 fn take(step: &Step, keys: &mut Keyset, id: KeyId, bytes: &[u8], now: u64) -> Result<(), dekseal::Error> {
     match step {
         Step::Import => keys.import_key_at(id, bytes, time(now)),
@@ -61,18 +61,19 @@ fn take(step: &Step, keys: &mut Keyset, id: KeyId, bytes: &[u8], now: u64) -> Re
     }
 }
 
-/// A key as a person would note it down.
+/// The facts about a key, in a simple form.
 #[derive(Clone, Debug)]
 struct Model {
     state: KeyState,
     min: u32,
-    /// The oldest version that is not destroyed.
+    /// The oldest version that was not destroyed.
     first: u32,
-    /// What was sealed under each version, and when the version was made.
+    /// For each version, a blob that was sealed under it, and its creation time.
     versions: Vec<(SealedDek, u64)>,
 }
 
-/// The model's word on a step: what becomes of the key, or why not. Of a step that adds a version, everything but that version.
+/// The result of a step by the model: the new state of the key, or the error. The blob of a version that the step adds
+/// is left out.
 fn expect(model: Option<&Model>, step: &Step, now: u64) -> Result<Option<Model>, ErrorKind> {
     let Some(model) = model else {
         return match step {
@@ -121,7 +122,7 @@ fn expect(model: Option<&Model>, step: &Step, now: u64) -> Result<Option<Model>,
         }
         Step::Destroy(first, _) if *first > model.min => return Err(ErrorKind::VersionInUse),
         Step::Destroy(first, days) => {
-            // Each one that goes was followed by another so long ago.
+            // The successor of each destroyed version was created long enough ago.
             let too_young = days.is_some_and(|days| {
                 let successors = (model.first..*first).map(|version| model.versions[version as usize + 1].1);
                 successors.into_iter().any(|made| now < made + u64::from(days) * DAY)
@@ -155,7 +156,8 @@ proptest! {
             }
             let done = take(&step, &mut keys, id, &bytes, now);
             let expected = expect(models.get(name), &step, now);
-            prop_assert_eq!(done.map_err(|error| error.kind()), expected.as_ref().map(|_| ()).map_err(|kind| *kind), "{:?}", step);
+            let done = done.map_err(|error| error.kind());
+            prop_assert_eq!(done, expected.as_ref().map(|_| ()).map_err(|kind| *kind), "{:?}", step);
             match expected {
                 Ok(Some(mut model)) => {
                     if matches!(step, Step::Import | Step::Rotate) {
@@ -164,7 +166,8 @@ proptest! {
                         model.versions.push((cmk.seal(&none, &dek), now));
                     }
                     let held: Vec<_> = keys.versions(&id).unwrap().iter().map(|v| (v.key_version, v.created)).collect();
-                    let expected: Vec<_> = (0..).zip(&model.versions).map(|(version, (_, made))| (version, Some(time(*made)))).collect();
+                    let versions = (0..).zip(&model.versions);
+                    let expected: Vec<_> = versions.map(|(version, (_, made))| (version, Some(time(*made)))).collect();
                     prop_assert_eq!(held, &expected[model.first as usize..]);
                     models.insert(name, model);
                 }
@@ -187,7 +190,8 @@ proptest! {
                 };
                 prop_assert_eq!(sealed, refused.map_or(Ok(model.versions.last().unwrap().0), Err));
                 for (version, (blob, _)) in (0..).zip(&model.versions) {
-                    let opened = engine.decrypt_dek(&id, &none, blob).map(|opened| opened == dek).map_err(|error| error.kind());
+                    let opened = engine.decrypt_dek(&id, &none, blob);
+                    let opened = opened.map(|opened| opened == dek).map_err(|error| error.kind());
                     let gone = (version < model.first).then_some(ErrorKind::KeyVersionDestroyed);
                     let retired = (version < model.min).then_some(ErrorKind::KeyVersionRetired);
                     prop_assert_eq!(opened, gone.or(retired).or(refused).map_or(Ok(true), Err), "version {}", version);
@@ -196,7 +200,7 @@ proptest! {
         }
     }
 
-    /// What was done to a file is there when it is opened again.
+    /// A file that is opened again has all changes that were made.
     #[cfg(feature = "file-keyring")]
     #[test]
     fn a_file_does_as_memory_does(steps in steps()) {

@@ -1,4 +1,4 @@
-//! What the crate seals, compared with the reference for any input; and blobs in which everything is right but the salt.
+//! Compares sealed DEKs with the reference for any input, and tests blobs in which everything is right except the salt.
 
 use dekseal::{Dek, EncryptionContext, ErrorKind, SealedDek};
 use proptest::prelude::*;
@@ -18,7 +18,8 @@ proptest! {
         halves: [[u8; 32]; 2], map in maps(),
     ) {
         let dek: &[u8; 64] = halves.as_flattened().try_into().unwrap();
-        let (cmk, keys, context) = (cmk(&id, version, &material), Key::new(&id, version, &material).unwrap(), context(&map));
+        let (cmk, context) = (cmk(&id, version, &material), context(&map));
+        let keys = Key::new(&id, version, &material).unwrap();
         let made = keys.seal(context.canonical(), dek);
         let sealed = cmk.seal(&context, &Dek::from_bytes(dek));
         prop_assert_eq!(sealed.as_bytes().as_slice(), &made);
@@ -40,8 +41,8 @@ fn a_right_tag_under_a_wrong_salt_is_the_same_error_as_a_wrong_tag() {
     let open = |blob: &[u8; 188]| cmk.open(&none, &SealedDek::from_bytes(blob).unwrap());
     assert_eq!(open(&seal(&right)).unwrap().expose_secret(), &dek);
 
-    // Each bit of the salt; all bytes changed in the same way, so that differences could cancel; the salt of another
-    // context.
+    // Each bit of the salt; all bytes changed in the same way, so that differences could cancel out; the salt of
+    // another context.
     let bits = (0..256).map(|bit| std::array::from_fn(|at| right[at] ^ u8::from(at == bit / 8) << (bit % 8)));
     let others = [right.map(|byte| byte ^ 0x80), keys.salt(&[0], &dek), [0; 32]];
     let mut wrong_tag = seal(&right);

@@ -1,4 +1,4 @@
-//! Generators that fail, that repeat themselves, and that return known bytes.
+//! Generators that fail, repeat themselves, or return known bytes.
 
 use dekseal::{
     Dek, EncryptionContext, Engine, Error, ErrorKind, KeyId, Keyset, MemoryKeyring, RandomnessFault,
@@ -304,7 +304,7 @@ fn a_source_that_gives_a_dek_again_repeats_no_nonce() {
     assert!(slots.iter().flatten().all(|made| made.0 == dek && made.1 == sealed));
 }
 
-/// `PayloadCipher::encrypt_with_rng` warns of this. If it no longer holds, the warning can go.
+/// `PayloadCipher::encrypt_with_rng` warns of this. If this test fails, the warning can be removed.
 #[test]
 fn a_source_that_gives_a_payload_salt_again_gives_both_plaintexts_away() {
     let bytes: Vec<u8> = (0..96).collect();

@@ -1,9 +1,10 @@
-//! The formats of docs/FORMAT.md, written a second time: parts A and B, and what a reader of part C does.
+//! A second implementation of docs/FORMAT.md: parts A and B, and the reader of part C.
 //!
-//! Written from the page and from RFC 5869 over HMAC, SHA-256 and AES-256-GCM, without this crate. What the crate and this
-//! module agree on is what the page says. For comparison only: it wipes nothing and compares in variable time.
+//! It was written from the document and from RFC 5869 over HMAC, SHA-256 and AES-256-GCM, without this crate. If the
+//! crate and this module agree, both follow the document. It is only for comparison: it wipes nothing and compares in
+//! variable time.
 //!
-//! `tests/reference` makes a crate of this file, for the fuzz targets and `tests/assurance`.
+//! `tests/reference` builds a crate from this file, for the fuzz targets and `tests/assurance`.
 
 #![allow(dead_code, unreachable_pub, reason = "the tests in `tests/it` use part A only")]
 
@@ -12,7 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Which check refused: those of A5 in their order, and what is no payload by B1.
+/// The check that failed: the steps of A5 in their order, and payloads that B1 does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     Frame,
@@ -24,7 +25,7 @@ pub enum Refused {
     NotAPayload,
 }
 
-/// A3. `None` where a rule is broken.
+/// A3. Returns `None` if a rule is broken.
 pub fn canonical<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Vec<u8>> {
     let mut pairs: Vec<_> = pairs.into_iter().collect();
     let characters: usize = pairs.iter().map(|(k, v)| k.chars().count() + v.chars().count()).sum();
@@ -69,7 +70,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// `None` where the ID breaks A2, or the material has another length than A4 allows.
+    /// Returns `None` if the ID breaks A2, or the length of the material breaks A4.
     pub fn new(id: &str, version: u32, material: &[u8]) -> Option<Self> {
         if !is_key_id(id.as_bytes()) || material.len() < 32 || material.len() > 64 {
             return None;
@@ -91,7 +92,7 @@ impl Key {
         self.seal_under_salt(context, dek, &self.salt(context, dek))
     }
 
-    /// A4 with any salt. Under one that is not the DEK's, the tag holds and step 7 of A5 does not.
+    /// A4 with any salt. If the salt does not belong to the DEK, the tag is valid and step 7 of A5 fails.
     pub fn seal_under_salt(&self, context: &[u8], dek: &[u8; 64], salt: &[u8; 32]) -> Vec<u8> {
         let mut blob = [&[2, 0, 152, 0], salt.as_slice()].concat();
         let (key, aad) = self.key_and_aad(context, salt);
@@ -102,7 +103,7 @@ impl Key {
         blob
     }
 
-    /// A5, where the caller expects this key and has this version of it alone.
+    /// A5, for a caller who expects this key and has only this version of it.
     pub fn open(&self, context: &[u8], blob: &[u8]) -> Result<[u8; 64], Refused> {
         if blob.len() != 188 || blob[..2] != [2, 0] || blob[2..4] != [152, 0] {
             return Err(Refused::Frame);
@@ -135,7 +136,7 @@ impl Key {
         mac(&self.salt_key, &[&sha256(context), dek])
     }
 
-    /// A4: the key of the blob that has this salt.
+    /// A4: the key of the blob with this salt.
     pub fn blob_key(&self, salt: &[u8; 32]) -> [u8; 32] {
         expand_32(&self.wrap_key, &[b"dekseal/v2 key", salt])
     }
@@ -145,13 +146,13 @@ impl Key {
         (key, [&[2, 0, 152, 0], &*self.trailer, context].concat())
     }
 
-    /// Part B. `sealed` is `dek` as this or another key seals it.
+    /// Part B. `sealed` is `dek`, sealed under this key or another one.
     pub fn seal_payload(sealed: &[u8], dek: &[u8; 64], salt: &[u8; 32], plaintext: &[u8]) -> Vec<u8> {
         let mut payload = [b"dekseal\x01".as_slice(), &65536_u32.to_le_bytes(), salt].concat();
         let (key, commitment) = payload_keys(dek, &payload);
         payload.extend(sealed);
         payload.extend(commitment);
-        // An empty payload has one segment, which is empty.
+        // An empty payload has one empty segment.
         let count = plaintext.len().div_ceil(65536).max(1);
         for index in 0..count {
             let segment = &plaintext[index * 65536..plaintext.len().min((index + 1) * 65536)];
@@ -161,8 +162,8 @@ impl Key {
         payload
     }
 
-    /// Each segment of a payload, as far as it can be opened in its place. A reader may give out the ones before the first that
-    /// cannot; the payload is whole where all can.
+    /// The segments of a payload, with `None` for each one that does not open at its place. A reader may return the
+    /// segments before the first `None`. The payload is complete if all open.
     pub fn open_segments(&self, context: &[u8], payload: &[u8]) -> Result<Vec<Option<Vec<u8>>>, Refused> {
         if payload.len() < 264 || &payload[..8] != b"dekseal\x01" || payload[8..12] != 65536_u32.to_le_bytes() {
             return Err(Refused::NotAPayload);
@@ -178,7 +179,7 @@ impl Key {
             let (segment, behind) = rest.split_at(rest.len().min(65536 + 16));
             let nonce = segment_nonce(segments.len(), behind.is_empty());
             let opened = decrypt(&key, &nonce, &[], segment);
-            // B3.2: empty only where it is the only one.
+            // B3.2: a segment is empty only if it is the only one.
             segments.push(opened.filter(|opened| !opened.is_empty() || rest.len() == payload.len() - 264));
             rest = behind;
             if rest.is_empty() {
@@ -187,7 +188,7 @@ impl Key {
         }
     }
 
-    /// The plaintext of a whole payload.
+    /// The plaintext of a complete payload.
     pub fn open_payload(&self, context: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
         let segments = self.open_segments(context, payload).ok()?;
         Some(segments.into_iter().collect::<Option<Vec<_>>>()?.concat())
@@ -213,8 +214,8 @@ impl Key {
         mac(&expand_32(&self.wrap_key, &[b"dekseal/v2 snapshot"]), &[message])
     }
 
-    /// The keyring in these JSON values under this root; `None` where a rule, a check or the MAC does not hold. That a field stands twice
-    /// does not show in values.
+    /// The keyring in this JSON document under this root, or `None` if a rule, a check or the MAC fails. Repeated
+    /// fields cannot be seen in a parsed document.
     pub fn open_keyring(&self, document: &Value) -> Option<KeyringFile> {
         let root = &document["root"];
         only(
@@ -263,7 +264,7 @@ impl Key {
     }
 }
 
-/// What the fields of a keyring file hold.
+/// The values of the fields of a keyring file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeyringFile {
     pub id: Vec<u8>,
@@ -274,7 +275,7 @@ pub struct KeyringFile {
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeyringKey {
     pub id: String,
-    /// As C3 numbers them.
+    /// The number of the state in C3.
     pub state: u8,
     pub deletion: u64,
     pub min_version: u32,
@@ -290,7 +291,7 @@ pub struct KeyringVersion {
 }
 
 impl KeyringFile {
-    /// What C3 is of, where it is there and of its kind: the rules are not looked at.
+    /// The fields that C3 covers, if they exist and have the right type. The rules of C2 are not checked.
     pub fn parse(document: &Value) -> Option<Self> {
         let keys = document["keys"].as_array()?.iter().map(KeyringKey::parse);
         Some(Self {
@@ -350,13 +351,13 @@ impl KeyringKey {
     }
 }
 
-/// An object that has no other fields.
+/// An object without other fields.
 fn only(object: &Value, fields: &[&str]) -> Option<()> {
     let known = object.as_object()?.keys().all(|field| fields.contains(&&**field));
     known.then_some(())
 }
 
-/// Seconds since 1970 of a date as C2 writes it.
+/// The seconds since 1970 of a date in the form of C2.
 fn seconds(date: &str) -> Option<u64> {
     let shape: String = date.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     if shape != "0000-00-00T00:00:00Z" {
@@ -409,7 +410,7 @@ fn extract(salt: &[u8], ikm: &[u8]) -> [u8; 32] {
     mac(salt, &[ikm])
 }
 
-/// HKDF-Expand (RFC 5869, 2.3): T(n) = HMAC(PRK, T(n-1) | info | n), T(0) being empty.
+/// HKDF-Expand (RFC 5869, 2.3): T(n) = HMAC(PRK, T(n-1) | info | n). T(0) is empty.
 fn expand(prk: &[u8; 32], info: &[&[u8]], length: usize) -> Vec<u8> {
     let info = info.concat();
     let mut last = Vec::new();
@@ -434,7 +435,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// Ciphertext and tag.
+/// Returns ciphertext and tag.
 fn encrypt(key: &[u8; 32], nonce: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let nonce: &[u8; 12] = nonce.try_into().unwrap();
     let mut sealed = plaintext.to_vec();
@@ -443,7 +444,7 @@ fn encrypt(key: &[u8; 32], nonce: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8
     sealed
 }
 
-/// The plaintext; `None` if there is no room for a tag, or the tag is wrong.
+/// Returns the plaintext, or `None` if the input is shorter than a tag or the tag is wrong.
 fn decrypt(key: &[u8; 32], nonce: &[u8], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let nonce: &[u8; 12] = nonce.try_into().unwrap();
     let (ciphertext, tag) = sealed.split_last_chunk::<16>()?;

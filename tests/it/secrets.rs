@@ -257,7 +257,7 @@ pub(crate) fn debug_shows_no_secret() {
     }
 }
 
-/// No public type is left out.
+/// Every public type was shown.
 #[cfg(feature = "file-keyring")]
 fn every_type_was_shown(shown: &[String]) {
     let mut types = 0;

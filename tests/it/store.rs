@@ -1,4 +1,4 @@
-//! The store in memory, and what it does when a test tells it to.
+//! The store in memory, and its scripted failures.
 
 use std::{
     error::Error as _,
@@ -26,7 +26,7 @@ mod memory_that_notifies {
     conformance_tests!(|| Some(Box::new(Arc::new(MemoryStore::new().with_notifications()))));
 }
 
-/// A store that leaves `changed` and `watch` to the trait.
+/// A store that uses the default implementations of `changed` and `watch`.
 mod with_the_defaults_of_the_trait {
     use super::*;
 
@@ -69,7 +69,7 @@ fn assert_error<T: std::fmt::Debug>(outcome: Result<T, StoreError>, kind: StoreE
 fn each_action_does_what_it_says() {
     use StoreErrorKind::Unavailable;
     let (first, second) = (stored(b"first"), stored(b"second"));
-    // Each action, whether it carries a write out at once, and whether the outcome is unknown.
+    // For each action: whether it executes a write at once, and whether the outcome is unknown.
     for (name, carried_out, unknown) in [
         ("Fail", false, false),
         ("LoseRequest", false, true),
@@ -190,7 +190,7 @@ fn a_script_that_sleeps_meets_the_deadline() {
         Action::ServeThen(Box::new(move || thread::sleep(remaining)))
     });
     assert_error(store.get(&key_id(1), &short()), StoreErrorKind::Deadline, false);
-    // It was carried out before the deadline.
+    // It was executed before the deadline.
     assert_error(
         store.put(&key_id(1), None, &stored(b""), &short()),
         StoreErrorKind::Deadline,
@@ -260,7 +260,7 @@ fn an_error_says_what_failed_and_whether_the_outcome_is_known() {
     );
 }
 
-/// Stores that need more are crates of their own, in another workspace.
+/// Stores that need more dependencies are separate crates in another workspace.
 #[test]
 fn nothing_of_a_database_or_a_network_is_in_the_lock_file() {
     let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();

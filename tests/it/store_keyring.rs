@@ -1,4 +1,4 @@
-//! A fleet's keyring over the store in memory: FORMAT.md part D.
+//! A fleet's keyring with the store in memory: FORMAT.md part D.
 
 use std::{
     ops::ControlFlow,
@@ -21,9 +21,9 @@ use crate::support::{cmk, key_id};
 const ROOT_ID: &str = "00000000-0000-0000-0000-00000000root";
 
 type Keyring = StoreKeyring<Arc<MemoryStore>>;
-/// A fault, by its name.
+/// A fault and its name.
 type Named<F> = (&'static str, F);
-/// What happens to a store, with a backup of it.
+/// An accident of a store, for which there is a backup.
 type Mishap = fn(&Arc<MemoryStore>, &MemoryStore);
 
 fn root(version: u32) -> CmkVersion {
@@ -45,7 +45,7 @@ fn process_with(store: &Arc<MemoryStore>, set: impl FnOnce(&mut StoreSettings)) 
     Engine::new(StoreKeyring::with_settings(store.clone(), root(0), [], settings).unwrap())
 }
 
-/// A store with the key 1, and a process that made it.
+/// A store with key 1, and the process that made the key.
 fn one_key() -> (Arc<MemoryStore>, Engine<Keyring>) {
     let store = Arc::new(MemoryStore::new());
     let engine = process(&store);
@@ -86,7 +86,7 @@ fn kind<T>(result: Result<T, Error>) -> ErrorKind {
     result.map(drop).unwrap_err().kind()
 }
 
-/// Counts the requests of one sort that a store serves.
+/// Counts the requests of one kind that a store serves.
 fn counted(store: &MemoryStore, counts: impl Fn(&Request<'_>) -> bool + Send + Sync + 'static) -> Arc<AtomicUsize> {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
@@ -107,7 +107,7 @@ fn document(store: &MemoryStore, number: u64) -> StoredDocument {
 fn what_one_process_seals_another_opens_at_once() {
     let (store, here) = one_key();
     let elsewhere = process(&store);
-    // A key that is not held, then a version that is not held, several rotations ahead.
+    // A key that is not held, then a version that is not held and is several rotations ahead.
     let (dek, sealed) = seal(&here, 1).unwrap();
     assert_eq!(open(&elsewhere, &sealed).unwrap(), dek);
     for _ in 0..3 {
@@ -150,7 +150,7 @@ fn a_destroyed_version_costs_no_request_and_an_unknown_one_costs_one() {
     assert_eq!(kind(open(&engine, &destroyed)), ErrorKind::KeyVersionDestroyed);
     assert_eq!(requests.load(Ordering::SeqCst), 0);
 
-    // There is no negative cache: each call asks.
+    // There is no negative cache: each call asks the store.
     for n in 1..=3 {
         assert_eq!(
             kind(engine.keyring().with_version(&key_id, 9, |_| ())),
@@ -170,11 +170,11 @@ fn a_fetch_that_began_before_the_call_does_not_serve_it() {
     let (store, here) = one_key();
     let elsewhere = Arc::new(process(&store));
     seal(&elsewhere, 1).unwrap();
-    // A fetch reads the store, and its answer is under way while a rotation is made and something is sealed.
+    // A fetch has read the store. Before its answer arrives, the key is rotated and a DEK is sealed.
     let (read, go_on) = slow_answer(&store);
     let early = {
         let elsewhere = Arc::clone(&elsewhere);
-        // A forged version: it asks the store.
+        // A forged version makes the call ask the store.
         thread::spawn(move || kind(elsewhere.keyring().with_version(&id(1), 7, |_| ())))
     };
     read.wait();
@@ -197,7 +197,7 @@ fn calls_that_miss_together_share_queries() {
         create(&writer, number);
     }
     let reader = Arc::new(process(&store));
-    // The first four queries wait until all calls are there.
+    // The first four queries wait until all calls have arrived.
     let arrived = Arc::new(AtomicUsize::new(0));
     let (seen, queries) = (Arc::clone(&arrived), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&queries);
@@ -224,7 +224,7 @@ fn calls_that_miss_together_share_queries() {
     for call in calls {
         call.join().unwrap().unwrap();
     }
-    // Four that began at once, and the rest together.
+    // Four queries began at once, and one serves all other calls.
     let queries = queries.load(Ordering::SeqCst);
     assert!((1..=6).contains(&queries), "{queries} queries for 80 calls");
     assert_eq!(reader.keyring().counters().fetches, u64::try_from(queries).unwrap());
@@ -274,7 +274,7 @@ fn many_forged_key_ids_do_not_hold_up_a_legitimate_miss() {
     for forger in forgers {
         forger.join().unwrap();
     }
-    // Forged IDs leave nothing behind.
+    // Forged IDs leave nothing in memory.
     assert_eq!(reader.keyring().counters().held, 1);
 }
 
@@ -301,7 +301,7 @@ fn each_change_raises_the_generation_by_one_and_none_is_lost() {
 #[test]
 fn a_conflict_that_does_not_end_has_its_own_error() {
     let (store, engine) = one_key();
-    // Before each put, another writer changes the document.
+    // Before each `put`, another writer changes the document.
     let other = process(&Arc::clone(&store));
     let busy = AtomicBool::new(false);
     store.set_script(move |request, _call| {
@@ -331,7 +331,7 @@ fn a_change_makes_its_own_key_and_no_other() {
     let foreign = engine.keyring().update(&key_id, |keys| keys.create_key(other));
     assert_eq!(kind(foreign), ErrorKind::ForeignKeys);
     assert_eq!(kind(engine.keyring().info(&other)), ErrorKind::UnknownKey);
-    // Nor a key that another keyring made.
+    // A key of another keyring is refused as well.
     let elsewhere = dekseal::MemoryKeyring::from_versions([cmk(other.as_str(), 0, &[1; 32])]).unwrap();
     let foreign = engine.keyring().update(&other, |keys| {
         *keys = dekseal::Keyset::clone(&elsewhere.keys());
@@ -362,7 +362,7 @@ fn an_unknown_outcome_is_settled_by_reading() {
             _ => Action::Serve,
         });
         assert_eq!(rotate(&engine, 1), 1, "{case}");
-        // The request that was held back arrives after it was sent again, and changes nothing.
+        // The delayed request arrives after it was sent again, and changes nothing.
         store.deliver_held();
         assert_eq!(
             process(&store).keyring().info(&id(1)).unwrap().current_version,
@@ -376,7 +376,7 @@ fn an_unknown_outcome_is_settled_by_reading() {
 
 #[test]
 fn an_unknown_outcome_followed_by_another_change_is_settled_too() {
-    // Between the lost answer and the read, another writer changes the key on top of the change, or instead of it.
+    // Between the lost answer and the read, another writer changes the key: on top of the change, or instead of it.
     for on_top in [true, false] {
         let (store, engine) = one_key();
         let other = process(&store);
@@ -400,7 +400,7 @@ fn an_unknown_outcome_followed_by_another_change_is_settled_too() {
         });
         let version = rotate(&engine, 1);
         assert_eq!(step.load(Ordering::SeqCst), 2);
-        // The change is there once, before the other one or after it.
+        // The change was made exactly once, before the other one or after it.
         assert_eq!(version, if on_top { 1 } else { 2 });
         assert_eq!(process(&store).keyring().info(&id(1)).unwrap().current_version, 2);
     }
@@ -423,7 +423,7 @@ fn a_change_whose_outcome_stays_unknown_is_never_reported_as_failed() {
         .update(&key_id, |keys| keys.rotate(&key_id))
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store(StoreFault::OutcomeUnknown));
-    // What was not confirmed is not used.
+    // A change that was not confirmed is not used.
     assert_eq!(seal(&engine, 1).unwrap().1.key_version(), 0);
     store.set_script(|_request, _call| Action::Serve);
     engine.keyring().load(&key_id).unwrap();
@@ -444,13 +444,13 @@ fn a_change_that_certainly_failed_says_so() {
     );
 }
 
-/// The ways in which a store can lose what a process has seen.
+/// The ways in which a store can lose documents that a process has seen.
 fn rollbacks() -> [Named<Mishap>; 3] {
     [
         ("restored", |store, backup| store.restore(backup)),
         ("deleted", |store, _| store.overwrite(&id(1), None)),
         ("failed over", |store, backup| {
-            // Another branch with an equal generation.
+            // Another branch with the same generation.
             store.restore(backup);
             rotate(&process(store), 1);
         }),
@@ -476,13 +476,13 @@ fn after_a_rollback_held_versions_open_and_nothing_is_sealed_or_written() {
             StoreFault::RolledBack,
             "{case}"
         );
-        // A version that is not held: it may be on the other branch.
+        // A version that is not held may be on the other branch.
         let unheld = engine.keyring().with_version(&key_id, 5, |_| ());
         assert_eq!(fault(unheld), StoreFault::RolledBack, "{case}");
         assert_eq!(format!("{store:?}"), format!("{before:?}"), "{case}");
         assert!(engine.keyring().counters().rollbacks >= 2, "{case}");
 
-        // Also once the other branch is ahead.
+        // The same when the other branch is ahead.
         if case == "restored" {
             for _ in 0..5 {
                 rotate(&process(&store), 1);
@@ -520,7 +520,7 @@ fn write_back_puts_the_held_document_above_the_one_in_the_store() {
         assert_eq!(open(&process(&store), &sealed).unwrap(), dek, "{case}");
         assert_eq!(rotate(&engine, 1), 2, "{case}");
         assert_eq!(seal(&process(&store), 1).unwrap().1.key_version(), 2, "{case}");
-        // Without a rollback it writes nothing.
+        // Without a rollback, it writes nothing.
         let before = document(&store, 1);
         engine.keyring().write_back(&id(1)).unwrap();
         assert_eq!(document(&store, 1), before, "{case}");
@@ -592,7 +592,7 @@ fn an_answer_from_before_a_rollback_does_not_end_it() {
 fn an_answer_that_was_overtaken_is_no_rollback() {
     let (store, engine) = one_key();
     let engine = Arc::new(engine);
-    // A refresh reads, and its answer comes after this process has made a newer document.
+    // A refresh reads, and its answer arrives after this process has made a newer document.
     let other = process(&store);
     rotate(&other, 1);
     let (read, go_on) = slow_answer(&store);
@@ -647,7 +647,7 @@ fn a_document_that_is_not_the_keys_is_refused_each_with_its_own_error() {
             store.overwrite(&id(1), Some(with(text.clone())));
             let held = engine.keyring().is_ready(&id(1));
             if case == "another line" && !held {
-                // Nothing was seen that it could contradict.
+                // This process has seen nothing that the document could contradict.
                 continue;
             }
             let error = engine.keyring().load(&id(1)).unwrap_err();
@@ -657,7 +657,7 @@ fn a_document_that_is_not_the_keys_is_refused_each_with_its_own_error() {
                 store.overwrite(&id(1), Some(good.clone()));
                 engine.keyring().load(&id(1)).unwrap();
             } else if held {
-                // It confirms nothing and changes nothing.
+                // The refused document does not confirm the held one, and does not replace it.
                 seal(engine, 1).unwrap();
             } else {
                 assert_eq!(fault(seal(engine, 1)), expected, "{case}");
@@ -676,7 +676,7 @@ fn no_byte_of_a_document_can_be_changed() {
         bad.document[at] ^= 1;
         bad.revision = Revision::new(&[8; 32]).unwrap();
         store.overwrite(&id(1), Some(bad));
-        // A byte of white space or the case of a digit can mean nothing; then the document says the same.
+        // White space and the case of a digit have no meaning, so such a document is equal.
         match process(&store).keyring().load(&id(1)) {
             Ok(()) => harmless += 1,
             Err(error) => assert!(matches!(error.kind(), ErrorKind::Store(_)), "byte {at}: {error}"),
@@ -692,7 +692,7 @@ fn a_purged_key_is_gone_everywhere_and_is_no_rollback() {
     let other = process(&store);
     seal(&other, 1).unwrap();
     let key_id = id(1);
-    // Scheduled a year ago, by the clock of an administrator.
+    // A deletion that an administrator scheduled a year ago.
     let now = dekseal::UnixTime::now().unwrap().as_secs();
     let year_ago = dekseal::UnixTime::from_secs(now - 365 * 24 * 60 * 60).unwrap();
     let schedule = |keys: &mut dekseal::Keyset| keys.schedule_deletion_at(&key_id, 7, year_ago).map(drop);
@@ -706,10 +706,10 @@ fn a_purged_key_is_gone_everywhere_and_is_no_rollback() {
         assert_eq!(engine.keyring().counters().rollbacks, 0);
         assert_eq!(engine.keyring().counters().held, 0);
     }
-    // An old copy of the row is one.
+    // An old copy of the row is a rollback.
     store.overwrite(&key_id, Some(pending));
     assert_eq!(fault(other.keyring().load(&key_id)), StoreFault::RolledBack);
-    // A new key of that ID is none.
+    // A new key with the same ID is not.
     store.overwrite(&key_id, None);
     create(&engine, 1);
     other.keyring().load(&key_id).unwrap();
@@ -737,7 +737,7 @@ fn eviction_keeps_what_was_used_last_and_forgets_no_rollback() {
     assert_eq!(counters.evictions, 40 - u64::try_from(counters.held).unwrap());
     assert!(reader.keyring().is_ready(&id(0)) && reader.keyring().is_ready(&id(39)));
     assert!(!reader.keyring().is_ready(&id(1)) && !reader.keyring().is_ready(&id(20)));
-    // Key 1 is not held, and its older document is refused all the same.
+    // Key 1 is not held. Its older document is refused all the same.
     store.restore(&backup);
     assert_eq!(fault(seal(&reader, 1)), StoreFault::RolledBack);
     reader.keyring().adopt(&id(1)).unwrap();
@@ -765,7 +765,7 @@ fn a_fleet_changes_its_root_without_stopping() {
         create(&here, number);
     }
     let sealed: Vec<_> = (0..5).map(|number| seal(&here, number).unwrap()).collect();
-    // 1. Every process reads under the new root; 2. every process writes under it.
+    // 1. Every process reads under the new root. 2. Every process writes under it.
     for (writing, reading) in [(0, 1), (1, 0)] {
         for engine in [&here, &elsewhere] {
             engine.keyring().set_roots(root(writing), [root(reading)]);
@@ -773,7 +773,7 @@ fn a_fleet_changes_its_root_without_stopping() {
             assert!(all.iter().zip(&sealed).all(|(opened, (dek, _))| opened == dek));
         }
     }
-    // An ordinary change keeps the old root; a new key has the new one.
+    // An ordinary change keeps the old root. A new key gets the new one.
     rotate(&here, 0);
     create(&here, 5);
     let mut only_new = process(&store);
@@ -786,7 +786,7 @@ fn a_fleet_changes_its_root_without_stopping() {
     );
     seal(&only_new, 5).unwrap();
 
-    // 3. A pass that stops after two documents, and one that goes on.
+    // 3. A pass that stops after two documents, and one that continues.
     let mut last = None;
     let pass = here.keyring().reseal(None, |key_id, result| {
         assert!(result.unwrap());
@@ -808,7 +808,7 @@ fn a_fleet_changes_its_root_without_stopping() {
         (pass.resealed, pass.present, pass.failed, pass.is_complete),
         (3, 1, 0, true)
     );
-    // 4. A full pass finds nothing to do.
+    // 4. A complete pass finds nothing to do.
     let pass = elsewhere.keyring().reseal(None, |_, result| {
         assert!(!result.unwrap());
         ControlFlow::Continue(())
@@ -838,7 +838,7 @@ fn a_pass_tells_of_a_document_that_it_cannot_read_and_goes_on() {
     let pass = pass.unwrap();
     assert_eq!((pass.resealed, pass.failed, pass.is_complete), (1, 1, true));
     assert_eq!(failed, [id(1)]);
-    // The pass holds nothing.
+    // The pass leaves nothing in memory.
     assert_eq!(other.counters().held, 0);
 }
 
@@ -856,7 +856,7 @@ fn a_snapshot_serves_while_the_store_is_away() {
     seal(&started, 2).unwrap();
     assert_eq!(fault(seal(&started, 3)), StoreFault::Unavailable);
 
-    // It is refused if a byte is changed, cut off or added, and under another root.
+    // A snapshot is refused if a byte is changed, removed or added, and under another root.
     for at in 0..snapshot.len() {
         let mut bad = snapshot.clone();
         bad[at] ^= 1;
@@ -867,14 +867,14 @@ fn a_snapshot_serves_while_the_store_is_away() {
     }
     let other = StoreKeyring::new(store.clone(), root(1));
     assert_eq!(fault(other.restore(&snapshot)), StoreFault::WrongRoot);
-    // A snapshot does not undo what is newer.
+    // A snapshot does not replace newer documents.
     store.set_script(|_request, _call| Action::Serve);
     rotate(&started, 1);
     assert_eq!(started.keyring().restore(&snapshot).unwrap(), 0);
     assert_eq!(seal(&started, 1).unwrap().1.key_version(), 1);
 }
 
-/// FORMAT.md D6, written again from the page.
+/// FORMAT.md D6, implemented again from the document.
 #[test]
 fn a_snapshot_is_as_the_format_says() {
     let (store, engine) = one_key();
@@ -955,7 +955,7 @@ fn the_refresher_takes_up_changes_and_ends_with_the_keyring() {
         assert_eq!(kind(seal(&elsewhere, 1)), ErrorKind::KeyDisabled);
         assert!(elsewhere.keyring().counters().refreshes > 0);
         drop(elsewhere);
-        // The thread holds the store no longer than it takes to notice.
+        // The thread keeps the store alive only until it notices.
         let before = Instant::now();
         while Arc::strong_count(&store) > 2 {
             assert!(before.elapsed() < Duration::from_secs(20));

@@ -1,5 +1,5 @@
-//! Runs a program under strace, which records its system calls, or does something to it at one of them: kills it, stops it, or makes
-//! the call fail.
+//! Runs a program under strace, which records its system calls, or interferes with one of them: it kills or stops the
+//! program, or makes the call fail.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// Whether strace works here. A test that needs it returns early when it does not; with `REQUIRE_TOOLS=1` in the
+/// Whether strace works here. A test that needs it returns early if it does not. With `REQUIRE_TOOLS=1` in the
 /// environment that is a failure.
 pub(crate) fn works() -> bool {
     let output = Command::new("strace").args(["-f", "-e", "trace=none", "true"]).output();
@@ -20,7 +20,7 @@ pub(crate) fn works() -> bool {
     works
 }
 
-/// `command` under strace with these options.
+/// Runs `command` under strace with these options.
 pub(crate) fn traced(options: &[&str], command: &Command) -> Command {
     let mut traced = Command::new("strace");
     traced.args(["-f", "-qq"]).args(options);
@@ -42,9 +42,9 @@ pub(crate) fn traced(options: &[&str], command: &Command) -> Command {
 pub(crate) struct Call {
     pub(crate) thread: String,
     pub(crate) name: String,
-    /// It is the `nth` call of that name that its thread makes, counted from 1: strace counts in this way, too.
+    /// This is the `nth` call of that name in its thread, counted from 1, as strace counts.
     pub(crate) nth: usize,
-    /// Name, arguments and result, as strace writes them. Each file descriptor has its path: `3</tmp/sealed>`.
+    /// Name, arguments and result, in strace's format. Each file descriptor has its path: `3</tmp/sealed>`.
     pub(crate) line: String,
 }
 
@@ -68,7 +68,7 @@ impl Call {
         output
     }
 
-    /// The values of two options `-e`.
+    /// The values of the two options `-e`.
     pub(crate) fn options(&self, fault: &str) -> (String, String) {
         let Self { name, nth, .. } = self;
         (format!("trace={name}"), format!("inject={name}:{fault}:when={nth}"))

@@ -1,4 +1,4 @@
-//! Shared by several modules: the vectors, and generators with a given behaviour.
+//! Helpers of several modules: the test vectors, and generators with a given behaviour.
 
 use std::{collections::BTreeMap, convert::Infallible};
 
@@ -16,10 +16,10 @@ pub(crate) fn key_id(text: &str) -> KeyId {
     text.parse().unwrap()
 }
 
-/// A time that tests take for the present: 2027-01-15T08:00:00Z.
+/// The present time in the tests: 2027-01-15T08:00:00Z.
 pub(crate) const NOW: u64 = 1_800_000_000;
 
-/// So many seconds after 1970.
+/// The time this many seconds after 1970.
 pub(crate) fn time(secs: u64) -> UnixTime {
     UnixTime::from_secs(secs).unwrap()
 }
@@ -126,7 +126,7 @@ impl std::fmt::Display for Exhausted {
 
 impl std::error::Error for Exhausted {}
 
-/// Words, for a generator of which only bytes are requested.
+/// Derives the methods for words. Only bytes are requested from these generators.
 macro_rules! words_from_bytes {
     () => {
         fn try_next_u32(&mut self) -> Result<u32, Self::Error> {

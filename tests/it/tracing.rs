@@ -1,4 +1,4 @@
-//! One event for each operation, with the fields and the level that docs/guide/logging.md says, and no secret in any.
+//! One event for each operation, with the fields and the level of docs/guide/logging.md, and without secrets.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ use crate::{
     support::{Failing, Fixed, KEY_ID, NOW, OTHER_KEY_ID, Repeating, cmk, dek, key_id, time},
 };
 
-/// A line for each event that it is interested in: its level, and its fields in their order.
+/// Records a line for each event that it is interested in: the level, and the fields in order.
 #[derive(Clone)]
 struct Collector {
     interested: bool,
@@ -75,9 +75,10 @@ impl Subscriber for Collector {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// What `f` gives, and the events of this thread while it ran.
+/// The result of `f`, and the events of this thread while it ran.
 fn heard<T>(f: impl FnOnce() -> T) -> (T, Vec<String>) {
-    // While there is but one subscriber, a thread without it that comes first to where an event is made turns that off for all.
+    // While there is only one subscriber, a thread without a subscriber that reaches an event first would disable the
+    // event for all threads.
     static ANOTHER: LazyLock<tracing::Dispatch> = LazyLock::new(|| tracing::Dispatch::new(Collector::new(true)));
     LazyLock::force(&ANOTHER);
     let collector = Collector::new(true);
@@ -85,12 +86,12 @@ fn heard<T>(f: impl FnOnce() -> T) -> (T, Vec<String>) {
     (value, collector.lines())
 }
 
-/// The operations that had an event.
+/// The operations that emitted an event.
 #[derive(Default)]
 struct Operations(BTreeSet<String>);
 
 impl Operations {
-    /// Carries an operation out that has this event and no other.
+    /// Runs an operation, which must emit exactly this event.
     #[track_caller]
     fn one<T>(&mut self, expected: &str, f: impl FnOnce() -> T) -> T {
         let (value, lines) = heard(f);
@@ -143,7 +144,8 @@ fn each_operation_has_one_event() {
     }
 }
 
-/// The methods of `Engine` that take a context, and those that change keys, as the source has them; and what changes a keyring.
+/// The methods of `Engine` that take a context, the methods that change keys, and those that change a keyring, as found
+/// in the source.
 fn operations() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (path, text) in imports::sources() {
@@ -231,7 +233,7 @@ fn deks(seen: &mut Operations) {
     let line = format!("DEBUG operation=rewrap_deks key_id={KEY_ID} count=3 failed=0 outcome=ok");
     let good = sealed.as_bytes().as_slice();
     assert_eq!(seen.one(&line, || batch(&[good, good, good])), 3);
-    // The first of the gravest.
+    // The first error of the highest level.
     let mut damaged = *sealed.as_bytes();
     damaged[100] ^= 1;
     let line = format!("WARN operation=rewrap_deks key_id={KEY_ID} count=4 failed=3 outcome=DamagedBlob");
@@ -279,7 +281,7 @@ fn payloads(seen: &mut Operations) {
         engine.open_payload_cipher(&id, &context, payload_cipher.sealed_dek())
     })
     .unwrap();
-    // Which asks no keyring.
+    // This operation asks no keyring.
     let (_, lines) = heard(|| {
         payload_cipher
             .decrypt(&payload_cipher.encrypt(&[5; 100]).unwrap())
@@ -371,7 +373,7 @@ fn keyrings(seen: &mut Operations) {
     })
     .unwrap_err();
     let older = fs::read(&path).unwrap();
-    // What is done to the keys, and then whether it is in force.
+    // The change of the keys, and then whether it is in effect.
     let memory = MemoryKeyring::new(Keyset::new());
     let create = format!("DEBUG operation=create_key key_id={KEY_ID} key_version=0 outcome=ok");
     let both = [create.clone(), ok("update_keyring")];
@@ -431,7 +433,7 @@ fn a_failure_has_its_kind_and_what_is_known() {
         "WARN operation=decrypt_dek key_id={KEY_ID} key_version=0 context={no_print} outcome=AuthenticationFailed"
     );
     seen.one(&line, || engine.decrypt_dek(&id, &none, &sealed)).unwrap_err();
-    // The version is one of the other key.
+    // The version belongs to the other key.
     let line = format!("WARN operation=decrypt_dek key_id={OTHER_KEY_ID} context={print} outcome=KeyMismatch");
     seen.one(&line, || engine.decrypt_dek(&other, &context, &sealed))
         .unwrap_err();
@@ -450,7 +452,7 @@ fn a_failure_has_its_kind_and_what_is_known() {
         engine.create_deks_with_rng(&id, &context, &mut slots, &mut Repeating(b"abcd"))
     })
     .unwrap_err();
-    // Which side failed is not told; where the DEK should have gone is.
+    // The event does not tell which side failed, but tells where the DEK should have gone.
     let line = format!(
         "INFO operation=rewrap_dek_to key_id={KEY_ID} key_version=0 context={print} new_key_id={nobody} \
          new_context={no_print} outcome=UnknownKey"
@@ -476,7 +478,7 @@ fn a_failure_has_its_kind_and_what_is_known() {
     seen.one(&line, || engine.decrypt(&id, &context, &changed(300)))
         .unwrap_err();
 
-    // Inside an `io::Error`, and another's.
+    // An `Error` inside an `io::Error`, and an `io::Error` of another source.
     let line = format!(
         "WARN operation=decrypt_reader key_id={KEY_ID} key_version=1 context={no_print} outcome=AuthenticationFailed"
     );
@@ -512,7 +514,7 @@ fn the_wire_api_has_the_events_of_the_engine() {
     assert_eq!((response.status(), lines), (200, vec![line]));
 }
 
-/// A reader and a keyring that fail, and say of what.
+/// A reader and a keyring that fail, and whose errors name their cause.
 struct Broken;
 
 impl Read for Broken {
@@ -546,7 +548,7 @@ fn no_event_shows_a_secret_or_the_source_of_an_error() {
     let (_, lines) = heard(|| engine().decrypt_reader(&id, &context, Broken).unwrap_err());
     assert!(!lines.iter().any(|line| secrets::is_marked(line)), "{lines:?}");
 
-    // Whatever can be done, in each way that it can fail; DEKs, material, contexts and plaintext are marked.
+    // All operations, with all ways to fail. DEKs, material, contexts and plaintext contain a mark.
     let tests: [fn(); 5] = [
         secrets::debug_shows_no_secret,
         secrets::no_error_of_a_dek_or_a_key_shows_one,
@@ -565,7 +567,7 @@ fn no_event_shows_a_secret_or_the_source_of_an_error() {
     assert!(seen > 500, "only {seen} events");
 }
 
-/// Nothing is made of a field that nobody asks for.
+/// A field that no subscriber asks for is not formatted.
 #[test]
 fn a_subscriber_that_is_not_interested_costs_no_allocation() {
     let deaf = Collector::new(false);
@@ -580,7 +582,7 @@ fn a_subscriber_that_is_not_interested_costs_no_allocation() {
     };
     tracing::subscriber::with_default(deaf.clone(), || {
         work();
-        // What the error names.
+        // The details of the error.
         assert_eq!(allocation_counter::measure(work).count_total, 1);
     });
     assert!(deaf.lines().is_empty());

@@ -1,4 +1,4 @@
-//! The wire API: what is answered to requests that are right.
+//! The wire API: the responses to valid requests.
 
 use dekseal::{Dek, EncryptionContext, Engine, MemoryKeyring, SealedDek, api, api::Operation, api::Request};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ fn path(operation: &str) -> String {
     format!("/v1.0/{PROJECT}/kms/{operation}")
 }
 
-/// 64 bytes for a DEK, and the hex of it.
+/// 64 bytes for a DEK, and their hex.
 fn known_bytes() -> ([u8; 64], String) {
     let bytes = core::array::from_fn(|at| u8::try_from(at * 3).unwrap());
     (bytes, hex::encode_upper(bytes))
@@ -40,9 +40,9 @@ fn each_operation_answers_its_fields_in_order_and_in_upper_case() {
         .encrypt_dek(&key_id(KEY_ID), &context, &Dek::from_bytes(&bytes))
         .unwrap();
     let cipher = hex::encode_upper(sealed.as_bytes());
-    let common = format!(
-        r#""key_id":"{KEY_ID}","encryption_context":{{"Key2":"Value2","Key1":"Value1"}},"sequence":"919c82d4-8046-4722-9094-35c3c6524cff""#
-    );
+    let pairs = r#"{"Key2":"Value2","Key1":"Value1"}"#;
+    let sequence = "919c82d4-8046-4722-9094-35c3c6524cff";
+    let common = format!(r#""key_id":"{KEY_ID}","encryption_context":{pairs},"sequence":"{sequence}""#);
 
     assert_eq!(
         call(
@@ -178,7 +178,7 @@ fn json_is_read_as_json() {
         "create-datakey",
         &format!(r#"{{"key_id":"{KEY_ID}","datakey_length":"512"}}"#),
     );
-    // White space around and inside, escapes in names and in values, an empty context.
+    // White space around and inside, escapes in names and values, an empty context.
     let escaped = KEY_ID.replace('0', "\\u0030");
     for body in [
         format!(" \n\t{{\r\"key_id\" : \"{KEY_ID}\" , \"datakey_length\":\"512\"}}\n "),
@@ -187,7 +187,7 @@ fn json_is_read_as_json() {
     ] {
         assert_eq!(call(&engine, "create-datakey", &body), plain_body, "{body}");
     }
-    // Escapes in a context are unescaped before it is bound.
+    // Escapes in a context are decoded before the context is bound.
     let create = |context: &str| {
         call(
             &engine,

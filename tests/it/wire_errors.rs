@@ -12,7 +12,7 @@ use crate::{
     support::{Failing, KEY_ID, OTHER_KEY_ID, Repeating, key_id, one_key, vectors, with_checksum},
 };
 
-/// A keyring whose one key is in the state that a test wants.
+/// A keyring whose only key is in the state that a test needs.
 struct InState {
     keys: MemoryKeyring,
     state: Option<ErrorKind>,
@@ -36,11 +36,11 @@ impl Keyring for InState {
     }
 }
 
-/// A request in parts that can be broken one by one, and the engine that it meets.
+/// A request in parts that can be broken one by one, and the engine that handles it.
 struct Case {
     method: String,
     path: String,
-    /// Name and JSON text of each field.
+    /// The name and the JSON text of each field.
     fields: Vec<(String, String)>,
     padding: usize,
     state: Option<ErrorKind>,
@@ -134,7 +134,7 @@ fn sealed_hex() -> String {
     hex::encode(sealed.unwrap())
 }
 
-/// Status, code (empty where there is none) and message.
+/// The status, the code (empty if there is none) and the message.
 fn answer<K: Keyring, R: TryCryptoRng>(
     engine: &Engine<K>,
     method: &str,
@@ -148,7 +148,7 @@ fn answer<K: Keyring, R: TryCryptoRng>(
         return (response.status(), String::new(), String::new());
     };
     let message = error["error_msg"].as_str().unwrap().to_owned();
-    // Two members in one, in this order.
+    // Both members, in this order.
     let quoted = serde_json::to_string(&message).unwrap();
     let code = error["error_code"].as_str().unwrap().to_owned();
     assert_eq!(
@@ -161,7 +161,7 @@ fn answer<K: Keyring, R: TryCryptoRng>(
 
 type Break = (u16, &'static str, fn(&mut Case));
 
-/// A way to break each row that `operation` has, in the order of the table.
+/// A way to break each row that applies to `operation`, in the order of the table.
 fn breaks(operation: &str) -> Vec<Break> {
     let mut breaks: Vec<Break> = vec![
         (400, "KMS.0201", |case| case.path = case.path.replace("/p/", "/p p/")),
@@ -231,7 +231,7 @@ fn every_row_is_answered_and_the_first_in_the_table_decides() {
             assert_eq!((found_status, found_code.as_str()), (*status, *code), "{operation}");
             seen.insert(*code);
             for (_, later_code, break_later) in &breaks[first + 1..] {
-                // The later one first, so that where both set the same part the earlier one stands.
+                // The later break first: if both set the same part, the earlier row's break remains.
                 let mut case = Case::good(operation);
                 break_later(&mut case);
                 break_it(&mut case);
@@ -240,11 +240,11 @@ fn every_row_is_answered_and_the_first_in_the_table_decides() {
             }
         }
     }
-    // All of the table but KMS.0306, which is the host's.
+    // All rows of the table except KMS.0306, which is the host's.
     assert_eq!(seen.len(), 21);
 }
 
-/// The code for `body` sent to `operation`, and `{}` in it stands for the key ID.
+/// The code for `body` sent to `operation`. `{}` in it stands for the key ID.
 fn code(operation: &str, body: &str) -> String {
     code_of_bytes(
         operation,
@@ -345,14 +345,14 @@ fn bodies_that_are_no_json_object() {
         let code = code_of_bytes("create-datakey", body).0;
         assert_eq!(code, "KMS.0202", "{}", String::from_utf8_lossy(body));
     }
-    // However deep it is.
+    // At any depth.
     for depth in [1000, api::MAX_BODY / 2] {
         for bracket in ["[", "{\"a\":"] {
             let body = bracket.repeat(depth / bracket.len());
             assert_eq!(code("create-datakey", &body), "KMS.0202");
         }
     }
-    // Where it can still be read, the field decides.
+    // If the body can be parsed, the rule of the field decides.
     for depth in [1, 31, 32, 40, 120] {
         let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let common = format!(r#""key_id":"{KEY_ID}","datakey_length":512"#);
@@ -364,7 +364,7 @@ fn bodies_that_are_no_json_object() {
             "{depth}"
         );
     }
-    // The outermost of 128 is the object.
+    // The outermost of the 128 levels is the body.
     for (depth, answer) in [(127, "KMS.0308"), (128, "KMS.0202")] {
         let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let body = format!(r#"{{"key_id":"{KEY_ID}","datakey_length":512,"x":{nested}}}"#);
@@ -398,7 +398,7 @@ fn a_small_stack_is_enough_for_the_deepest_body() {
             for field in ["x", "sequence"] {
                 let body = format!(r#"{{"{field}":{nested}}}"#);
                 let refusal = api::Request::parse("POST", "/v1.0/p/kms/create-datakey", body.as_bytes()).unwrap_err();
-                // With a known field, the next row of the table answers.
+                // For a known field, the next row of the table applies.
                 let expected = if (field, expected) == ("sequence", "KMS.0308") {
                     "KMS.0204"
                 } else {
@@ -414,7 +414,7 @@ fn a_small_stack_is_enough_for_the_deepest_body() {
 #[test]
 fn levels_are_counted_alike_wherever_a_value_stands() {
     let common = format!(r#""key_id":"{KEY_ID}","datakey_length":512"#);
-    // What is at level 128, and one level deeper.
+    // A value at level 128, and one level deeper.
     for (innermost, levels) in [
         ("0", 1),
         ("\"s\"", 1),
@@ -429,7 +429,7 @@ fn levels_are_counted_alike_wherever_a_value_stands() {
                 let around = 128 - above - levels;
                 [around, around + 1].map(|around| open.repeat(around) + innermost + &close.repeat(around))
             };
-            // The body is above a field; the body and the context are above a value of the context.
+            // Above a field is the body. Above a value of the context are the body and the context.
             for (name, [fits, too_deep]) in [("x", nested(1)), ("sequence", nested(1))] {
                 let code = |nested: &str| {
                     code_of_bytes(
@@ -459,7 +459,7 @@ fn levels_are_counted_alike_wherever_a_value_stands() {
 fn bodies_at_the_limit_and_one_byte_over() {
     let fields: String = (0..20_000).map(|number| format!(r#""{number:05}":0,"#)).collect();
     let fields = format!(r#"{{{fields}"x":…}}"#);
-    // Filled up at the three dots.
+    // The filling replaces the three dots.
     for (body, filling, expected) in [
         (r#"{{},"datakey_length":512…}"#, " ", ""),
         (r#"{{},"datakey_length":512}…"#, "\n", ""),
@@ -503,7 +503,7 @@ fn contexts_at_the_limit_and_one_character_over() {
         assert_eq!(code(&value(8191)), "", "{character}");
         assert_eq!(code(&value(8192)), "KMS.0208", "{character}");
     }
-    // As many keys as can be, of four bytes each: the longest canonical form.
+    // The maximum number of keys, each of four bytes: the longest canonical form.
     let keys = |count: u32| {
         let keys = (0x10000..0x10000 + count).filter_map(char::from_u32);
         let pairs: Vec<String> = keys.map(|key| format!(r#""{key}":"""#)).collect();
@@ -541,7 +541,7 @@ fn a_name_that_occurs_twice_in_any_object() {
     ] {
         assert_eq!(code("create-datakey", body), "KMS.0308", "{body}");
     }
-    // The same name in two objects is allowed, and so is a name that is also a value.
+    // A name may occur in two objects, and may also be a value.
     assert_eq!(
         code(
             "create-datakey",
@@ -576,7 +576,7 @@ fn fields_of_no_or_of_another_operation_are_named() {
             "{operation}"
         );
     }
-    // No more than 64 characters of it, and as JSON.
+    // At most 64 characters of it, escaped for JSON.
     let long = "é".repeat(65);
     let (_, message) = code_of_bytes("create-datakey", format!(r#"{{"{long}":1}}"#).as_bytes());
     assert_eq!(message, format!("unknown field: {}", "é".repeat(64)));
@@ -808,7 +808,7 @@ fn cipher_texts() {
     );
 }
 
-/// The errors that a keyring of a host's own returns may name anything; messages name nothing.
+/// The errors of a host's own keyring may name anything. The messages to the client name nothing.
 #[test]
 fn what_an_error_of_the_engine_names_is_not_told() {
     struct Naming(ErrorKind);

@@ -1,4 +1,4 @@
-//! The host on standard input and output, as a process.
+//! Runs the example `kms_stdio` as a process.
 
 use std::{
     io::Write,
@@ -17,7 +17,7 @@ fn run(arguments: &[String], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may end before it has read all of it.
+    // The process may end before it has read all input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -26,7 +26,7 @@ fn line(operation: &str, body: &Value) -> String {
     json!({"method": "POST", "path": format!("/v1.0/p/kms/{operation}"), "body": body.to_string()}).to_string() + "\n"
 }
 
-/// Status and body of each line.
+/// The status and the body of each line.
 fn answers(output: &Output) -> Vec<(u64, Value)> {
     let text = core::str::from_utf8(&output.stdout).unwrap();
     let answer = |line: &str| {
@@ -47,8 +47,18 @@ fn it_seals_and_opens_every_known_answer() {
     let file = directory.path().join("cmks");
     for v in vectors::<Vec<SealedVector>>("blob") {
         let digest = hex::encode(Sha256::digest(hex::decode(&v.dek).unwrap()));
-        let encrypt = json!({"key_id": v.key_id, "plain_text": v.dek.clone() + &digest, "datakey_plain_length": "64", "encryption_context": v.context});
-        let decrypt = json!({"key_id": v.key_id, "cipher_text": v.blob, "datakey_cipher_length": "64", "encryption_context": v.context});
+        let encrypt = json!({
+            "key_id": v.key_id,
+            "plain_text": v.dek.clone() + &digest,
+            "datakey_plain_length": "64",
+            "encryption_context": v.context,
+        });
+        let decrypt = json!({
+            "key_id": v.key_id,
+            "cipher_text": v.blob,
+            "datakey_cipher_length": "64",
+            "encryption_context": v.context,
+        });
         std::fs::write(&file, format!("{}:{}:{}\n", v.key_id, v.key_version, v.material)).unwrap();
         let arguments = ["--cmk-file", file.to_str().unwrap()].map(str::to_owned);
         let output = run(

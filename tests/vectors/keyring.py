@@ -190,7 +190,8 @@ def main():
     keys[0]["versions"] = keys[0]["versions"][1:] + [version(3, now, "first 3")]
     keys[0]["min_version"] = 2
     keys[1] |= {"state": "pending_deletion", "deletion": now + 7 * day}
-    keys[2] = {"key_id": third, "state": "enabled", "min_version": 0, "versions": [version(0, later, "third again", 33)]}
+    versions = [version(0, later, "third again", 33)]
+    keys[2] = {"key_id": third, "state": "enabled", "min_version": 0, "versions": versions}
     keys[3]["state"] = "disabled"
     keyring["generation"] = 8
     after = document(root, keyring)

@@ -1,4 +1,4 @@
-//! What a keyring document says, and its MAC (FORMAT.md C1 and C3).
+//! The fields of a keyring document, and its MAC (FORMAT.md C1 and C3).
 
 use std::vec::Vec;
 
@@ -16,7 +16,7 @@ use crate::{
 /// The version of the format.
 pub(super) const VERSION: u32 = 1;
 
-/// What the fields of a document say, in a form that follows the rules of C2. Nothing in it is authentic before `verify`.
+/// The values of a document's fields, which keep the rules of C2. They are not authentic before `verify`.
 pub(super) struct Contents {
     pub(super) id: [u8; 16],
     pub(super) generation: u64,
@@ -44,9 +44,9 @@ pub(super) struct VersionContents {
 }
 
 impl Contents {
-    /// The rules of C2 that no single field can break.
+    /// Whether the fields keep the rules of C2 that concern several fields.
     pub(super) fn follow_rules(&self) -> bool {
-        // In order, so that nothing occurs twice and one keyring has one message.
+        // Ascending order means that nothing occurs twice, and that one keyring has one message.
         let ordered = self.keys.is_sorted_by(|a, b| a.key_id < b.key_id);
         let keys = self.keys.iter().all(|key| {
             let lengths = key.versions.iter().all(|v| (32..=64).contains(&v.material.length));
@@ -57,7 +57,7 @@ impl Contents {
         self.generation > 0 && ordered && keys
     }
 
-    /// C3: the MAC under `root`.
+    /// C3: computes the MAC under `root`.
     pub(super) fn mac(&self, root: &CmkVersion) -> Result<[u8; 32], Error> {
         let mut key = Secret::<32>::zeroed();
         root.derive(labels::KEYRING_MAC, &mut key);
@@ -75,7 +75,7 @@ impl Contents {
         }
     }
 
-    /// C3. Made from what the fields say, so that white space and the case of hex mean nothing.
+    /// C3: the message consists of the values of the fields, so white space and the case of hex do not change it.
     fn message(&self) -> Result<Vec<u8>, Error> {
         let mut message = Vec::new();
         message.extend(VERSION.to_be_bytes());
@@ -113,18 +113,18 @@ impl RootContents {
         }
     }
 
-    /// Whether `root` is the root that is meant.
+    /// Whether this names `root`.
     pub(super) fn is(&self, root: &CmkVersion) -> bool {
         self.key_id == root.key_id() && self.key_version == root.key_version() && ct_eq(&self.check, &check(root))
     }
 }
 
-/// Whether one version of a CMK, made twice, has the same material.
+/// Whether two instances of one CMK version have the same material.
 pub(super) fn same_material(a: &CmkVersion, b: &CmkVersion) -> bool {
     ct_eq(&check(a), &check(b))
 }
 
-/// C1: tells one root from another.
+/// C1: a value that identifies a root.
 fn check(cmk: &CmkVersion) -> [u8; 32] {
     let mut check = [0; 32];
     cmk.derive(labels::KEYRING_CHECK, &mut check);

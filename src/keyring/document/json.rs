@@ -24,7 +24,7 @@ use crate::{
     unix_time::UnixTime,
 };
 
-/// What the field `format` says.
+/// The value of the field `format`.
 const FORMAT: &str = "dekseal keyring";
 
 #[derive(Serialize, Deserialize)]
@@ -74,22 +74,23 @@ struct Head {
     version: u64,
 }
 
-/// A struct that is read from a JSON object alone: what `derive` makes takes an array of the fields' values as well.
+/// A struct that is read only from a JSON object. The code that `derive` makes would also accept an array of the
+/// values.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Object<T>(T);
 
-/// Bytes as upper-case hex; either case is read.
+/// Bytes as hex, which is written in upper case and read in either case.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 struct Hex<const N: usize>([u8; N]);
 
-/// A time as a person reads it, and in that form alone: `2026-12-31T23:59:59Z`.
+/// A time in the form `2026-12-31T23:59:59Z`, and in no other form.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 struct Date(UnixTime);
 
-/// The text of a document.
+/// Writes the text of a document.
 pub(super) fn render(contents: &Contents, mac: [u8; 32]) -> Result<Vec<u8>, Error> {
     let document = Document {
         format: FORMAT.into(),
@@ -109,7 +110,7 @@ pub(super) fn render(contents: &Contents, mac: [u8; 32]) -> Result<Vec<u8>, Erro
     Ok(text)
 }
 
-/// What a text says, and the MAC in it, if it has the form of C2.
+/// Parses a text of the form of C2. Returns the fields and the MAC.
 pub(super) fn parse(text: &[u8]) -> Result<(Contents, [u8; 32]), Error> {
     let Ok(Object(document)) = serde_json::from_slice::<Object<Document>>(text) else {
         return Err(fault(text).into());
@@ -125,7 +126,7 @@ pub(super) fn parse(text: &[u8]) -> Result<(Contents, [u8; 32]), Error> {
     Ok((contents.ok_or(FileFault::NotAKeyring)?, mac))
 }
 
-/// Why a text is not a document, in the order of C5.
+/// The reason why a text is not a document, in the order of C5.
 fn fault(text: &[u8]) -> FileFault {
     match serde_json::from_slice::<IgnoredAny>(text) {
         Err(error) if error.is_eof() => return FileFault::Truncated,
@@ -255,7 +256,7 @@ impl TryFrom<String> for Date {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let time = humantime::parse_rfc3339(&text).ok();
         let date = time.and_then(|time| UnixTime::try_from(time).ok()).map(Self);
-        // Each time is written in one way.
+        // Each time has exactly one text.
         date.filter(|date| String::from(*date) == text)
             .ok_or("not a date between the years 2020 and 9999")
     }

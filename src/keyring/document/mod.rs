@@ -1,6 +1,6 @@
-//! Keyring documents (FORMAT.md part C): the keys of a keyring as text, sealed and authenticated under a root CMK.
+//! Keyring documents (FORMAT.md part C): keys as text, sealed and authenticated under a root CMK.
 //!
-//! A file holds one document with all keys; a fleet's store holds one for each key.
+//! A keyring file holds one document with all keys. A fleet's store holds one document for each key.
 
 mod contents;
 mod json;
@@ -21,15 +21,15 @@ use crate::{
     key_id::KeyId,
 };
 
-/// A document that was read: authentic, and with all its material opened.
+/// A document that is authentic, and whose material was all opened.
 pub(super) struct Document {
     pub(super) keys: Keyset,
     pub(super) edition: Edition,
-    /// Which of the roots it is under.
+    /// The root that the document is under.
     pub(super) root: Arc<CmkVersion>,
 }
 
-/// Tells one state of a keyring from every other: the keyring's `id`, the number of the write that made it, and its MAC.
+/// Identifies one state of a keyring: its `id`, its generation, and its MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Edition {
     pub(super) id: [u8; 16],
@@ -37,7 +37,7 @@ pub(super) struct Edition {
     pub(super) mac: [u8; 32],
 }
 
-/// The `id` of a new keyring.
+/// Makes the `id` of a new keyring.
 pub(super) fn new_id() -> Result<[u8; 16], Error> {
     let mut id = [0; 16];
     let filled = getrandom::SysRng.try_fill_bytes(&mut id);
@@ -45,12 +45,12 @@ pub(super) fn new_id() -> Result<[u8; 16], Error> {
     Ok(id)
 }
 
-/// The text of a document of these keys under `root`, which their material is sealed under.
+/// Writes a document of these keys under `root`, which also seals their material.
 pub(super) fn write(keys: &Keyset, id: [u8; 16], generation: u64, root: &CmkVersion) -> Result<Vec<u8>, Error> {
     write_with(keys, id, generation, root, |_, material| Ok(material.clone()))
 }
 
-/// The text of a document of these keys under `root`. Their material is sealed under `from`.
+/// Writes a document of these keys under `root`. Their material is sealed under `from`.
 pub(super) fn write_resealed(
     keys: &Keyset,
     id: [u8; 16],
@@ -76,7 +76,7 @@ fn write_with(
     }
     let versions = |key_id: &KeyId, key: &Key| -> Result<Vec<_>, Error> {
         let versions = key.versions().map(|version| {
-            // A version that was made by another keyring may have neither.
+            // A version from another keyring may lack either of them.
             let foreign = || {
                 let error = Error::from(ErrorKind::ForeignKeys).with_key_id(key_id);
                 error.with_key_version(version.cmk.key_version())
@@ -109,8 +109,8 @@ fn write_with(
     json::render(&contents, mac)
 }
 
-/// Reads a document that is under one of the `roots`, in the order of the checks in C5. Versions that are among the `known` keys
-/// are taken from there instead of being opened again.
+/// Reads a document under one of the `roots`, with the checks of C5 in their order. Versions that are among the `known`
+/// keys are taken from there, and not opened again.
 pub(super) fn read(text: &[u8], roots: &[Arc<CmkVersion>], known: &Keyset) -> Result<Document, Error> {
     let (contents, mac) = json::parse(text)?;
     let root = roots.iter().find(|root| contents.root.is(root));
@@ -160,7 +160,8 @@ fn open(key: KeyContents, root: &CmkVersion, known: &Keyset) -> Result<Key, Erro
 }
 
 impl Edition {
-    /// C6: whether `next` is a later state of the same keyring; `false` if it is this one. Any other state is refused.
+    /// C6: returns `true` if `next` is a later state of the same keyring, and `false` if it is this state. Refuses any
+    /// other state.
     pub(super) fn precedes(&self, next: &Self) -> Result<bool, Error> {
         if next.id != self.id {
             return Err(FileFault::OtherKeyring.into());
@@ -176,11 +177,11 @@ impl Edition {
     }
 }
 
-/// C6: refuses keys in which a version of the `held` ones has other material, or is gone without having been destroyed. That is
-/// what shows a branch which was restored from an old copy and has grown since.
+/// C6: refuses keys in which a version of the `held` keys has other material, or is missing without having been
+/// destroyed. Such keys come from a branch that was restored from an old copy and was changed since.
 pub(super) fn check_successor(held: &Keyset, next: &Keyset) -> Result<(), Error> {
     for (key_id, key) in held.iter() {
-        // A key may be purged.
+        // A key may have been purged.
         if let Some(next) = next.get(key_id) {
             check_key_successor(key, next)?;
         }
@@ -188,14 +189,14 @@ pub(super) fn check_successor(held: &Keyset, next: &Keyset) -> Result<(), Error>
     Ok(())
 }
 
-/// C6, for one key.
+/// C6 for one key.
 pub(super) fn check_key_successor(held: &Key, next: &Key) -> Result<(), Error> {
     for version in held.versions() {
         let key_version = version.cmk.key_version();
         let kept = match next.get(key_version) {
             Some(same) if Arc::ptr_eq(version, same) => true,
             Some(other) => same_material(&version.cmk, &other.cmk),
-            // The oldest versions may be destroyed.
+            // The oldest versions may have been destroyed.
             None => key_version < next.oldest_version(),
         };
         if !kept {

@@ -27,44 +27,54 @@ use crate::{
     trace::Event,
 };
 
-/// CMKs in a file, sealed under a root CMK that the caller supplies and the file does not hold (FORMAT.md part C).
+/// CMKs in a file. They are sealed under a root CMK that the caller supplies, and that is not in the file (FORMAT.md
+/// part C).
 ///
-/// Lookups are made in memory, as in a [`MemoryKeyring`]. A change is written before it is used: to a new file, which is synced and
-/// then renamed over the old one, so that after a crash there is the old state or the new one. Any number of processes may share the
-/// file. Each change starts from what the file holds, and [`refresh`](Self::refresh) takes up the changes of others.
+/// Lookups are made in memory, as in a [`MemoryKeyring`]. A change is written to disk before it is used: the keyring
+/// writes a new file, syncs it and renames it over the old one. After a crash, the file has the old state or the new
+/// one.
+///
+/// Any number of processes may share the file. Each change starts from the current contents of the file.
+/// [`refresh`](Self::refresh) reads the changes of other processes.
 ///
 /// # New keys and versions
 ///
-/// What one process seals opens in every other, also before that calls [`refresh`](Self::refresh): a call that names a key or a
-/// version that is not in memory reads the file, takes up what is new there, and then decides. It reads nothing if device, inode,
-/// length and time of modification of the file are those of the last read, and the file was at least two seconds old then. So an
-/// attacker who makes up key IDs causes no reads of a file that nobody changes. Nor does a version below the newest one in memory:
-/// if it is not there, it was destroyed.
+/// A DEK that one process has sealed opens in all others, even before they call [`refresh`](Self::refresh). A call that
+/// names a key or a version that is not in memory reads the file first, and accepts what is new there.
 ///
-/// If that read fails, the call fails with the error of the file, since nobody can tell whether there is such a key. Calls that find
-/// their key in memory go on. A change to a key that is in memory, such as `disable`, is seen with the next `refresh` or read.
+/// Such a call does not read the file in these cases:
 ///
-/// On NFS the attributes of a file are cached, by default for up to 60 seconds: mount it with `noac`, or call `refresh`.
+/// - The device, inode, length and time of modification of the file are those of the last read, and the file was at
+///   least two seconds old then. So an attacker who makes up key IDs causes no reads of an unchanged file.
+/// - The version is below the newest one in memory. If it is missing there, it was destroyed.
+///
+/// If that read fails, the call fails with the error of the file, because the key may be in the file. Calls whose key
+/// is in memory still work. A change to a key in memory, such as `disable`, is seen at the next `refresh` or read.
+///
+/// On NFS the attributes of a file are cached, by default for up to 60 seconds: mount it with `noac`, or call
+/// `refresh`.
 ///
 /// # Security
 ///
-/// The file's MAC reveals any change to it, but an older copy of the file has a right MAC too. A keyring that has read a newer state
-/// refuses the older one: see *Rollback*. A process that opens the file anew cannot tell: compare
-/// [`generation`](Self::generation) with a number kept elsewhere if that matters. Whoever has the root has every key in the file, and
-/// every version that ever was in it.
+/// The MAC of the file reveals any change to it. But an older copy of the file also has a correct MAC. A keyring that
+/// has read a newer state refuses the older one: see *Rollback*. A process that opens the file for the first time
+/// cannot detect an older copy. If that matters, compare [`generation`](Self::generation) with a number that is kept
+/// elsewhere.
+///
+/// An attacker who has the root has every key in the file, and every version that was ever in it.
 ///
 /// # Rollback
 ///
 /// If the file goes back to an older state, or becomes another keyring, [`refresh`](Self::refresh) and
-/// [`update`](Self::update) fail with [`FileFault::RolledBack`] or [`FileFault::OtherKeyring`]. Versions may then be in memory that
-/// are in no file. The keyring goes on opening with them, so that nothing is lost while somebody decides, but it refuses to seal and
-/// to change with [`ErrorKind::RollbackUnresolved`], until one of these happens:
+/// [`update`](Self::update) fail with [`FileFault::RolledBack`] or [`FileFault::OtherKeyring`]. Some versions may then
+/// exist only in memory. The keyring continues to open with them, so nothing is lost until somebody decides. It refuses
+/// to seal and to change keys with [`ErrorKind::RollbackUnresolved`] until one of these happens:
 ///
-/// - The newer file is put back, and [`refresh`](Self::refresh) finds it.
-/// - [`write_back`](Self::write_back) writes what this process holds over the file. What others have changed since the rollback is
-///   lost. Call it in the process with the highest [`generation`](Self::generation).
-/// - [`adopt`](Self::adopt) takes what the file holds. Versions that only this process had are lost: rewrap what is sealed under
-///   them first, to a key of another keyring.
+/// - The newer file is restored, and [`refresh`](Self::refresh) reads it.
+/// - [`write_back`](Self::write_back) overwrites the file with the keys of this process. Changes that others made since
+///   the rollback are lost. Call it in the process with the highest [`generation`](Self::generation).
+/// - [`adopt`](Self::adopt) accepts the contents of the file. Versions that only this process has are lost: before
+///   that, rewrap all DEKs that are sealed under them, to a key of another keyring.
 ///
 /// # Examples
 ///
@@ -87,13 +97,13 @@ use crate::{
 pub struct FileKeyring {
     memory: MemoryKeyring,
     storage: Storage,
-    /// Locked while the file is read or written, so that what was read is always judged by the newest state.
+    /// Locked while the file is read or written, so that each document is compared with the newest state.
     state: Mutex<State>,
-    /// The generation of the keys in memory, to be read without waiting.
+    /// The generation of the keys in memory. It can be read without waiting for the lock.
     generation: AtomicU64,
-    /// Whether the file went back, and nobody has decided yet.
+    /// Whether the file was rolled back, and the host has not decided yet.
     rolled_back: AtomicBool,
-    /// When the keys in memory were last seen to be those of the file.
+    /// The last time at which the keys in memory were known to be those of the file.
     refreshed: Mutex<Moment>,
     /// The file that was judged last. A file that still looks like it need not be read again.
     seen: Mutex<Option<Seen>>,
@@ -104,11 +114,11 @@ pub struct FileKeyring {
 /// Dropped when the closure of `update` has ended, also by a panic.
 struct Updating<'a>(&'a Mutex<Option<ThreadId>>);
 
-/// Which state of the file the keys in memory are.
+/// The state of the file that the keys in memory come from.
 struct State {
     root: Arc<CmkVersion>,
     edition: Edition,
-    /// The SHA-256 of the text that was read or written last. The same text need not be parsed again.
+    /// The SHA-256 of the text that was read or written last. The same text is not parsed again.
     text: [u8; 32],
 }
 
@@ -119,13 +129,12 @@ struct Moment {
 }
 
 impl FileKeyring {
-    /// Creates a file without keys, readable for its owner alone.
+    /// Creates a file without keys that only its owner can read.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with [`FileFault::Exists`], also for a link that leads nowhere, [`FileFault::Conflict`],
-    /// [`FileFault::Io`] or [`FileFault::NotSynced`], and
-    /// [`ErrorKind::Randomness`]; no others.
+    /// [`ErrorKind::File`] with [`FileFault::Exists`], which includes a dangling link, [`FileFault::Conflict`],
+    /// [`FileFault::Io`] or [`FileFault::NotSynced`], and [`ErrorKind::Randomness`]; no others.
     ///
     /// # Examples
     ///
@@ -155,8 +164,8 @@ impl FileKeyring {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`], [`FileFault::RolledBack`], [`FileFault::OtherKeyring`],
-    /// [`FileFault::Conflict`] and [`FileFault::NotSynced`]; no others.
+    /// [`ErrorKind::File`] with any fault except [`FileFault::Exists`], [`FileFault::RolledBack`],
+    /// [`FileFault::OtherKeyring`], [`FileFault::Conflict`] and [`FileFault::NotSynced`]; no others.
     ///
     /// # Examples
     ///
@@ -201,17 +210,18 @@ impl FileKeyring {
         }
     }
 
-    /// Changes the keys and writes them to the file. All changes of `f` are there once this returns, or none of them.
+    /// Changes the keys and writes them to the file. When this returns, all changes of `f` are made, or none of them.
     ///
-    /// It starts from what the file holds, and so takes up the changes of others. Writers wait for one another, in this process and
-    /// in others. `f` must not call a method of the same keyring that reads or writes the file, nor wait for another thread that
-    /// uses the keyring; it may look keys up. Each call writes the whole file: make many changes in one call.
+    /// The change starts from the current contents of the file, and so includes the changes of others. Writers wait for
+    /// one another, in this process and in others. `f` must not call a method of the same keyring that reads or writes
+    /// the file, and must not wait for another thread that uses the keyring. It may look up keys. Each call writes the
+    /// whole file: make many changes in one call.
     ///
     /// # Errors
     ///
-    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` put keys of another keyring in place;
-    /// [`ErrorKind::RollbackUnresolved`]; and [`ErrorKind::File`] with any fault but [`FileFault::Exists`]. No others. The file is as
-    /// it was before, unless the fault is [`FileFault::NotSynced`].
+    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` put in keys of another keyring;
+    /// [`ErrorKind::RollbackUnresolved`]; and [`ErrorKind::File`] with any fault except [`FileFault::Exists`]. No
+    /// others. The file is unchanged, unless the fault is [`FileFault::NotSynced`].
     ///
     /// # Examples
     ///
@@ -251,12 +261,12 @@ impl FileKeyring {
         })
     }
 
-    /// Takes up the changes that others have made to the file. Returns whether there were any.
+    /// Reads the changes that others have made to the file. Returns whether there were any.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`], [`FileFault::Conflict`] and [`FileFault::NotSynced`]; no others.
-    /// The keys stay as they are.
+    /// [`ErrorKind::File`] with any fault except [`FileFault::Exists`], [`FileFault::Conflict`] and
+    /// [`FileFault::NotSynced`]; no others. On an error the keys stay as they are.
     ///
     /// # Examples
     ///
@@ -282,15 +292,16 @@ impl FileKeyring {
         })
     }
 
-    /// Seals every key under another root. From then on the file opens with that root alone.
+    /// Seals every key under another root. After this the file opens only under the new root.
     ///
-    /// Other processes that have it open get [`FileFault::WrongRoot`] until they open it again. Copies of the file from before still
-    /// open with the former root.
+    /// Other processes that have the file open get [`FileFault::WrongRoot`] until they open it again. Earlier copies of
+    /// the file still open under the old root.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyExists`] if the root's ID is that of a key; [`ErrorKind::RollbackUnresolved`]; and [`ErrorKind::File`] with
-    /// any fault but [`FileFault::Exists`]. No others. Nothing has changed, unless the fault is [`FileFault::NotSynced`].
+    /// [`ErrorKind::KeyExists`] if the ID of the new root is that of a key; [`ErrorKind::RollbackUnresolved`]; and
+    /// [`ErrorKind::File`] with any fault except [`FileFault::Exists`]. No others. Nothing has changed, unless the
+    /// fault is [`FileFault::NotSynced`].
     ///
     /// # Examples
     ///
@@ -326,17 +337,20 @@ impl FileKeyring {
         })
     }
 
-    /// Takes what the file holds, after a rollback: see *Rollback* above. Without one, it is [`refresh`](Self::refresh).
+    /// Accepts the contents of the file after a rollback: see *Rollback* above. Without a rollback, this is
+    /// [`refresh`](Self::refresh).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`], [`FileFault::RolledBack`], [`FileFault::OtherKeyring`],
-    /// [`FileFault::Conflict`] and [`FileFault::NotSynced`]; no others. Then nothing has changed.
+    /// [`ErrorKind::File`] with any fault except [`FileFault::Exists`], [`FileFault::RolledBack`],
+    /// [`FileFault::OtherKeyring`], [`FileFault::Conflict`] and [`FileFault::NotSynced`]; no others. On an error
+    /// nothing has changed.
     ///
     /// # Security
     ///
-    /// Versions that are not in the file are lost, and with them all that is sealed under them. An attacker who can write the file
-    /// could have put back a state in which a key is not disabled yet: look at the keys after this.
+    /// Versions that are not in the file are lost, and with them all DEKs that are sealed under them. An attacker who
+    /// can write the file may have restored a state in which a disabled key is still enabled: check the keys after
+    /// this.
     ///
     /// # Examples
     ///
@@ -369,20 +383,22 @@ impl FileKeyring {
         })
     }
 
-    /// Writes what this process holds over the file, after a rollback: see *Rollback* above. The new generation is above that of the
-    /// file and that of this process. A missing file is created anew.
+    /// Overwrites the file with the keys of this process after a rollback: see *Rollback* above. The new generation is
+    /// above that of the file and that of this process. If the file is missing, it is created.
     ///
-    /// If there was no rollback it takes up what the file holds, as [`refresh`](Self::refresh) does, and writes nothing.
+    /// Without a rollback, this reads the file as [`refresh`](Self::refresh) does, and writes nothing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::File`] with any fault but [`FileFault::Exists`] and [`FileFault::RolledBack`]; no others. The file is as it was
-    /// before, unless the fault is [`FileFault::NotSynced`]. In particular it does not overwrite another keyring
-    /// ([`FileFault::OtherKeyring`]), a keyring under another root, or a file that it cannot read: move that file away first.
+    /// [`ErrorKind::File`] with any fault except [`FileFault::Exists`] and [`FileFault::RolledBack`]; no others. The
+    /// file is unchanged, unless the fault is [`FileFault::NotSynced`]. In particular, this does not overwrite another
+    /// keyring ([`FileFault::OtherKeyring`]), a keyring under another root, or a file that cannot be read: move that
+    /// file away first.
     ///
     /// # Security
     ///
-    /// Whatever others have changed since the rollback is lost, with all that is sealed under versions that they made.
+    /// Changes that others made since the rollback are lost, and with them all DEKs that are sealed under versions that
+    /// they made.
     ///
     /// # Examples
     ///
@@ -434,10 +450,11 @@ impl FileKeyring {
         })
     }
 
-    /// When the keys in memory were last known to be those of the file: the start of the last call that read or wrote the file
-    /// without error.
+    /// The last time at which the keys in memory were known to be those of the file: the start of the last call that
+    /// read or wrote the file without error.
     ///
-    /// A host that refreshes in the background can raise an alarm if that was too long ago; [`age`](Self::age) is for that.
+    /// A host that refreshes in the background can raise an alarm if this time is long ago; [`age`](Self::age) tells
+    /// how long.
     ///
     /// # Examples
     ///
@@ -457,7 +474,7 @@ impl FileKeyring {
         self.moment().time
     }
 
-    /// How long ago [`last_refreshed`](Self::last_refreshed) was, by a clock that nobody sets.
+    /// The time since [`last_refreshed`](Self::last_refreshed), by a clock that cannot be set.
     ///
     /// # Examples
     ///
@@ -477,7 +494,7 @@ impl FileKeyring {
         self.moment().monotonic.elapsed()
     }
 
-    /// How often the file has been written: 1 when it was made, one more with each change.
+    /// The number of times that the file was written: 1 after it was created, and one more after each change.
     ///
     /// # Examples
     ///
@@ -498,13 +515,13 @@ impl FileKeyring {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The keys as they are now, in memory.
+    /// The keys as they are now in memory.
     #[must_use]
     pub fn keys(&self) -> Arc<Keyset> {
         self.memory.keys()
     }
 
-    /// A writer that panicked has left nothing half done: the state is set last.
+    /// A panic cannot leave the state inconsistent, because it is set last. So a poisoned lock is used as it is.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -525,13 +542,13 @@ impl FileKeyring {
         document.map_err(|error| error.with_path(self.storage.path()))
     }
 
-    /// Reads the file and takes it up if it is a later state. Returns whether it is.
+    /// Reads the file, and accepts it if it is a later state. Returns whether it is.
     fn read(&self, state: &mut State) -> Result<bool, Error> {
         let now = Moment::now();
         self.compare(state, self.storage.read()?, now)
     }
 
-    /// Takes up what was read from the file if it is a later state. Returns whether it is.
+    /// Accepts the text that was read from the file if it is a later state. Returns whether it is.
     fn compare(&self, state: &mut State, present: Snapshot, read: Moment) -> Result<bool, Error> {
         let judged = if sha256(&present.text) == state.text {
             self.confirm(read);
@@ -540,24 +557,24 @@ impl FileKeyring {
             let document = self.parse(&present.text, state)?;
             self.accept(state, document, &present.text, read)
         };
-        // Last: who finds it here finds the keys in memory.
+        // This comes last: a thread that sees it also sees the keys in memory.
         self.note(present.seen, read);
         judged
     }
 
-    /// The file was judged.
+    /// Records that the file was compared with the state in memory.
     fn note(&self, seen: Seen, read: Moment) {
         let seen = seen.shows_changes(read.time).then_some(seen);
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
-    /// Whether the file looks as it did when it was judged last.
+    /// Whether the file looks as it did when it was compared last.
     fn is_as_seen(&self) -> bool {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         seen.is_some_and(|seen| self.storage.is_as(&seen))
     }
 
-    /// Brings memory up to date for a call that did not find its key or version there.
+    /// Updates the keys in memory for a call that did not find its key or version.
     fn look(&self) -> Result<(), Error> {
         if self.is_as_seen() {
             return self.check_resolved();
@@ -565,12 +582,12 @@ impl FileKeyring {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(state)) => state.into_inner(),
-            // In the closure of `update`. This thread holds the lock, so waiting for it would never end; and it need not: the file
-            // was read under its own lock, and nobody else has changed it since.
+            // This is the closure of `update`. Its thread holds the lock, so waiting would never end. It need not read:
+            // the file was read under the lock of the file, and has not changed since.
             Err(TryLockError::WouldBlock) if self.is_updating() => return Ok(()),
             Err(TryLockError::WouldBlock) => self.state(),
         };
-        // Another thread may have read it while this one waited.
+        // Another thread may have read the file while this one waited.
         if self.is_as_seen() {
             return self.check_resolved();
         }
@@ -587,7 +604,8 @@ impl FileKeyring {
         *updating == Some(thread::current().id())
     }
 
-    /// Takes a document up if it is a later state than the one in memory, and refuses it if it is an older one or a branch.
+    /// Accepts a document that is a later state than the one in memory. Refuses an older state and a branch. Returns
+    /// whether the document is a later state.
     fn accept(&self, state: &mut State, document: Document, text: &[u8], now: Moment) -> Result<bool, Error> {
         let later = self.is_later(state, &document).map_err(|error| {
             self.rolled_back.store(true, Ordering::Release);
@@ -602,11 +620,11 @@ impl FileKeyring {
         Ok(later)
     }
 
-    /// C6: whether a document may follow the state in memory, or is that state.
+    /// C6: whether a document is a later state than the one in memory, or the same state. Refuses any other.
     fn is_later(&self, state: &State, document: &Document) -> Result<bool, Error> {
         let later = state.edition.precedes(&document.edition)?;
         if later {
-            // After a rollback, only the host can say which branch goes on.
+            // After a rollback, only the host can decide which branch continues.
             if self.rolled_back.load(Ordering::Acquire) {
                 return Err(FileFault::RolledBack.into());
             }
@@ -615,7 +633,7 @@ impl FileKeyring {
         Ok(later)
     }
 
-    /// Stores `text`, which was just made, as the file, if it opens.
+    /// Checks that `text`, which was just made, opens, and stores it as the file.
     fn write(
         &self,
         state: &mut State,
@@ -637,7 +655,7 @@ impl FileKeyring {
         written
     }
 
-    /// Takes a document up.
+    /// Replaces the state in memory by a document.
     fn replace(&self, state: &mut State, document: Document, text: &[u8], now: Moment) {
         self.memory.replace(document.keys);
         self.generation.store(document.edition.generation, Ordering::Release);
@@ -649,7 +667,7 @@ impl FileKeyring {
         self.confirm(now);
     }
 
-    /// The keys in memory are those of the file.
+    /// Records that the keys in memory are those of the file.
     fn confirm(&self, now: Moment) {
         self.rolled_back.store(false, Ordering::Release);
         *self.refreshed.lock().unwrap_or_else(PoisonError::into_inner) = now;
@@ -687,7 +705,7 @@ fn is_not_found(error: &Error) -> bool {
     source.is_some_and(|source| source.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether the file may hold a key or a version that memory has not got. A version that is missing below the newest one was
+/// Whether the file may have a key or a version that is not in memory. A missing version below the newest one was
 /// destroyed.
 fn may_be_new(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::UnknownKey | ErrorKind::UnknownKeyVersion)

@@ -1,4 +1,4 @@
-//! The documents that a fleet's keyring holds, and which documents may follow them (FORMAT.md D4).
+//! The documents that a fleet's keyring holds, and the rules for which document may follow another (FORMAT.md D4).
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::{
@@ -28,7 +28,7 @@ use crate::{
 
 /// The roots of a keyring.
 pub(super) struct Roots {
-    /// The writing root first.
+    /// The writing root is the first.
     all: Vec<Arc<CmkVersion>>,
 }
 
@@ -46,27 +46,27 @@ impl Roots {
         &self.all
     }
 
-    /// The root that new documents are written under. There always is one.
+    /// The root that new documents are written under. The list is never empty.
     pub(super) fn writing(&self) -> Option<&Arc<CmkVersion>> {
         self.all.first()
     }
 }
 
-/// One key document that is held.
+/// A key document in the cache.
 pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) edition: Edition,
     pub(super) root: Arc<CmkVersion>,
     pub(super) revision: Revision,
-    /// As the store had it.
+    /// The bytes that the store returned.
     pub(super) document: Box<[u8]>,
-    /// When the last request began that found this document in the store.
+    /// The start of the last request that found this document in the store.
     confirmed: AtomicU64,
-    /// When a call last used the key.
+    /// The last time that a call used the key.
     used: AtomicU64,
-    /// Whether the store had a document since that cannot follow this one.
+    /// Whether the store has since returned a document that cannot follow this one.
     rolled_back: AtomicBool,
-    /// When it was taken up, or a document was refused as its successor, in the order of requests and documents.
+    /// The position of its acceptance, or of the refusal of a successor, in the order of requests and documents.
     order: AtomicU64,
 }
 
@@ -81,8 +81,8 @@ impl Entry {
         self.rolled_back.load(Ordering::Acquire)
     }
 
-    /// Notes that a call used the key. A key in constant use is noted once in a millisecond, so that threads do not
-    /// write to one place all the time.
+    /// Records that a call used the key. Writes at most once in a millisecond, so that threads do not keep writing to
+    /// one place.
     #[inline]
     pub(super) fn touch(&self, now: Moment) {
         if self.used.load(Ordering::Relaxed) != now.as_millis() {
@@ -112,30 +112,30 @@ fn deletion(key: &Key) -> Option<UnixTime> {
     }
 }
 
-/// When a request to the store began.
+/// The start of a request to the store.
 #[derive(Clone, Copy)]
 pub(super) struct Begun {
     pub(super) at: Moment,
-    /// Its place among requests and documents.
+    /// Its position in the order of requests and accepted documents.
     order: u64,
 }
 
-/// What the store answered about one key.
+/// The answer of the store about one key.
 pub(super) enum Answer {
-    /// The document has this revision still.
+    /// The document still has this revision.
     Unchanged(Revision),
     Document(StoredDocument),
     Absent,
 }
 
-/// What became of an answer.
+/// The effect of an answer.
 #[derive(Clone)]
 pub(super) enum Taken {
-    /// This is the key now.
+    /// The key is in the cache now.
     Held(Held),
-    /// There is no such key.
+    /// The key does not exist.
     Absent,
-    /// The request began before the newest document was taken up, so its answer says nothing.
+    /// The request began before the newest document was accepted, so the answer was ignored.
     Dropped,
 }
 
@@ -145,7 +145,7 @@ impl Taken {
     }
 }
 
-/// A key as it was in the cache. It stays valid when the key is evicted.
+/// A key from the cache. It stays valid after the key is evicted.
 #[derive(Clone)]
 pub(super) struct Held {
     pub(super) key: Key,
@@ -175,10 +175,10 @@ impl From<&Entry> for Held {
 pub(super) type Entries = papaya::HashMap<KeyId, Entry, KeyIdHash>;
 
 pub(super) struct Cache {
-    /// Read without a lock. Written while `judge` is locked.
+    /// Read without a lock. Written only while `judge` is locked.
     pub(super) entries: Entries,
     judge: Mutex<Remembered>,
-    /// Counts requests that begin, and documents that are taken up.
+    /// Counts the requests that begin and the documents that are accepted.
     order: AtomicU64,
     capacity: usize,
     evictions: AtomicU64,
@@ -199,7 +199,7 @@ impl Cache {
         self.evictions.load(Ordering::Relaxed)
     }
 
-    /// Call it before the request is sent.
+    /// Must be called before the request is sent.
     pub(super) fn begin(&self, at: Moment) -> Begun {
         let order = self.next();
         Begun { at, order }
@@ -217,8 +217,8 @@ impl Cache {
         self.entries.pin().get(key_id).map(|entry| entry.revision)
     }
 
-    /// Takes up what the store answered, or refuses it (D4). A document that is not held already is held from now on
-    /// only if `keep`.
+    /// Accepts or refuses the answer of the store (D4). A document that is not in the cache is inserted only if `keep`
+    /// is set.
     pub(super) fn take_up(
         &self,
         key_id: &KeyId,
@@ -258,14 +258,14 @@ impl Cache {
                 let (key, edition, root) = read;
                 match seen {
                     None => {}
-                    // A key that was purged can be made again, with another `id`.
+                    // A key that was purged may be created again, with another `id`.
                     Some(seen) if seen.gone && seen.edition.id != edition.id => {}
                     Some(seen) => {
                         let later = seen.edition.precedes(&edition);
                         let later = later.map_err(|error| self.refuse(held, key_id, error))?;
                         if later && let Some(entry) = held {
                             if entry.is_rolled_back() {
-                                // Only the host can say which branch goes on.
+                                // Only the host can decide which branch continues.
                                 return Err(self.refuse(held, key_id, StoreFault::RolledBack.into()));
                             }
                             let follows = document::check_key_successor(&entry.key, &key);
@@ -310,7 +310,7 @@ impl Cache {
         }
     }
 
-    /// Takes up what the store has because the host said so, whatever was held.
+    /// Accepts the document of the store by decision of the host, whatever was held before.
     pub(super) fn adopt(
         &self,
         key_id: &KeyId,
@@ -342,7 +342,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Forgets a key that this process has purged.
+    /// Removes a key that this process has purged.
     pub(super) fn forget(&self, key_id: &KeyId, edition: Edition) {
         self.forget_locked(&mut self.judge(), key_id, edition);
     }
@@ -365,8 +365,8 @@ impl Cache {
         if pinned.len() <= self.capacity {
             return;
         }
-        // One in sixteen at once, so that the search is paid once for many insertions. A key that was rolled back is
-        // all that opens what its versions sealed.
+        // Evicts one in sixteen keys at once, so that one search serves many insertions. A key that was rolled back
+        // stays, because nothing else can open DEKs under its versions.
         let mut unused: Vec<_> = pinned
             .iter()
             .filter(|(other, entry)| !entry.is_rolled_back() && *other != key_id)
@@ -388,8 +388,8 @@ impl Cache {
         }
     }
 
-    /// Refuses what does not follow the document that is held. From then on the key does not seal. Answers that are
-    /// under way say nothing about that.
+    /// Refuses a document that cannot follow the held one. After this the key does not seal. Answers to requests
+    /// that began before this are ignored.
     fn refuse(&self, held: Option<&Entry>, key_id: &KeyId, error: Error) -> Error {
         if let Some(entry) = held {
             entry.order.store(self.next(), Ordering::SeqCst);
@@ -399,7 +399,7 @@ impl Cache {
     }
 
     fn judge(&self) -> MutexGuard<'_, Remembered> {
-        // A thread that panicked has inserted or removed whole entries.
+        // A panic leaves only whole entries, so a poisoned lock is used as it is.
         self.judge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -408,7 +408,7 @@ fn is_due(deletion: Option<UnixTime>) -> bool {
     deletion.is_some_and(|at| UnixTime::now().is_ok_and(|now| now >= at))
 }
 
-/// The key that a document holds, which must be `key_id` and the only one (D2).
+/// Reads the key of a document. It must be `key_id`, and the only key (D2).
 pub(super) fn read(
     text: &[u8],
     key_id: &KeyId,
@@ -432,7 +432,7 @@ pub(super) fn read(
     }
 }
 
-/// The error about a file as one about a store.
+/// Converts an error about a file into one about a store.
 pub(super) fn refused(key_id: &KeyId, error: Error) -> Error {
     let kind = match error.kind() {
         ErrorKind::File(fault) => ErrorKind::Store(match fault {
@@ -447,6 +447,6 @@ pub(super) fn refused(key_id: &KeyId, error: Error) -> Error {
     };
     let names_key = error.key_id().is_some();
     let error = error.with_kind(kind);
-    // An error about the root names that.
+    // An error about a root names the root instead.
     if names_key { error } else { error.with_key_id(key_id) }
 }

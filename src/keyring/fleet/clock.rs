@@ -1,4 +1,4 @@
-//! Time since the machine started, which does not stop while the machine is suspended.
+//! Time since boot, which continues while the machine is suspended.
 
 use core::time::Duration;
 #[cfg(test)]
@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(target_os = "linux"))]
 use std::{sync::OnceLock, time::Instant};
 
-/// A moment in milliseconds. Moments compare with moments of the same process only.
+/// A point in time in milliseconds. It compares only with points of the same process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Clock {
-    /// What a test adds to the time.
+    /// The time that a test adds.
     #[cfg(test)]
     ahead: AtomicU64,
 }
 
 impl Clock {
-    /// The clock starts here, so that a moment before the start of the machine is a positive number too.
+    /// The clock starts at this value, so that a point before boot is still positive.
     const START: u64 = 1 << 42;
 
     #[inline]
@@ -45,14 +45,14 @@ fn since_boot() -> u64 {
     seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000)
 }
 
-/// The clock of `Instant` may stop during suspend on these systems.
+/// On these systems the clock of `Instant` may stop during suspend.
 #[cfg(not(target_os = "linux"))]
 fn since_boot() -> u64 {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     millis(FIRST.get_or_init(Instant::now).elapsed())
 }
 
-/// Milliseconds, rounded down. A duration that is too long becomes the longest one.
+/// Converts to milliseconds, rounded down. A duration that is too long becomes the longest one.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -66,7 +66,7 @@ impl Moment {
         self.0
     }
 
-    /// The milliseconds from `earlier` to this moment, or 0.
+    /// The milliseconds from `earlier` to this point, or 0.
     #[inline]
     pub(super) fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

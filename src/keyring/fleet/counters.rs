@@ -1,4 +1,4 @@
-//! What a fleet's keyring counts.
+//! The counters of a fleet's keyring.
 
 use core::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -6,7 +6,7 @@ use core::{
 };
 use std::thread_local;
 
-/// What a [`StoreKeyring`](crate::StoreKeyring) has done since it was made, for a host to export.
+/// Counters of a [`StoreKeyring`](crate::StoreKeyring) since it was made. A host can export them as metrics.
 ///
 /// # Examples
 ///
@@ -22,30 +22,30 @@ use std::thread_local;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreCounters {
-    /// Calls that found what they needed in memory.
+    /// Calls that were served from memory.
     pub hits: u64,
     /// Calls that had to ask the store.
     pub misses: u64,
-    /// Queries that were sent for misses. One query can serve many.
+    /// Queries sent for misses. One query can serve many calls.
     pub fetches: u64,
-    /// Queries that the refresher sent.
+    /// Queries sent by the refresher.
     pub refreshes: u64,
     /// Queries that failed.
     pub failures: u64,
-    /// Keys that were dropped because there was no room.
+    /// Keys that were evicted to make room.
     pub evictions: u64,
-    /// Changes that started over because another writer was first.
+    /// Changes that started over because another writer came first.
     pub conflicts: u64,
-    /// Documents that were refused because they do not follow the ones seen before.
+    /// Documents that were refused because they cannot follow the documents seen before.
     pub rollbacks: u64,
-    /// How many keys are held.
+    /// The number of keys in memory.
     pub held: usize,
-    /// How long ago the store confirmed the key that was confirmed longest ago. Raise an alarm if this is far above
+    /// The longest time since the store last confirmed a key that is in memory. Raise an alarm if it is far above
     /// `max_age`.
     pub oldest: Option<Duration>,
 }
 
-/// Hits are counted in one of several places, so that threads on different cores rarely share a cache line.
+/// Hits have several counters, so that threads on different cores rarely share a cache line.
 #[derive(Default)]
 pub(super) struct Counters {
     hits: [Padded; STRIPES],

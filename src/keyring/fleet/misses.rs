@@ -1,4 +1,4 @@
-//! Calls that miss wait for one query together.
+//! Joins the calls that miss, so that they share queries.
 
 use core::time::Duration;
 use std::{
@@ -16,19 +16,19 @@ use crate::{
     key_id::KeyId,
 };
 
-/// How many keys one query asks for.
+/// The maximum number of keys in one query.
 pub(super) const BATCH: usize = 1_000;
-/// How many queries are under way at once, so that one that is slow does not hold up all others.
+/// The maximum number of queries at the same time. A slow query does not block all others.
 const QUERIES: usize = 4;
 
-/// What a query found out about each of its keys.
+/// The result of a query for each of its keys.
 pub(super) type Found = HashMap<KeyId, Result<Taken, Error>>;
 
-/// Joins the keys that calls wait for into queries. Each call waits for a query that begins after the call did.
+/// Collects the keys of waiting calls into queries. Each call waits for a query that begins after the call did.
 #[derive(Default)]
 pub(super) struct Misses {
     state: Mutex<State>,
-    /// A query has ended.
+    /// Signals that a query has ended.
     ended: Condvar,
 }
 
@@ -36,9 +36,9 @@ pub(super) struct Misses {
 struct State {
     /// Queries that have not begun, oldest first.
     waiting: VecDeque<Arc<Query>>,
-    /// How many have begun and have not ended.
+    /// The number of queries that have begun and not ended.
     under_way: usize,
-    /// Makes the numbers of queries.
+    /// The source of query numbers.
     count: u64,
 }
 
@@ -50,14 +50,14 @@ struct Query {
 #[derive(Default)]
 struct Shared {
     keys: HashSet<KeyId>,
-    /// How many calls wait for it.
+    /// The number of calls that wait for it.
     calls: usize,
     result: Option<Result<Arc<Found>, Error>>,
 }
 
 impl Misses {
-    /// Returns what a query that began after this call found out about `key_id`. One of the calls that wait for the
-    /// query runs `ask`, which returns what it found out about each key.
+    /// Returns the result for `key_id` of a query that begins after this call. One of the calls that wait for the query
+    /// runs `ask`, which returns the results for all its keys.
     pub(super) fn fetch(
         &self,
         key_id: &KeyId,
@@ -74,7 +74,7 @@ impl Misses {
             if next && state.under_way < QUERIES {
                 state.waiting.pop_front();
                 state.under_way = state.under_way.saturating_add(1);
-                // The next query may begin too.
+                // The next query may begin now.
                 self.ended.notify_all();
                 drop(state);
                 let result = self.run(&query, ask);
@@ -93,7 +93,7 @@ impl Misses {
         }
     }
 
-    /// Runs a query, and tells the calls that wait for it how it ended, even if the store panics.
+    /// Runs a query and gives its result to the waiting calls, even if the store panics.
     fn run(&self, query: &Query, ask: impl FnOnce(&[KeyId]) -> Result<Found, Error>) -> Result<Arc<Found>, Error> {
         struct End<'a> {
             misses: &'a Misses,
@@ -123,7 +123,7 @@ impl Misses {
 }
 
 impl State {
-    /// The query that will ask for the key: one that has not begun.
+    /// The next query that has not begun, which will ask for the key.
     fn join(&mut self, key_id: &KeyId) -> Arc<Query> {
         if let Some(last) = self.waiting.back() {
             let mut shared = lock(&last.shared);
@@ -148,7 +148,7 @@ impl State {
         query
     }
 
-    /// A call no longer waits. A query that nobody waits for is not made.
+    /// Removes a waiting call. A query that no call waits for is dropped.
     fn leave(&mut self, query: &Query) {
         let mut shared = lock(&query.shared);
         shared.calls = shared.calls.saturating_sub(1);
@@ -176,7 +176,7 @@ fn duplicate(result: &Result<Arc<Found>, Error>) -> Result<Arc<Found>, Error> {
     }
 }
 
-/// Whatever a thread that panicked has done, it left whole.
+/// A panic cannot leave the state inconsistent, so a poisoned lock is used as it is.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -44,33 +44,33 @@ use crate::{
 /// The store keeps a key document for each CMK, sealed and authenticated under a root that the store does not have. The
 /// keyring holds the documents of the keys in use in memory:
 ///
-/// - A call for a key that is held costs no I/O and takes no lock.
-/// - A call that names a key or a version that is not held asks the store first. So whatever any process sealed opens
-///   in every other one at once.
-/// - A change that another process makes is seen within [`max_age`](StoreSettings::max_age). Call
-///   [`start_refresher`](Self::start_refresher) once, so that no call has to wait for that.
-/// - While the store does not answer, keys that are held stay in use for [`max_stale`](StoreSettings::max_stale).
+/// - A call for a key in memory needs no I/O and no lock.
+/// - A call that names a key or a version that is not in memory asks the store first. So a DEK that one process has
+///   sealed opens in all others at once.
+/// - Changes of other processes are seen within [`max_age`](StoreSettings::max_age). Call
+///   [`start_refresher`](Self::start_refresher) once, so that no call has to wait for the check.
+/// - While the store does not answer, keys in memory stay in use for [`max_stale`](StoreSettings::max_stale).
 ///
-/// Calls are synchronous. An async host makes them directly if [`is_ready`](Self::is_ready) says that no I/O is needed,
-/// and calls [`load`](Self::load) on a thread for blocking calls otherwise.
+/// Calls are synchronous. An async host may call directly if [`is_ready`](Self::is_ready) says that no I/O is needed.
+/// Otherwise it calls [`load`](Self::load) first, on a thread for blocking work.
 ///
 /// # Security
 ///
-/// The store, and whoever can write to it, can withhold a document or show an older one; they cannot make or change one,
-/// nor pass one key's document off as another's. A process that has seen a newer document refuses an older one: see
-/// *Rollback*. A store that shows the newest document a process has seen over and over is not noticed. Whoever has a root
-/// has every key under it.
+/// The store, and an attacker who can write to it, can withhold a document or return an older one. They cannot forge or
+/// change a document, or pass off the document of one key as that of another. A process that has seen a newer document
+/// refuses an older one: see *Rollback*. If the store keeps returning the newest document that a process has seen, the
+/// process cannot detect it. An attacker who has a root has every key under it.
 ///
 /// # Rollback
 ///
-/// If the store has a document that cannot follow the one that is held, calls that meet it fail with
-/// [`StoreFault::RolledBack`](crate::StoreFault::RolledBack): a backup was restored, a failover lost changes, or a row
-/// was deleted. From then on the key still opens with every version that is held, but it neither seals nor changes
-/// ([`ErrorKind::RollbackUnresolved`]), until one of these happens:
+/// A store can lose changes: a backup is restored, a failover loses writes, or a row is deleted. If the store has a
+/// document that cannot follow the held one, calls that meet it fail with
+/// [`StoreFault::RolledBack`](crate::StoreFault::RolledBack). The key still opens with every held version. It refuses
+/// to seal and to change ([`ErrorKind::RollbackUnresolved`]) until one of these happens:
 ///
-/// - The store shows the newer document again.
-/// - [`write_back`](Self::write_back) writes what this process holds over the document in the store.
-/// - [`adopt`](Self::adopt) takes what the store has. Versions that only this process had are lost.
+/// - The store returns the newer document again.
+/// - [`write_back`](Self::write_back) overwrites the document in the store with the one that this process holds.
+/// - [`adopt`](Self::adopt) accepts the document of the store. Versions that only this process has are lost.
 ///
 /// # Examples
 ///
@@ -100,26 +100,26 @@ use crate::{
 /// ```
 pub struct StoreKeyring<S> {
     shared: Arc<Shared<S>>,
-    /// The signal of the refresher, once it was started.
+    /// The signal of the refresher, if it was started.
     refresher: Mutex<Option<Arc<Signal>>>,
 }
 
 impl<S: KeyStore> StoreKeyring<S> {
-    /// A keyring over a store, under one root and with the default settings. It does not ask the store yet.
+    /// Makes a keyring over a store, with one root and the default settings. It does not contact the store yet.
     #[must_use]
     pub fn new(store: S, root: CmkVersion) -> Self {
         Self::of(store, Roots::new(root, []), StoreSettings::default())
     }
 
-    /// A keyring that writes under `root`, and also reads documents under the `reading` roots.
+    /// Makes a keyring that writes under `root`, and also reads documents under the `reading` roots.
     ///
     /// # Errors
     ///
-    /// [`StoreFault::Settings`](crate::StoreFault::Settings); no other.
+    /// [`StoreFault::Settings`](crate::StoreFault::Settings); no others.
     ///
     /// # Examples
     ///
-    /// A change of the root, in the middle of it: new keys are under the new root, and keys under the old one are read.
+    /// During a change of the root, new keys are under the new root, and keys under the old one can be read:
     ///
     /// ```
     /// # use dekseal::{CmkVersion, KeyId, StoreKeyring, StoreSettings, store::MemoryStore};
@@ -153,13 +153,14 @@ impl<S: KeyStore> StoreKeyring<S> {
         &self.shared.store
     }
 
-    /// Replaces the roots: see [`reseal`](Self::reseal). Keys that are held stay held.
+    /// Replaces the roots: see [`reseal`](Self::reseal). Keys in memory stay there.
     ///
     /// # Examples
     ///
     /// ```
     /// # use dekseal::{CmkVersion, StoreKeyring, store::MemoryStore};
-    /// # let root = |version, byte| CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, version, &[byte; 32]);
+    /// # let root_id: dekseal::KeyId = "00000000-0000-0000-0000-00000000root".parse()?;
+    /// # let root = |version, byte| CmkVersion::new(root_id, version, &[byte; 32]);
     /// let keyring = StoreKeyring::new(MemoryStore::new(), root(0, 7)?);
     /// keyring.set_roots(root(0, 7)?, [root(1, 8)?]); // step 1, in every process
     /// keyring.set_roots(root(1, 8)?, [root(0, 7)?]); // step 2, in every process
@@ -169,18 +170,18 @@ impl<S: KeyStore> StoreKeyring<S> {
         self.shared.roots.store(Arc::new(Roots::new(root, reading)));
     }
 
-    /// Changes one key and writes it to the store. All changes of `f` are there once this returns, or none of them.
+    /// Changes one key and writes it to the store. When this returns, all changes of `f` are made, or none of them.
     ///
-    /// `f` gets a keyset that holds this key alone, or nothing if there is no such key. It may make, change or purge
-    /// this key, and no other. If another process changes the key at the same time, it is called again with what that
-    /// one left.
+    /// `f` gets a keyset with this key, or an empty one if the key does not exist. It may create, change or purge this
+    /// key, and no other. If another process changes the key at the same time, `f` is called again with the result of
+    /// that change.
     ///
     /// # Errors
     ///
-    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` made another key; and [`ErrorKind::Store`] with any fault but
-    /// `Stale`, `NotASnapshot` and `Settings`: `RolledBack` until a rollback is resolved. No others. The key is as it was
-    /// before, unless the fault is [`StoreFault::OutcomeUnknown`](crate::StoreFault::OutcomeUnknown): then the change may
-    /// have been made, or may yet be made.
+    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` made another key; and [`ErrorKind::Store`] with any fault
+    /// but `Stale`, `NotASnapshot` and `Settings`: `RolledBack` until a rollback is resolved. No others. The key is as
+    /// it was before, unless the fault is [`StoreFault::OutcomeUnknown`](crate::StoreFault::OutcomeUnknown): then the
+    /// change may have been made, or may yet be made.
     ///
     /// # Examples
     ///
@@ -198,7 +199,7 @@ impl<S: KeyStore> StoreKeyring<S> {
         Event::new("update_key", Some(key_id), None).of(|_| self.shared.update(key_id, f))
     }
 
-    /// What the keyring knows about a key. It asks the store if the key is not held, or was not confirmed for
+    /// The description of a key. Asks the store if the key is not in memory, or was not confirmed for
     /// [`max_age`](StoreSettings::max_age).
     ///
     /// # Errors
@@ -220,11 +221,11 @@ impl<S: KeyStore> StoreKeyring<S> {
         self.with_key(key_id, |key| key.info(*key_id))
     }
 
-    /// The versions of a key in ascending order, as [`Keyset::versions`] gives them.
+    /// The versions of a key in ascending order, as from [`Keyset::versions`].
     ///
     /// # Errors
     ///
-    /// Those of [`info`](Self::info); no others.
+    /// The errors of [`info`](Self::info); no others.
     ///
     /// # Examples
     ///
@@ -245,12 +246,11 @@ impl<S: KeyStore> StoreKeyring<S> {
         self.with(key_id, Need::Open(0), |key, _| Ok(f(key)))
     }
 
-    /// The IDs of the keys in the store, in ascending order: up to `limit` of those after `after`. An empty page is the
-    /// end.
+    /// The IDs of the keys in the store, in ascending order: up to `limit` IDs after `after`. An empty page is the end.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] with a fault of the store; no other.
+    /// [`ErrorKind::Store`] with a fault of the store; no others.
     ///
     /// # Examples
     ///
@@ -278,11 +278,11 @@ impl<S: KeyStore> StoreKeyring<S> {
         })
     }
 
-    /// Whether a call that seals under a key, or opens under a version that is held, would ask the store. Takes no lock
-    /// and does no I/O.
+    /// Whether sealing under a key, or opening under a version that is in memory, needs no request to the store. Takes
+    /// no lock and does no I/O.
     ///
-    /// A call that opens a blob of a version that is not held asks the store too:
-    /// [`is_ready_for`](Self::is_ready_for) tells.
+    /// Opening a blob of a version that is not in memory asks the store too: use [`is_ready_for`](Self::is_ready_for)
+    /// for that.
     ///
     /// # Examples
     ///
@@ -305,7 +305,7 @@ impl<S: KeyStore> StoreKeyring<S> {
         self.is_ready_for(key_id, 0)
     }
 
-    /// Whether a call that opens under version `key_version` of a key would find in memory all that it needs.
+    /// Whether opening under version `key_version` of a key needs no request to the store.
     #[must_use]
     pub fn is_ready_for(&self, key_id: &KeyId, key_version: u32) -> bool {
         let now = self.shared.clock.now();
@@ -322,19 +322,19 @@ impl<S: KeyStore> StoreKeyring<S> {
     pub fn load(&self, key_id: &KeyId) -> Result<(), Error> {
         let call = self.shared.call();
         match self.shared.fetch(key_id, &call)? {
-            // What was taken up meanwhile is newer.
+            // A document that was accepted meanwhile is newer.
             Taken::Held(_) | Taken::Dropped => Ok(()),
             Taken::Absent => Err(Error::from(ErrorKind::UnknownKey).with_key_id(key_id)),
         }
     }
 
-    /// Starts a thread that checks the documents of all keys that are held before they are as old as
-    /// [`max_age`](StoreSettings::max_age), many in one query, and at once where the store notifies. It ends with the
-    /// keyring. A second call does nothing.
+    /// Starts a thread that checks the documents of all keys in memory before they are older than
+    /// [`max_age`](StoreSettings::max_age), many in one query. If the store sends notifications, it also checks at once
+    /// after each. The thread ends with the keyring. A second call does nothing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Keyring`] if the system has no thread to give; no other.
+    /// [`ErrorKind::Keyring`] if the system cannot start a thread; no others.
     pub fn start_refresher(&self) -> Result<(), Error>
     where
         S: 'static,
@@ -348,14 +348,14 @@ impl<S: KeyStore> StoreKeyring<S> {
         Ok(())
     }
 
-    /// Checks the documents of all keys that are held, now. Returns how many had changed. For a host with a timer of its
-    /// own, in place of [`start_refresher`](Self::start_refresher).
+    /// Checks the documents of all keys in memory now. Returns the number of changed documents. A host with its own
+    /// timer uses this instead of [`start_refresher`](Self::start_refresher).
     ///
-    /// A document that is refused does not keep the others from being checked; calls for its key report it.
+    /// A refused document does not keep the others from being checked. Calls for its key report the error.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] with a fault of the store; no other.
+    /// [`ErrorKind::Store`] with a fault of the store; no others.
     ///
     /// # Examples
     ///
@@ -370,28 +370,29 @@ impl<S: KeyStore> StoreKeyring<S> {
         self.shared.refresh(Duration::ZERO)
     }
 
-    /// Seals every document in the store again under the writing root, one by one, each as a change of its own. Tells
-    /// `progress` of each key whether its document was sealed again. It may end the pass, and a later call goes on
-    /// `after` the last key. Documents under the writing root are left as they are, so a pass can be repeated.
+    /// Seals every document in the store again under the writing root, one at a time. Documents that are under the
+    /// writing root already stay as they are, so a pass can be repeated. Calls `progress` for each key, and says
+    /// whether its document was sealed again. `progress` can end the pass; a later call continues `after` the last key.
     ///
     /// A fleet changes its root in four steps:
     ///
     /// 1. Give every process the new root as a reading root.
-    /// 2. Let every process write under the new root, and read the old one.
-    /// 3. Call this, in one process.
-    /// 4. When a whole pass that began after step 2 found no document under the old root, take the old root away.
+    /// 2. Make the new root the writing root of every process, and the old one a reading root.
+    /// 3. Call this method in one process.
+    /// 4. If a complete pass that began after step 2 found no document under the old root, remove the old root.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] with a fault of the store; no other. A document that cannot be read or written is counted,
-    /// told to `progress`, and passed over.
+    /// [`ErrorKind::Store`] with a fault of the store; no others. A document that cannot be read or written is counted,
+    /// passed to `progress`, and skipped.
     ///
     /// # Examples
     ///
     /// ```
     /// # use std::ops::ControlFlow;
     /// # use dekseal::{CmkVersion, KeyId, StoreKeyring, store::MemoryStore};
-    /// # let root = |version, byte| CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, version, &[byte; 32]);
+    /// # let root_id: dekseal::KeyId = "00000000-0000-0000-0000-00000000root".parse()?;
+    /// # let root = |version, byte| CmkVersion::new(root_id, version, &[byte; 32]);
     /// let keyring = StoreKeyring::new(MemoryStore::new(), root(0, 7)?);
     /// let key_id = KeyId::generate()?;
     /// keyring.update(&key_id, |keys| keys.create_key(key_id))?;
@@ -414,17 +415,18 @@ impl<S: KeyStore> StoreKeyring<S> {
         Event::new("reseal_keys", None, None).of(|_| self.shared.reseal_all(after.copied(), progress))
     }
 
-    /// Takes what the store has of a key, after a rollback: see *Rollback* above. If the store has no such key, it is
-    /// forgotten.
+    /// Accepts the document of a key in the store after a rollback: see *Rollback* above. If the store has no such key,
+    /// the key is removed from memory.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] with a fault of the store or of the document; no other. Then nothing has changed.
+    /// [`ErrorKind::Store`] with a fault of the store or of the document; no others. On an error nothing has changed.
     ///
     /// # Security
     ///
-    /// Versions that are not in the store are lost, and with them all that is sealed under them. An attacker who can
-    /// write to the store could have put back a state in which the key is not disabled yet: look at the key after this.
+    /// Versions that are not in the store are lost, and with them all DEKs that are sealed under them. An attacker who
+    /// can write to the store may have restored a state in which a disabled key is still enabled: check the key after
+    /// this.
     ///
     /// # Examples
     ///
@@ -448,20 +450,20 @@ impl<S: KeyStore> StoreKeyring<S> {
         Event::new("adopt_key", Some(key_id), None).of(|_| self.shared.adopt(key_id))
     }
 
-    /// Writes what this process holds of a key over the document in the store, after a rollback: see *Rollback* above.
-    /// The new generation is above that of both. If there was no rollback, it takes up what the store has, and writes
-    /// nothing.
+    /// Overwrites the document of a key in the store with the one that this process holds, after a rollback: see
+    /// *Rollback* above. The new generation is above both. Without a rollback, this accepts the document of the store
+    /// and writes nothing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`] if the key is not held, and [`ErrorKind::Store`] with any fault but `Stale`,
-    /// `NotASnapshot` and `Settings`; no others. It does not overwrite a document that it cannot read: remove that from
+    /// [`ErrorKind::UnknownKey`] if the key is not in memory, and [`ErrorKind::Store`] with any fault except `Stale`,
+    /// `NotASnapshot` and `Settings`; no others. This does not overwrite a document that cannot be read: remove it from
     /// the store first.
     ///
     /// # Security
     ///
-    /// Whatever others have changed since the rollback is lost, with all that is sealed under versions that they made.
-    /// Call it in the process that holds the newest version.
+    /// Changes that others made since the rollback are lost, and with them all DEKs that are sealed under versions that
+    /// they made. Call this in the process that holds the newest version.
     ///
     /// # Examples
     ///
@@ -484,17 +486,17 @@ impl<S: KeyStore> StoreKeyring<S> {
         Event::new("write_back_key", Some(key_id), None).of(|_| self.shared.write_back(key_id))
     }
 
-    /// The documents of the keys that are held, for a process that starts while the store is away. They are sealed as in
-    /// the store, and the whole is authenticated under the writing root.
+    /// Makes a snapshot of the documents in memory, for a process that starts while the store is away. The documents
+    /// are sealed as in the store, and the snapshot is authenticated under the writing root.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] with `TooLarge`; no other.
+    /// [`ErrorKind::Store`] with `TooLarge`; no others.
     ///
     /// # Security
     ///
-    /// An older snapshot has a right MAC too. A key that was disabled since stays in use until the store answers, for
-    /// [`max_stale`](StoreSettings::max_stale) at the longest.
+    /// An older snapshot also has a correct MAC. A key that was disabled since stays in use until the store answers, at
+    /// most for [`max_stale`](StoreSettings::max_stale).
     ///
     /// # Examples
     ///
@@ -517,17 +519,17 @@ impl<S: KeyStore> StoreKeyring<S> {
         self.shared.snapshot()
     }
 
-    /// Takes up the documents of a snapshot that are not held already. Returns how many there were. The limits count from
-    /// the time at which the store confirmed each of them.
+    /// Loads the documents of a snapshot that are not in memory. Returns their number. The time limits of each document
+    /// count from the time at which the store last confirmed it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] with `NotASnapshot`, `WrongRoot` or `Changed`; no other.
+    /// [`ErrorKind::Store`] with `NotASnapshot`, `WrongRoot` or `Changed`; no others.
     pub fn restore(&self, snapshot: &[u8]) -> Result<usize, Error> {
         Event::new("restore_keys", None, None).of(|_| self.shared.restore(snapshot))
     }
 
-    /// What the keyring has done since it was made.
+    /// The counters of the keyring since it was made.
     ///
     /// # Examples
     ///
@@ -556,7 +558,7 @@ impl<S: KeyStore> StoreKeyring<S> {
         }
     }
 
-    /// Lends the key that a call needs to `f`, with whether it was rolled back.
+    /// Calls `f` with the key that a call needs, and with whether the key was rolled back.
     #[inline]
     fn with<T>(&self, key_id: &KeyId, need: Need, f: impl FnOnce(&Key, bool) -> Result<T, Error>) -> Result<T, Error> {
         let now = self.shared.clock.now();

@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{error::Error, key_id::KeyId, trace::Event};
 
-/// More changed keys than this are not listed: then all documents are checked.
+/// The maximum number of changed keys that are listed. If there are more, all documents are checked.
 const LISTED: usize = 10_000;
-/// How soon the refresher tries again after the store failed.
+/// The pause before the refresher tries again after a failure of the store.
 const RETRY: Duration = Duration::from_millis(250);
 
 /// Wakes the refresher.
@@ -33,13 +33,13 @@ pub(super) struct Signal {
     woken: Condvar,
 }
 
-/// What the refresher is asked to do.
+/// The tasks of the refresher.
 #[derive(Default)]
 struct Wanted {
     stop: bool,
-    /// Check all documents.
+    /// Whether to check all documents.
     all: bool,
-    /// Check these.
+    /// The keys to check.
     keys: HashSet<KeyId>,
 }
 
@@ -49,7 +49,7 @@ impl Signal {
         self.woken.notify_all();
     }
 
-    /// A store has notified. Returns whether the refresher still runs.
+    /// Handles a notification of the store. Returns whether the refresher still runs.
     fn notify(&self, change: Change) -> bool {
         let mut state = self.state();
         match change {
@@ -60,7 +60,7 @@ impl Signal {
         !state.stop
     }
 
-    /// Waits until there is something to do, at most for `longest`.
+    /// Waits until there is a task, at most for `longest`.
     fn wait(&self, longest: Duration) -> Wanted {
         let until = Instant::now().checked_add(longest);
         let mut state = self.state();
@@ -86,7 +86,7 @@ impl Signal {
     }
 }
 
-/// Starts the thread, which ends once `signal` says so or the keyring is gone.
+/// Starts the thread. It ends when `signal` says so or the keyring is dropped.
 pub(super) fn start<S: KeyStore + 'static>(shared: &Arc<Shared<S>>, signal: &Arc<Signal>) -> Result<(), Error> {
     let interval = part(shared.settings.max_age, 4).clamp(Duration::from_millis(5), Duration::from_secs(3600));
     let (weak, waiting) = (Arc::downgrade(shared), Arc::clone(signal));
@@ -107,7 +107,7 @@ fn part(duration: Duration, of: u32) -> Duration {
 }
 
 fn run<S: KeyStore>(weak: &Weak<Shared<S>>, signal: &Signal, interval: Duration) {
-    /// If the thread ends, even by a panic of the store, calls confirm documents themselves again.
+    /// When the thread ends, even by a panic of the store, calls confirm documents themselves again.
     struct End<'a, S>(&'a Weak<Shared<S>>);
     impl<S> Drop for End<'_, S> {
         fn drop(&mut self) {
@@ -124,7 +124,7 @@ fn run<S: KeyStore>(weak: &Weak<Shared<S>>, signal: &Signal, interval: Duration)
             return;
         }
         let Some(shared) = weak.upgrade() else { return };
-        // After a failure nobody knows which changes were missed.
+        // A failed check may have missed changes of any key.
         let result = if wanted.all || failed {
             shared.refresh(Duration::ZERO)
         } else {
@@ -134,14 +134,14 @@ fn run<S: KeyStore>(weak: &Weak<Shared<S>>, signal: &Signal, interval: Duration)
         failed = result.is_err();
         drop(shared);
         if failed {
-            // Notifications do not make it try sooner.
+            // Notifications do not shorten this pause.
             thread::sleep(RETRY.min(interval));
         }
     }
 }
 
 impl<S: KeyStore> Shared<S> {
-    /// Checks the documents that the store last confirmed at least `age` ago. Returns how many had changed.
+    /// Checks the documents that the store last confirmed at least `age` ago. Returns the number of changed documents.
     pub(super) fn refresh(&self, age: Duration) -> Result<usize, Error> {
         let now = self.clock.now();
         let due = |confirmed: Moment| now.since(confirmed) >= millis(age);
@@ -152,7 +152,7 @@ impl<S: KeyStore> Shared<S> {
         self.refresh_keys(&key_ids)
     }
 
-    /// Checks those of the keys that are held.
+    /// Checks the keys that are in memory.
     fn refresh_held(&self, mut key_ids: Vec<KeyId>) -> Result<usize, Error> {
         let pinned = self.cache.entries.pin();
         key_ids.retain(|key_id| pinned.contains_key(key_id));
@@ -160,7 +160,7 @@ impl<S: KeyStore> Shared<S> {
         self.refresh_keys(&key_ids)
     }
 
-    /// Checks keys, many in one query. One document that is refused does not keep the others from being checked.
+    /// Checks keys, many in one query. A refused document does not keep the others from being checked.
     fn refresh_keys(&self, key_ids: &[KeyId]) -> Result<usize, Error> {
         let mut changed: usize = 0;
         for batch in key_ids.chunks(BATCH) {
@@ -181,7 +181,7 @@ impl<S: KeyStore> Shared<S> {
         Ok(changed)
     }
 
-    /// Emits the event of a document that was refused.
+    /// Emits the event for a refused document.
     fn refused(&self, key_id: &KeyId, error: &Error) {
         let refused: Result<(), Error> = Err(error.duplicate());
         Event::new("refresh_key", Some(key_id), None).emit(&refused);

@@ -1,4 +1,4 @@
-//! The newest documents of keys that are no longer held, so that eviction forgets no rollback.
+//! The newest documents of keys that were evicted, so that a rollback of them is still detected.
 
 use std::collections::VecDeque;
 
@@ -7,22 +7,22 @@ use hashbrown::HashMap;
 use super::super::document::Edition;
 use crate::{key_id::KeyId, unix_time::UnixTime};
 
-/// The newest document of a key that was seen.
+/// The newest document of a key that this process has seen.
 #[derive(Clone, Copy)]
 pub(super) struct Seen {
     pub(super) edition: Edition,
-    /// When the key could be deleted, if that was scheduled.
+    /// The time of its deletion, if one was scheduled.
     pub(super) deletion: Option<UnixTime>,
-    /// When it was taken up: see `Begun`.
+    /// The position at which it was accepted: see `Begun`.
     pub(super) order: u64,
     /// Whether the key was purged since.
     pub(super) gone: bool,
 }
 
-/// A map that forgets what was inserted first.
+/// A bounded map that drops the entry that was inserted first.
 pub(super) struct Remembered {
     seen: HashMap<KeyId, (Seen, u64)>,
-    /// In the order of insertion. An insertion that is not the last one of its key no longer counts.
+    /// In the order of insertion. Only the last insertion of a key counts.
     insertions: VecDeque<(KeyId, u64)>,
     count: u64,
     capacity: usize,
@@ -54,7 +54,7 @@ impl Remembered {
                 self.seen.remove(&oldest);
             }
         }
-        // Keys that come and go leave insertions behind.
+        // Keys that are inserted repeatedly leave insertions that no longer count.
         if self.insertions.len() / 2 > self.seen.len().saturating_add(32) {
             let mut insertions = core::mem::take(&mut self.insertions);
             insertions.retain(|(key_id, number)| self.counts(key_id, *number));

@@ -1,11 +1,11 @@
-//! The limits of a fleet's keyring.
+//! The settings of a fleet's keyring.
 
 use core::time::Duration;
 
 use crate::error::{Error, StoreFault};
 
-/// How old a [`StoreKeyring`](crate::StoreKeyring)'s knowledge may be, how long its calls wait, and how much memory it
-/// takes.
+/// The limits of a [`StoreKeyring`](crate::StoreKeyring): the age of its documents, the duration of its calls, and its
+/// memory.
 ///
 /// # Examples
 ///
@@ -22,19 +22,19 @@ use crate::error::{Error, StoreFault};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct StoreSettings {
-    /// Changes that other processes make are seen within this time, while the store answers. The default is 60 seconds.
+    /// Changes of other processes are seen within this time while the store answers. The default is 60 seconds.
     pub max_age: Duration,
-    /// While the store does not answer, a key stays in use for this time after the store last confirmed it. A disabled
-    /// or retired key is out of use everywhere after this time at the latest. The default is an hour;
+    /// While the store does not answer, a key stays in use for this time after the store last confirmed it. So a
+    /// disabled or retired key is out of use everywhere after this time at the latest. The default is an hour;
     /// [`Duration::MAX`] means forever.
     pub max_stale: Duration,
-    /// How long a call waits for the store. The default is 5 seconds.
+    /// The maximum time that a call waits for the store. The default is 5 seconds.
     pub deadline: Duration,
-    /// How many keys are held. The least recently used ones go first. The default is 10,000 keys. Each takes about
-    /// 2 KB, and 1 KB more for each older version.
+    /// The maximum number of keys in memory. The least recently used keys are evicted first. The default is 10,000
+    /// keys. Each key takes about 2 KB, and 1 KB more for each older version.
     pub capacity: usize,
-    /// For how many keys that are no longer held the keyring remembers the newest document, so that it notices a
-    /// rollback. The default is 100,000 keys. Each takes about 200 bytes.
+    /// The maximum number of evicted keys whose newest document the keyring remembers, to detect a rollback. The
+    /// default is 100,000 keys. Each takes about 200 bytes.
     pub remembered: usize,
 }
 

@@ -1,4 +1,5 @@
-//! What the threads of a fleet's keyring share: reading from the store, and deciding whether a key may be used.
+//! The state that the threads of a fleet's keyring share. It reads from the store, and decides whether a key may be
+//! used.
 
 use core::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -26,7 +27,7 @@ use crate::{
     trace::Event,
 };
 
-/// How long calls that hold a document use it without asking, after the store failed to answer.
+/// After the store failed to answer, calls use held documents for this time without asking again.
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) struct Shared<S> {
@@ -37,13 +38,13 @@ pub(super) struct Shared<S> {
     pub(super) clock: Clock,
     pub(super) counters: Counters,
     misses: Misses,
-    /// Whether a refresher runs, so that calls need not confirm documents.
+    /// Whether a refresher runs. If it does, calls need not confirm documents.
     pub(super) refreshing: AtomicBool,
-    /// Until when the store is taken to be away, in milliseconds of the clock.
+    /// The time until which the store counts as away, in milliseconds of the clock.
     away_until: AtomicU64,
 }
 
-/// What a call needs of a key.
+/// The purpose for which a call needs a key.
 #[derive(Clone, Copy)]
 pub(super) enum Need {
     /// Seal under the current version.
@@ -52,16 +53,16 @@ pub(super) enum Need {
     Open(u32),
 }
 
-/// Whether a key that is held serves a call.
+/// Whether a held key can serve a call.
 #[derive(PartialEq)]
 enum Fit {
-    /// It does.
+    /// It can.
     Serves,
-    /// It does, but the store has not confirmed it for longer than `max_age`.
+    /// It can, but the store has not confirmed it for longer than `max_age`.
     Old,
-    /// The store has not confirmed it for longer than `max_stale`.
+    /// It cannot: the store has not confirmed it for longer than `max_stale`.
     Stale,
-    /// A version newer than any that is held is needed.
+    /// It cannot: the call needs a newer version than any that is held.
     Newer,
 }
 
@@ -80,12 +81,12 @@ impl<S: KeyStore> Shared<S> {
         }
     }
 
-    /// A call to the store, with the deadline of the settings.
+    /// Makes a call to the store with the deadline of the settings.
     pub(super) fn call(&self) -> Call {
         Call::within(self.settings.deadline)
     }
 
-    /// Whether an entry serves a call at once. This is all that a hit costs, besides the look into the map.
+    /// Whether an entry can serve a call at once. A hit costs only this and the look-up in the map.
     #[inline]
     pub(super) fn is_hit(&self, entry: &Entry, need: Need, now: Moment) -> bool {
         self.fit(&entry.key, entry.confirmed(), entry.is_rolled_back(), need, now) == Fit::Serves
@@ -98,7 +99,7 @@ impl<S: KeyStore> Shared<S> {
         {
             return Fit::Newer;
         }
-        // After a rollback the store confirms nothing, and what is held opens until the host decides.
+        // After a rollback the store confirms nothing. Held versions still open until the host decides.
         if rolled_back {
             return Fit::Serves;
         }
@@ -115,7 +116,7 @@ impl<S: KeyStore> Shared<S> {
         Fit::Old
     }
 
-    /// The key that a call needs, if it is not in the cache, or is there but too old, or lacks a version.
+    /// Finds the key that a call needs, if it is not in the cache, is too old there, or lacks a version.
     #[cold]
     pub(super) fn find(&self, key_id: &KeyId, need: Need) -> Result<Held, Error> {
         count(&self.counters.misses);
@@ -130,7 +131,7 @@ impl<S: KeyStore> Shared<S> {
             let away = now.as_millis() < self.away_until.load(Ordering::Relaxed);
             match (held, fit) {
                 (Some(held), Some(Fit::Serves)) => return Ok(held),
-                // An answer was dropped because a newer document had been taken up. That one is here.
+                // The answer was ignored because a newer document had been accepted. That document is used here.
                 (Some(held), Some(Fit::Old)) if away || fetched => return Ok(held),
                 (Some(held), Some(Fit::Stale)) if away => return Err(self.stale(&held, None)),
                 (held, fit) => match self.fetch(key_id, &call) {
@@ -140,13 +141,13 @@ impl<S: KeyStore> Shared<S> {
                         return Err(Error::from(StoreFault::Deadline).with_key_id(key_id));
                     }
                     Ok(Taken::Dropped) => fetched = true,
-                    // The deadline of another call that sent the query.
+                    // The deadline of another call that sent the query has passed. This call has time left.
                     Err(error) if is_deadline(&error) && !call.remaining().is_zero() => {}
                     Err(error) => {
                         return match (held, fit) {
                             (Some(held), Some(Fit::Old)) => Ok(self.cache.get(key_id).unwrap_or(held)),
                             (Some(held), Some(Fit::Stale)) if is_away(&error) => Err(self.stale(&held, Some(error))),
-                            // The store has a document that cannot follow: what is held still opens.
+                            // The store has a document that cannot follow the held one. The held versions still open.
                             (Some(_), Some(Fit::Stale)) => match self.cache.get(key_id) {
                                 Some(held) if held.rolled_back => Ok(held),
                                 _ => Err(error),
@@ -177,8 +178,7 @@ impl<S: KeyStore> Shared<S> {
         })
     }
 
-    /// Asks the store which of the documents of these keys have changed, and takes them up. Returns what became of
-    /// each key.
+    /// Asks the store which documents of these keys have changed, and accepts them. Returns the result for each key.
     pub(super) fn ask(&self, key_ids: &[KeyId], call: &Call) -> Result<Found, Error> {
         let begun = self.cache.begin(self.clock.now());
         let known: Vec<_> = key_ids
@@ -202,7 +202,7 @@ impl<S: KeyStore> Shared<S> {
         Ok(found.collect())
     }
 
-    /// Counts what was refused.
+    /// Counts refused documents.
     pub(super) fn note<T>(&self, taken: &Result<T, Error>) {
         if let Err(error) = taken
             && error.kind() == ErrorKind::Store(StoreFault::RolledBack)
@@ -211,7 +211,7 @@ impl<S: KeyStore> Shared<S> {
         }
     }
 
-    /// The error of a call to the store.
+    /// Converts the error of a call to the store.
     pub(super) fn failed(&self, error: StoreError) -> Error {
         count(&self.counters.failures);
         let fault = match error.kind() {

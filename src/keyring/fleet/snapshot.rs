@@ -1,4 +1,4 @@
-//! Snapshots, from which a process starts while the store is away (FORMAT.md D5).
+//! Snapshots, from which a process starts while the store is away (FORMAT.md D6).
 
 use core::time::Duration;
 use std::{sync::Arc, time::SystemTime, vec::Vec};
@@ -40,7 +40,7 @@ impl<S: KeyStore> Shared<S> {
             let revision = entry.revision.as_bytes();
             snapshot.extend(key_id.as_bytes());
             snapshot.extend(time.saturating_sub(age).to_be_bytes());
-            // At most 64 bytes.
+            // A revision has at most 64 bytes.
             snapshot.push(u8::try_from(revision.len()).map_err(|_| StoreFault::NotASnapshot)?);
             snapshot.extend(revision);
             snapshot.extend(length(entry.document.len())?.to_be_bytes());
@@ -51,7 +51,7 @@ impl<S: KeyStore> Shared<S> {
         Ok(snapshot)
     }
 
-    /// Takes up the documents of a snapshot. Returns how many there were.
+    /// Loads the documents of a snapshot. Returns their number.
     pub(super) fn restore(&self, snapshot: &[u8]) -> Result<usize, Error> {
         let message = snapshot.len().checked_sub(MAC_LEN).ok_or(StoreFault::NotASnapshot)?;
         let (message, found) = snapshot.split_at_checked(message).ok_or(StoreFault::NotASnapshot)?;
@@ -85,13 +85,13 @@ impl<S: KeyStore> Shared<S> {
                 revision,
                 document: document.to_vec(),
             };
-            // What is held already is newer: this request began before it.
+            // A document in memory is newer, because this request began before it.
             if self.cache.get(&key_id).is_some() {
                 continue;
             }
             let age = Duration::from_secs(time.saturating_sub(confirmed));
             let begun = self.cache.begin(now.minus(age));
-            // A document may be under a root that this process no longer has.
+            // A document may be under a root that this process does not have any more.
             let answer = self
                 .cache
                 .take_up(&key_id, begun, Answer::Document(stored), &roots, true);
@@ -115,7 +115,7 @@ fn mac(root: &Arc<CmkVersion>, message: &[u8]) -> [u8; MAC_LEN] {
     mac
 }
 
-/// Unix time.
+/// The Unix time in seconds.
 fn seconds() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -126,7 +126,7 @@ fn length(length: usize) -> Result<u32, Error> {
     Ok(u32::try_from(length).map_err(|_| StoreFault::TooLarge)?)
 }
 
-/// Reads fields one after the other.
+/// Reads fields in order.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -1,4 +1,4 @@
-//! The rules about time (FORMAT.md D5), with a clock that the tests move.
+//! The rules about time (FORMAT.md D5), with a clock that the tests set.
 
 use std::{
     boxed::Box,
@@ -25,7 +25,7 @@ fn key_id() -> KeyId {
     "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap()
 }
 
-/// A store with one key, and a keyring that holds it, with a `max_age` of 60 s and a `max_stale` of an hour.
+/// A store with one key, and a keyring that holds it. `max_age` is 60 s, and `max_stale` is an hour.
 fn keyring() -> (Arc<MemoryStore>, StoreKeyring<Arc<MemoryStore>>) {
     let store = Arc::new(MemoryStore::new());
     let keyring = StoreKeyring::new(Arc::clone(&store), root());
@@ -45,7 +45,7 @@ fn open(keyring: &StoreKeyring<Arc<MemoryStore>>, version: u32) -> Result<(), Er
         .map_err(|error| error.kind())
 }
 
-/// Lets the store fail, and counts the requests.
+/// Makes the store fail, and counts the requests.
 fn away(store: &MemoryStore) -> Arc<AtomicUsize> {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
@@ -84,7 +84,7 @@ fn a_store_that_is_away_stops_nothing_until_max_stale() {
     keyring.shared.clock.advance(61 * SECOND);
     assert_eq!(seal(&keyring), Ok(0));
     assert_eq!(requests.load(Ordering::SeqCst), 1);
-    // Within a second no other call waits for the store.
+    // For one second no other call waits for the store.
     assert_eq!((seal(&keyring), open(&keyring, 0)), (Ok(0), Ok(())));
     assert_eq!(requests.load(Ordering::SeqCst), 1);
     keyring.shared.clock.advance(2 * SECOND);
@@ -142,7 +142,7 @@ fn age_counts_from_the_start_of_the_request() {
         }
         _ => Action::Serve,
     });
-    // The answer came after 50 seconds.
+    // The answer takes 50 seconds.
     keyring.load(&key_id()).unwrap();
     assert!(keyring.is_ready(&key_id()));
     keyring.shared.clock.advance(11 * SECOND);
@@ -154,7 +154,7 @@ fn age_counts_from_the_start_of_the_request() {
 fn with_a_refresher_no_call_waits_for_a_document_that_is_old() {
     let (store, keyring) = keyring();
     let requests = away(&store);
-    // As if one ran, and could not reach the store.
+    // Pretends that a refresher runs and cannot reach the store.
     keyring.shared.refreshing.store(true, Ordering::Relaxed);
     keyring.shared.clock.advance(3599 * SECOND);
     assert_eq!((seal(&keyring), open(&keyring, 0)), (Ok(0), Ok(())));
@@ -223,7 +223,7 @@ fn a_rollback_that_a_call_finds_stops_that_call_too() {
     store.overwrite(&key_id(), None);
     keyring.shared.clock.advance(61 * SECOND);
     assert_eq!(seal(&keyring), Err(ErrorKind::RollbackUnresolved));
-    // Also where it comes after `max_stale`.
+    // The same after `max_stale`.
     let (store, keyring) = self::keyring();
     store.overwrite(&key_id(), None);
     keyring.shared.clock.advance(3601 * SECOND);
@@ -295,13 +295,13 @@ fn remembered_documents_go_in_the_order_in_which_they_came() {
     for number in 0..3 {
         remembered.insert(id(number), seen(1));
     }
-    // 0 comes again, and 1 goes first.
+    // Key 0 is inserted again, so key 1 is dropped first.
     remembered.insert(id(0), seen(2));
     remembered.insert(id(3), seen(1));
     let left: Vec<_> = (0..4).filter(|number| remembered.get(&id(*number)).is_some()).collect();
     assert_eq!(left, [0, 2, 3]);
     assert_eq!(remembered.get(&id(0)).unwrap().edition.generation, 2);
-    // Keys that come and go do not pile up.
+    // Keys that are inserted repeatedly do not pile up.
     for number in 0..10_000 {
         remembered.insert(id(number % 7), seen(1));
         remembered.remove(&id(number % 5));

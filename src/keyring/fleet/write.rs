@@ -1,4 +1,4 @@
-//! Changing the documents of a store (FORMAT.md D4).
+//! Changes the documents of a store (FORMAT.md D4).
 
 use core::{ops::ControlFlow, time::Duration};
 use std::{sync::Arc, thread, vec::Vec};
@@ -23,20 +23,20 @@ use crate::{
     trace::Event,
 };
 
-/// How often a change starts over because another writer was first.
+/// The maximum number of attempts at a change when other writers come first.
 const ATTEMPTS: usize = 64;
-/// The longest pauses before a second and before a later attempt.
+/// The longest pause before the second attempt, and before later ones.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
 
 /// A change that is sent to the store.
 struct Change<'a> {
     key_id: &'a KeyId,
-    /// What the store has to have for the change to be made.
+    /// The document that the store must have for the change to be made.
     before: Option<&'a Held>,
     expected: Option<Revision>,
-    /// The document to be, or `None` if the present one is to be removed.
+    /// The new document, or `None` to remove the present one.
     after: Option<NewDocument>,
-    /// Whether to hold a document that is not held already.
+    /// Whether to keep the new document in memory if the key was not there.
     keep: bool,
 }
 
@@ -47,7 +47,7 @@ struct NewDocument {
     key: Key,
 }
 
-/// What a full pass over the documents of a store found: see [`StoreKeyring::reseal`](crate::StoreKeyring::reseal).
+/// The result of a pass over all documents of a store: see [`StoreKeyring::reseal`](crate::StoreKeyring::reseal).
 ///
 /// # Examples
 ///
@@ -64,13 +64,13 @@ struct NewDocument {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resealed {
-    /// Documents that were under the writing root already.
+    /// The number of documents that were under the writing root already.
     pub present: u64,
-    /// Documents that were sealed again under the writing root.
+    /// The number of documents that were sealed again under the writing root.
     pub resealed: u64,
-    /// Documents that could not be read or written, each of which the callback was told.
+    /// The number of documents that could not be read or written. Each was passed to the callback.
     pub failed: u64,
-    /// Whether the pass came to the end.
+    /// Whether the pass reached the end.
     pub is_complete: bool,
 }
 
@@ -82,7 +82,7 @@ impl<S: KeyStore> Shared<S> {
     ) -> Result<T, Error> {
         self.attempts(key_id, |call| {
             let before = self.read(key_id, call)?;
-            // An ordinary change keeps the document under its root (D3).
+            // An ordinary change keeps the root of the document (D3).
             let root = match &before {
                 Some(before) => Arc::clone(&before.root),
                 None => self.writing_root()?,
@@ -112,7 +112,7 @@ impl<S: KeyStore> Shared<S> {
         })
     }
 
-    /// Makes a change of one key, again and again while another writer is first.
+    /// Attempts a change of one key again as long as other writers come first.
     fn attempts<T>(
         &self,
         key_id: &KeyId,
@@ -124,7 +124,7 @@ impl<S: KeyStore> Shared<S> {
             match attempt(&call) {
                 Ok(Some(done)) => return Ok(done),
                 Ok(None) => count(&self.counters.conflicts),
-                // It was the other writers that took the time.
+                // The other writers caused the delay.
                 Err(error) if number > 0 && is_deadline(&error) => break,
                 Err(error) => return Err(error),
             }
@@ -132,7 +132,7 @@ impl<S: KeyStore> Shared<S> {
         Err(Error::from(StoreFault::Conflict).with_key_id(key_id))
     }
 
-    /// Seals one document again under the writing root, if it is under another one. Returns whether it was.
+    /// Seals one document again under the writing root, if it is under another root. Returns whether it was.
     fn reseal(&self, key_id: &KeyId, begun: Begun, stored: StoredDocument) -> Result<bool, Error> {
         let mut first = Some((begun, stored));
         self.attempts(key_id, |call| {
@@ -140,7 +140,7 @@ impl<S: KeyStore> Shared<S> {
                 Some((begun, stored)) => self.judge(key_id, begun, Answer::Document(stored), false)?,
                 None => self.read(key_id, call)?,
             };
-            // It was purged meanwhile.
+            // The key was purged meanwhile.
             let Some(before) = before else {
                 return Ok(Some(false));
             };
@@ -164,7 +164,7 @@ impl<S: KeyStore> Shared<S> {
         })
     }
 
-    /// Seals all documents after `after` again, one by one.
+    /// Seals all documents after `after` again, one at a time.
     pub(super) fn reseal_all(
         &self,
         mut after: Option<KeyId>,
@@ -185,7 +185,7 @@ impl<S: KeyStore> Shared<S> {
             let documents = self.store.changed(&known, &call).map_err(|error| self.failed(error))?;
             let mut documents: hashbrown::HashMap<_, _> = documents.into_iter().collect();
             for key_id in page {
-                // A document that is gone was purged meanwhile.
+                // A missing document means that the key was purged meanwhile.
                 let Some(stored) = documents.remove(&key_id).flatten() else {
                     continue;
                 };
@@ -203,7 +203,7 @@ impl<S: KeyStore> Shared<S> {
         }
     }
 
-    /// Takes what the store has, whatever is held.
+    /// Accepts the document of the store, whatever document is held.
     pub(super) fn adopt(&self, key_id: &KeyId) -> Result<(), Error> {
         let call = self.call();
         let begun = self.cache.begin(self.clock.now());
@@ -211,7 +211,7 @@ impl<S: KeyStore> Shared<S> {
         self.cache.adopt(key_id, begun, present, &self.roots.load())
     }
 
-    /// Writes what is held over what the store has, after a rollback.
+    /// Overwrites the document of the store with the held one after a rollback.
     pub(super) fn write_back(&self, key_id: &KeyId) -> Result<(), Error> {
         self.attempts(key_id, |call| {
             let begun = self.cache.begin(self.clock.now());
@@ -249,7 +249,7 @@ impl<S: KeyStore> Shared<S> {
         })
     }
 
-    /// What the store has now, taken up.
+    /// Reads and accepts the document of the store.
     fn read(&self, key_id: &KeyId, call: &Call) -> Result<Option<Held>, Error> {
         loop {
             let begun = self.cache.begin(self.clock.now());
@@ -285,8 +285,8 @@ impl<S: KeyStore> Shared<S> {
         Ok(Arc::clone(roots.writing().ok_or(StoreFault::WrongRoot)?))
     }
 
-    /// Sends a change, and finds out whether it was made if the store does not say so. Returns `false` if another writer
-    /// was first and nothing was changed.
+    /// Sends a change. If the store does not say whether it made the change, finds out. Returns `false` if another
+    /// writer came first and nothing was changed.
     fn make(&self, change: Change<'_>, call: &Call) -> Result<bool, Error> {
         let begun = self.cache.begin(self.clock.now());
         let sent = self.send(&change, call);
@@ -300,7 +300,7 @@ impl<S: KeyStore> Shared<S> {
             return Ok(false);
         }
         match (change.after, change.before) {
-            // If a newer document was taken up meanwhile, this one is dropped.
+            // If a newer document was accepted meanwhile, this one is ignored.
             (Some(NewDocument { stored, .. }), Some(_)) => {
                 let _ = self.take(change.key_id, begun, Answer::Document(stored), change.keep);
             }
@@ -321,12 +321,12 @@ impl<S: KeyStore> Shared<S> {
                 .put(change.key_id, expected.as_ref(), &after.stored, call)
                 .map(drop),
             (None, Some(expected)) => self.store.remove(change.key_id, expected, call),
-            // Nothing was there.
+            // There was no document.
             (None, None) => Ok(()),
         }
     }
 
-    /// D4: settles a change whose outcome is unknown by reading, until the deadline.
+    /// D4: resolves an unknown outcome by reading until the deadline.
     fn settle(&self, change: &Change<'_>, call: &Call, error: StoreError) -> Result<bool, Error> {
         Event::new("settle_change", Some(change.key_id), None).of(|_| {
             let mut attempt: usize = 0;
@@ -341,7 +341,7 @@ impl<S: KeyStore> Shared<S> {
                     continue;
                 };
                 if present.as_ref().map(|present| present.revision) == change.expected {
-                    // The request may still be under way. Of two equal requests only one can succeed.
+                    // The first request may still be under way. Of two equal requests only one can succeed.
                     match self.send(change, call) {
                         Ok(()) => return Ok(true),
                         Err(_) => continue,
@@ -358,7 +358,7 @@ impl<S: KeyStore> Shared<S> {
         })
     }
 
-    /// Whether a document that is not the old one shows that the change was made. `None` if it does not tell.
+    /// Whether a document other than the old one shows that the change was made. Returns `None` if it does not tell.
     fn compare(&self, change: &Change<'_>, present: Option<&StoredDocument>) -> Option<bool> {
         let (ours, present) = match (&change.after, present) {
             (Some(ours), Some(present)) => (ours, present),
@@ -373,7 +373,7 @@ impl<S: KeyStore> Shared<S> {
         if edition.id != ours.edition.id || edition.generation <= ours.edition.generation {
             return Some(false);
         }
-        // A later document. It follows from the change if it holds the version that the change made.
+        // A later document. It includes the change if it has the version that the change made.
         let version = ours.key.current_version();
         if change
             .before
@@ -382,18 +382,18 @@ impl<S: KeyStore> Shared<S> {
             return match key.get(version) {
                 Some(same) if same.sealed == ours.key.current.sealed => Some(true),
                 Some(_) => Some(false),
-                // It was destroyed, or never was there.
+                // The version was destroyed, or never existed.
                 None => None,
             };
         }
-        // If the change made no version, its effect may be there. Otherwise the document does not tell.
+        // If the change made no version, its effect may be visible. Otherwise the document does not tell.
         let effect = |key: &Key| (key.state(), key.min_version, key.oldest_version());
         let there = effect(&key) == effect(&ours.key) && Arc::ptr_eq(&root, &ours.root);
         there.then_some(true)
     }
 }
 
-/// The document of a key that `f` has changed.
+/// Makes the document of a key that `f` has changed.
 fn new_document(
     key_id: &KeyId,
     keys: &Keyset,
@@ -407,7 +407,7 @@ fn new_document(
     parse(key_id, document::write(keys, id, generation, root)?, root)
 }
 
-/// A document that was just made, if it opens.
+/// Parses a document that was just made, to check that it opens.
 fn parse(key_id: &KeyId, text: Vec<u8>, root: &Arc<CmkVersion>) -> Result<NewDocument, Error> {
     let roots = Roots::one(Arc::clone(root));
     let read = cache::read(&text, key_id, &roots, None);
@@ -428,14 +428,14 @@ fn next(generation: u64) -> Result<u64, Error> {
     Ok(generation.checked_add(1).ok_or(StoreFault::TooLarge)?)
 }
 
-/// Waits before an attempt that is not the first, for a random time, so that writers do not meet again at once.
+/// Waits for a random time before a repeated attempt, so that writers do not meet again at once.
 fn pause(attempt: usize, call: &Call) {
     let longest = match attempt {
         0 => return,
         1 => PAUSES.0,
         _ => PAUSES.1,
     };
-    // Without randomness, the longest time.
+    // If the random generator fails, waits for the longest time.
     let share = getrandom::SysRng
         .try_next_u32()
         .map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));

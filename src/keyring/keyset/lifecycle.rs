@@ -1,4 +1,4 @@
-//! Whether a key may be used, and its deletion.
+//! The states of a key, and its deletion.
 
 use super::Keyset;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 impl Keyset {
-    /// Disables a key: it neither seals nor opens.
+    /// Disables a key, so that it neither seals nor opens.
     ///
     /// # Errors
     ///
@@ -70,13 +70,14 @@ impl Keyset {
         })
     }
 
-    /// Schedules the deletion of a key, 7 to 1096 days ahead, and returns the time from which it can be purged. Until it is purged,
-    /// the deletion can be cancelled. The key neither seals nor opens.
+    /// Schedules the deletion of a key 7 to 1096 days ahead. Returns the time from which the key can be purged. Until
+    /// then the key neither seals nor opens. The deletion can be cancelled until the key is purged.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`]; [`ErrorKind::DeletionScheduled`] if the deletion is scheduled already; [`ErrorKind::DeletionDays`]
-    /// for another number of days, and for a date after the year 9999; and [`ErrorKind::ImplausibleTime`]. No others.
+    /// [`ErrorKind::UnknownKey`]; [`ErrorKind::DeletionScheduled`] if the deletion is already scheduled;
+    /// [`ErrorKind::DeletionDays`] for any other number of days, and for a date after the year 9999; and
+    /// [`ErrorKind::ImplausibleTime`]. No others.
     ///
     /// # Examples
     ///
@@ -94,12 +95,12 @@ impl Keyset {
         self.schedule(key_id, days, UnixTime::now())
     }
 
-    /// `schedule_deletion` with the caller's time.
+    /// [`schedule_deletion`](Self::schedule_deletion) with a time of the caller's.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`]; [`ErrorKind::DeletionScheduled`] if the deletion is scheduled already; and
-    /// [`ErrorKind::DeletionDays`] for another number of days, and for a date after the year 9999. No others.
+    /// [`ErrorKind::UnknownKey`]; [`ErrorKind::DeletionScheduled`] if the deletion is already scheduled; and
+    /// [`ErrorKind::DeletionDays`] for any other number of days, and for a date after the year 9999. No others.
     ///
     /// # Examples
     ///
@@ -134,7 +135,7 @@ impl Keyset {
         })
     }
 
-    /// Cancels the deletion of a key. The key is disabled then.
+    /// Cancels the deletion of a key. The key is disabled after this.
     ///
     /// # Errors
     ///
@@ -164,12 +165,13 @@ impl Keyset {
         })
     }
 
-    /// Deletes a key whose time has come. Whatever was sealed under it is lost. Its keys are wiped as soon as nobody uses them.
+    /// Deletes a key whose deletion is due. All DEKs that are sealed under it are lost. Its key material is wiped when
+    /// the last user of it is done.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`], [`ErrorKind::DeletionNotScheduled`], [`ErrorKind::DeletionNotDue`] if the time has not come, and
-    /// [`ErrorKind::ImplausibleTime`]; no others.
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::DeletionNotScheduled`], [`ErrorKind::DeletionNotDue`] if the time is
+    /// still in the future, and [`ErrorKind::ImplausibleTime`]; no others.
     ///
     /// # Examples
     ///
@@ -187,12 +189,12 @@ impl Keyset {
         self.purge_due(key_id, UnixTime::now())
     }
 
-    /// `purge` with the caller's time.
+    /// [`purge`](Self::purge) with a time of the caller's.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`], [`ErrorKind::DeletionNotScheduled`], and [`ErrorKind::DeletionNotDue`] if `now` is before the time;
-    /// no others.
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::DeletionNotScheduled`], and [`ErrorKind::DeletionNotDue`] if `now` is
+    /// before the time of the deletion; no others.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! The keys of a keyring at one moment, and every way to change them.
+//! The keys of a keyring at one time, and all operations that change them.
 
 mod lifecycle;
 mod versions;
@@ -23,19 +23,20 @@ use crate::{
     unix_time::UnixTime,
 };
 
-/// CMKs with their versions and states: a plain value, which a keyring holds and replaces as a whole.
+/// CMKs with their versions and states. This is a plain value, which a keyring holds and replaces as a whole.
 ///
-/// [`MemoryKeyring::update`](crate::MemoryKeyring::update) and [`FileKeyring::update`](crate::FileKeyring::update) lend one out to
-/// be changed. Each method either makes its change or returns an error and changes nothing.
+/// [`MemoryKeyring::update`](crate::MemoryKeyring::update) and [`FileKeyring::update`](crate::FileKeyring::update) lend
+/// a keyset to a function that changes it. Each method makes its change, or returns an error and changes nothing.
 ///
-/// A key starts with version 0, and each rotation adds the next version. The newest version seals; every version from the minimum
-/// version on opens. Keys that are disabled or pending deletion do neither.
+/// A key starts with version 0, and each rotation adds the next version. The newest version seals. Every version from
+/// the minimum version on opens. A key that is disabled or pending deletion neither seals nor opens.
 ///
 /// # Time
 ///
-/// Each version records when it was created, and a key can be scheduled for deletion. Methods that need the time take it from the
-/// system's clock. Those whose names end in `_at` or `_with_rng` take it from the caller, for tests and for hosts without a clock.
-/// A clock that is wrong but plausible is believed: one that is ahead makes a deletion come early.
+/// Each version records when it was created, and a key can be scheduled for deletion. Methods that need the time take
+/// it from the system clock. The variants whose names end in `_at` or `_with_rng` take it from the caller, for tests
+/// and for hosts without a clock. A wrong but plausible clock is not detected: if it is ahead, a deletion is due too
+/// early.
 ///
 /// # Examples
 ///
@@ -54,24 +55,24 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct Keyset {
     keys: HashMap<KeyId, Key, KeyIdHash>,
-    /// What seals the material of new versions, in a keyring that is stored.
+    /// The root that seals the material of new versions, if the keyring is stored.
     #[cfg(feature = "file-keyring")]
     root: Option<Arc<CmkVersion>>,
 }
 
 impl Keyset {
-    /// A keyset without keys.
+    /// Makes a keyset without keys.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Creates a key whose version 0 has 64 bytes of the operating system's randomness for material.
+    /// Creates a key. The material of its version 0 is 64 bytes from the operating system's generator.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyExists`] if there is a key of that ID, [`ErrorKind::Randomness`], and [`ErrorKind::ImplausibleTime`]; no
-    /// others.
+    /// [`ErrorKind::KeyExists`] if there is a key with that ID, [`ErrorKind::Randomness`], and
+    /// [`ErrorKind::ImplausibleTime`]; no others.
     ///
     /// # Examples
     ///
@@ -88,11 +89,11 @@ impl Keyset {
         self.create(key_id, UnixTime::now(), &mut getrandom::SysRng)
     }
 
-    /// `create_key` with the caller's time and random generator.
+    /// [`create_key`](Self::create_key) with a time and a random generator of the caller's.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyExists`] if there is a key of that ID, and [`ErrorKind::Randomness`]; no others.
+    /// [`ErrorKind::KeyExists`] if there is a key with that ID, and [`ErrorKind::Randomness`]; no others.
     pub fn create_key_with_rng<R: TryCryptoRng + ?Sized>(
         &mut self,
         key_id: KeyId,
@@ -122,12 +123,12 @@ impl Keyset {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyExists`] if there is a key of that ID, [`ErrorKind::InvalidMaterial`], and [`ErrorKind::ImplausibleTime`]; no
-    /// others.
+    /// [`ErrorKind::KeyExists`] if there is a key with that ID, [`ErrorKind::InvalidMaterial`], and
+    /// [`ErrorKind::ImplausibleTime`]; no others.
     ///
     /// # Security
     ///
-    /// Do not give the ID of a deleted key to another one. Blobs of the deleted key name the new key then, and do not open; processes
+    /// Do not reuse the ID of a deleted key. Blobs of the deleted key then name the new key, and do not open. Processes
     /// that still hold the deleted key refuse the new one as a rollback.
     ///
     /// # Examples
@@ -145,11 +146,11 @@ impl Keyset {
         self.import(key_id, material, UnixTime::now())
     }
 
-    /// `import_key` with the caller's time.
+    /// [`import_key`](Self::import_key) with a time of the caller's.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyExists`] if there is a key of that ID, and [`ErrorKind::InvalidMaterial`]; no others.
+    /// [`ErrorKind::KeyExists`] if there is a key with that ID, and [`ErrorKind::InvalidMaterial`]; no others.
     ///
     /// # Examples
     ///
@@ -188,13 +189,14 @@ impl Keyset {
         }
     }
 
-    /// Rotates a key: adds its next version with 64 bytes of the operating system's randomness, and returns the number. That version
-    /// seals from then on; the older ones still open.
+    /// Rotates a key: adds its next version with 64 bytes from the operating system's generator, and returns the number
+    /// of the version. The new version seals from now on; the older ones still open.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::Randomness`],
-    /// [`ErrorKind::ImplausibleTime`], and [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`],
+    /// [`ErrorKind::Randomness`], [`ErrorKind::ImplausibleTime`], and [`ErrorKind::TooManyVersions`] after version 2³²
+    /// − 1; no others.
     ///
     /// # Examples
     ///
@@ -212,12 +214,12 @@ impl Keyset {
         self.rotate_to(key_id, UnixTime::now(), &mut getrandom::SysRng)
     }
 
-    /// `rotate` with the caller's time and random generator.
+    /// [`rotate`](Self::rotate) with a time and a random generator of the caller's.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::Randomness`], and
-    /// [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`],
+    /// [`ErrorKind::Randomness`], and [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
     pub fn rotate_with_rng<R: TryCryptoRng + ?Sized>(
         &mut self,
         key_id: &KeyId,
@@ -240,12 +242,13 @@ impl Keyset {
         })
     }
 
-    /// Rotates a key to this material: 32 to 64 random bytes. Returns the number of the version.
+    /// Rotates a key to this material: 32 to 64 random bytes. Returns the number of the new version.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::InvalidMaterial`],
-    /// [`ErrorKind::ImplausibleTime`], and [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`],
+    /// [`ErrorKind::InvalidMaterial`], [`ErrorKind::ImplausibleTime`], and [`ErrorKind::TooManyVersions`] after version
+    /// 2³² − 1; no others.
     ///
     /// # Examples
     ///
@@ -263,12 +266,12 @@ impl Keyset {
         self.import_next(key_id, material, UnixTime::now())
     }
 
-    /// `import_version` with the caller's time.
+    /// [`import_version`](Self::import_version) with a time of the caller's.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`], [`ErrorKind::InvalidMaterial`], and
-    /// [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::KeyDisabled`], [`ErrorKind::KeyPendingDeletion`],
+    /// [`ErrorKind::InvalidMaterial`], and [`ErrorKind::TooManyVersions`] after version 2³² − 1; no others.
     ///
     /// # Examples
     ///
@@ -307,11 +310,11 @@ impl Keyset {
         Ok(next)
     }
 
-    /// What the keyset knows about a key.
+    /// The description of a key.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`]; no other.
+    /// [`ErrorKind::UnknownKey`]; no others.
     ///
     /// # Examples
     ///
@@ -328,7 +331,7 @@ impl Keyset {
         Ok(self.key(key_id)?.info(*key_id))
     }
 
-    /// What the keyset knows about every key, in the order of their IDs.
+    /// The descriptions of all keys, in the order of their IDs.
     ///
     /// # Examples
     ///
@@ -348,7 +351,7 @@ impl Keyset {
         list
     }
 
-    /// Adds a CMK of any version.
+    /// Adds a CMK version with any number.
     pub(super) fn add(&mut self, cmk: CmkVersion) -> Result<(), Error> {
         let (key_id, key_version) = (cmk.key_id(), cmk.key_version());
         let version = Arc::new(Version {
@@ -375,9 +378,9 @@ impl Keyset {
         Ok(&key.current.cmk)
     }
 
-    /// The version of a key that opens what was sealed under it.
+    /// The version of a key for opening what was sealed under it.
     pub(super) fn opening(&self, key_id: &KeyId, key_version: u32) -> Result<&CmkVersion, Error> {
-        // In the order of the wire API's table: whether there is such a version, then whether the key may be used.
+        // The order of the wire API's table: first whether the version exists, then whether the key may be used.
         let key = self.key(key_id)?;
         let version = key.opening(key_version)?;
         key.check_enabled()?;
@@ -422,10 +425,10 @@ impl Keyset {
     }
 }
 
-/// What a keyring that is stored needs besides.
+/// Operations for keyrings that are stored.
 #[cfg(feature = "file-keyring")]
 impl Keyset {
-    /// From now on, seals the material of new versions under `root`.
+    /// Sets the root that seals the material of new versions.
     pub(super) fn seal_under(&mut self, root: Arc<CmkVersion>) {
         self.root = Some(root);
     }

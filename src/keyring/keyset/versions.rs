@@ -1,4 +1,4 @@
-//! Which versions of a key open, and their destruction.
+//! The versions of a key: which of them open, and their destruction.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -13,11 +13,11 @@ use crate::{
 };
 
 impl Keyset {
-    /// The versions of a key that the keyset holds, in ascending order. Destroyed ones are not among them.
+    /// The versions of a key that the keyset holds, in ascending order. Destroyed versions are not included.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`]; no other.
+    /// [`ErrorKind::UnknownKey`]; no others.
     ///
     /// # Examples
     ///
@@ -39,13 +39,13 @@ impl Keyset {
         Ok(self.key(key_id)?.version_infos())
     }
 
-    /// Sets the oldest version that still opens. Versions before it are retired: nothing opens with them, but their material stays,
-    /// and lowering the minimum brings them back.
+    /// Sets the oldest version that may still open. Older versions are retired: they open nothing, but their material
+    /// stays. Lowering the minimum version restores them.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`], and [`ErrorKind::MinVersion`] for a version after the current one, and for a destroyed one; no
-    /// others.
+    /// [`ErrorKind::UnknownKey`], and [`ErrorKind::MinVersion`] for a version after the current one or a destroyed
+    /// version; no others.
     ///
     /// # Examples
     ///
@@ -74,18 +74,19 @@ impl Keyset {
         })
     }
 
-    /// Destroys the material of every version before `first_kept`, which must be retired: [`set_min_version`](Self::set_min_version)
-    /// first. Returns how many versions were destroyed. Whatever is still sealed under them is lost; this cannot be undone.
+    /// Destroys the material of every version before `first_kept`. Returns the number of destroyed versions. The
+    /// versions must be retired: call [`set_min_version`](Self::set_min_version) first. All DEKs that are still sealed
+    /// under them are lost. This cannot be undone.
     ///
-    /// A process that has not heard of a rotation yet goes on sealing under the old version. So a version is destroyed only if its
-    /// successor was created at least `grace` ago: give the longest time that any process uses a keyring without refreshing it.
-    /// [`force_destroy_versions`](Self::force_destroy_versions) does not ask for one.
+    /// A process that has not seen a rotation yet continues to seal under the old version. So a version is destroyed
+    /// only if its successor was created at least `grace` ago: pass the longest time that any process uses a keyring
+    /// without refreshing it. [`force_destroy_versions`](Self::force_destroy_versions) has no grace period.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`]; [`ErrorKind::VersionInUse`] if `first_kept` is above the minimum version, so that the current version is
-    /// never destroyed; [`ErrorKind::GracePeriod`] if a successor is younger than `grace`, or nobody knows how old it is; and
-    /// [`ErrorKind::ImplausibleTime`]. No others.
+    /// [`ErrorKind::UnknownKey`]; [`ErrorKind::VersionInUse`] if `first_kept` is above the minimum version, which also
+    /// protects the current version; [`ErrorKind::GracePeriod`] if a successor is younger than `grace`, or its age is
+    /// unknown; and [`ErrorKind::ImplausibleTime`]. No others.
     ///
     /// # Examples
     ///
@@ -110,11 +111,12 @@ impl Keyset {
         })
     }
 
-    /// `destroy_versions` with the caller's time.
+    /// [`destroy_versions`](Self::destroy_versions) with a time of the caller's.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`], [`ErrorKind::VersionInUse`] and [`ErrorKind::GracePeriod`], as for `destroy_versions`; no others.
+    /// [`ErrorKind::UnknownKey`], [`ErrorKind::VersionInUse`] and [`ErrorKind::GracePeriod`], as for
+    /// [`destroy_versions`](Self::destroy_versions); no others.
     ///
     /// # Examples
     ///
@@ -144,16 +146,18 @@ impl Keyset {
         })
     }
 
-    /// `destroy_versions` without a grace period: for a version that became known to an attacker, or where nothing else uses the
-    /// keyring.
+    /// [`destroy_versions`](Self::destroy_versions) without a grace period. Use it if an attacker knows a version, or
+    /// if nothing else uses the keyring.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnknownKey`], and [`ErrorKind::VersionInUse`] if `first_kept` is above the minimum version; no others.
+    /// [`ErrorKind::UnknownKey`], and [`ErrorKind::VersionInUse`] if `first_kept` is above the minimum version; no
+    /// others.
     ///
     /// # Security
     ///
-    /// A process that has not heard of the rotation yet can seal under a destroyed version. What it sealed opens nowhere.
+    /// A process that has not seen the rotation yet may still seal under a destroyed version. Such DEKs do not open
+    /// anywhere.
     ///
     /// # Examples
     ///
@@ -194,7 +198,7 @@ impl Keyset {
     }
 }
 
-/// Whether the successor of each version before `first_kept` was created at least `grace` before `now`.
+/// Checks that the successor of each version before `first_kept` was created at least `grace` before `now`.
 fn check_grace(key: &Key, first_kept: u32, grace: Duration, now: UnixTime) -> Result<(), Error> {
     let successors = key.versions().skip(1);
     for (version, successor) in key.versions().zip(successors) {

@@ -1,9 +1,9 @@
-//! What a call to a store is for, and how long it may take.
+//! The purpose and the deadline of a call to a store.
 
 use core::time::Duration;
 use std::time::Instant;
 
-/// How long one call to a [`KeyStore`](super::KeyStore) may take, and whether the refresher makes it.
+/// The deadline of one call to a [`KeyStore`](super::KeyStore), and whether the refresher makes the call.
 ///
 /// # Examples
 ///
@@ -23,10 +23,10 @@ pub struct Call {
 }
 
 impl Call {
-    /// Far enough ahead for a call that may take forever, and near enough for every clock to hold.
+    /// The longest timeout: long enough to mean forever, and short enough for every clock.
     const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// A call that ends in `timeout` from now, and in a day at the latest.
+    /// Makes a call that ends in `timeout` from now, and in a day at the latest.
     #[must_use]
     pub fn within(timeout: Duration) -> Self {
         let now = Instant::now();
@@ -36,26 +36,26 @@ impl Call {
         }
     }
 
-    /// The same call, made to check documents in the background. The store serves it through a connection of its own, so that other
-    /// calls cannot delay it.
+    /// The same call, made to check documents in the background. The store serves it through a separate connection, so
+    /// that other calls cannot delay it.
     #[must_use]
     pub fn for_refresh(self) -> Self {
         Self { refresh: true, ..self }
     }
 
-    /// When the call ends, with or without an answer.
+    /// The time at which the call ends, with or without an answer.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// How long the call may still take: zero if the deadline has passed.
+    /// The remaining time: zero if the deadline has passed.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Whether it was made by [`for_refresh`](Self::for_refresh).
+    /// Whether [`for_refresh`](Self::for_refresh) made this call.
     #[must_use]
     pub fn is_refresh(&self) -> bool {
         self.refresh

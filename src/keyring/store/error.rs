@@ -1,9 +1,9 @@
-//! How a call to a store fails.
+//! The errors of a store.
 
 use alloc::boxed::Box;
 use core::fmt;
 
-/// Why a call to a [`KeyStore`](super::KeyStore) failed, and whether its change may have been made all the same.
+/// Why a call to a [`KeyStore`](super::KeyStore) failed, and whether its change may have been made anyway.
 ///
 /// # Examples
 ///
@@ -37,19 +37,19 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The present revision is not the expected one, and nothing was changed. Read again, and start over.
+    /// The present revision is not the expected one, and nothing was changed. Read the document again and start over.
     Conflict,
     /// The deadline passed before the store answered.
     Deadline,
     /// The store cannot be reached, or cannot serve now. Try again later.
     Unavailable,
-    /// The store does not do this: a missing table or permission, a wrong password, a certificate that does not verify, a value that
-    /// it cannot keep. [`source`](core::error::Error::source) says which; trying again does not help.
+    /// The store does not allow this: a table or a privilege is missing, a password is wrong, a certificate does not
+    /// verify, or a value cannot be stored. [`source`](core::error::Error::source) says which. Do not retry.
     Refused,
 }
 
 impl StoreError {
-    /// An error with a source, which must not hold a password: logs often include it.
+    /// Makes an error with a source. The source must not contain a password, because logs often include it.
     #[must_use]
     pub fn new(kind: StoreErrorKind, source: impl Into<Box<dyn core::error::Error + Send + Sync>>) -> Self {
         Self {
@@ -58,7 +58,8 @@ impl StoreError {
         }
     }
 
-    /// The same error, of a change that may have been made, or may yet be made: the request was sent, and no answer came.
+    /// The same error, for a change that may have been made, or may still be made: the request was sent, and no answer
+    /// came.
     #[must_use]
     pub fn with_outcome_unknown(self) -> Self {
         Self {
@@ -67,14 +68,14 @@ impl StoreError {
         }
     }
 
-    /// What went wrong.
+    /// The kind of the failure.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
-    /// Whether the change may have been made, or may yet be made. Read the document to find out; while the old one is still there,
-    /// the request may be under way.
+    /// Whether the change may have been made, or may still be made. Read the document to find out. While the old
+    /// document is there, the request may still be under way.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         self.outcome_unknown

@@ -1,4 +1,4 @@
-//! A store in memory that fails when a test tells it to.
+//! A store in memory whose failures a test can script.
 
 use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::{
@@ -10,14 +10,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Call, Change, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument, Watcher};
 use crate::key_id::KeyId;
 
-/// A [`KeyStore`] in memory, for tests: it keeps nothing for good.
+/// A [`KeyStore`] in memory, for tests. It does not persist anything.
 ///
-/// A script decides what happens to each request: see [`Action`]. It runs on the calling thread before the request is carried
-/// out, and may count requests, wait for a signal of the test, or sleep. A call whose deadline has passed by then fails.
+/// A script decides the outcome of each request: see [`Action`]. It runs on the calling thread before the request is
+/// executed. It may count requests, wait for a signal of the test, or sleep. If the deadline of the call passes
+/// meanwhile, the call fails.
 ///
 /// # Examples
 ///
-/// The answer to the first `put` is lost; a later read shows that the document was stored.
+/// The answer to the first `put` is lost; a later read shows that the document was stored:
 ///
 /// ```
 /// use std::{sync::atomic::{AtomicU32, Ordering}, time::Duration};
@@ -49,7 +50,7 @@ use crate::key_id::KeyId;
 #[derive(Default)]
 pub struct MemoryStore {
     documents: Mutex<Documents>,
-    /// The requests that [`Action::HoldRequest`] keeps back, in their order.
+    /// The requests that [`Action::HoldRequest`] holds back, in order.
     held: Mutex<Vec<Write>>,
     script: Mutex<Option<Arc<Script>>>,
     notifies: bool,
@@ -59,11 +60,11 @@ pub struct MemoryStore {
 type Documents = BTreeMap<KeyId, StoredDocument>;
 type Script = dyn Fn(&Request<'_>, &Call) -> Action + Send + Sync;
 
-/// A request to a [`MemoryStore`], as its script sees it.
+/// A request to a [`MemoryStore`], as the script sees it.
 ///
 /// # Examples
 ///
-/// A script that lets reads through and fails writes:
+/// A script that serves reads and fails writes:
 ///
 /// ```
 /// use dekseal::store::{Action, MemoryStore, Request};
@@ -97,7 +98,7 @@ pub enum Request<'a> {
     },
 }
 
-/// What a [`MemoryStore`] does with a request.
+/// The outcome that a [`MemoryStore`] gives a request.
 ///
 /// # Examples
 ///
@@ -123,19 +124,21 @@ pub enum Request<'a> {
 /// ```
 #[non_exhaustive]
 pub enum Action {
-    /// Carries it out and answers.
+    /// Executes the request and answers.
     Serve,
-    /// Carries it out, calls the function, then answers: a slow answer, which tells what held before the function ran.
+    /// Executes the request, calls the function, then answers: a slow answer that shows the state from before the
+    /// function ran.
     ServeThen(Box<dyn FnOnce() + Send>),
-    /// Answers a read with what another store has; a write is carried out as usual. The other store's script is not asked.
+    /// Answers a read with the document of another store. The script of the other store is not called. Writes are
+    /// executed as usual.
     Replay(Arc<MemoryStore>),
-    /// Answers [`Unavailable`](StoreErrorKind::Unavailable), and does nothing.
+    /// Answers [`Unavailable`](StoreErrorKind::Unavailable) and does nothing.
     Fail,
-    /// Does nothing; the caller of a write cannot know.
+    /// Does nothing. The caller of a write does not learn the outcome.
     LoseRequest,
-    /// Carries it out; the caller of a write cannot know.
+    /// Executes the request. The caller of a write does not learn the outcome.
     LoseAnswer,
-    /// Carries a write out at the next [`deliver_held`](MemoryStore::deliver_held); the caller cannot know.
+    /// Executes a write at the next [`deliver_held`](MemoryStore::deliver_held). The caller does not learn the outcome.
     HoldRequest,
 }
 
@@ -153,7 +156,7 @@ impl fmt::Debug for Action {
     }
 }
 
-/// A `put`, or a `remove` where `new` is `None`.
+/// A `put`, or a `remove` if `new` is `None`.
 struct Write {
     key_id: KeyId,
     expected: Option<Revision>,
@@ -161,13 +164,13 @@ struct Write {
 }
 
 impl MemoryStore {
-    /// An empty store, which serves every request and does not notify.
+    /// Makes an empty store that serves every request and sends no notifications.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same store, which calls watchers after each change.
+    /// The same store, with notifications: it calls watchers after each change.
     ///
     /// # Examples
     ///
@@ -181,22 +184,23 @@ impl MemoryStore {
         Self { notifies: true, ..self }
     }
 
-    /// Lets `script` decide what happens to each request from now on.
+    /// Sets the script that decides the outcome of each later request.
     pub fn set_script(&self, script: impl Fn(&Request<'_>, &Call) -> Action + Send + Sync + 'static) {
         *lock(&self.script) = Some(Arc::new(script));
     }
 
-    /// Carries out the requests that [`Action::HoldRequest`] kept back, in their order. One that no longer fits the present revision
-    /// does nothing.
+    /// Executes the requests that [`Action::HoldRequest`] held back, in order. A request whose expected revision no
+    /// longer matches does nothing.
     pub fn deliver_held(&self) {
         let held = mem::take(&mut *lock(&self.held));
         for write in held {
-            // Nobody waits for the outcome.
+            // No caller waits for the result.
             let _ = self.write(write);
         }
     }
 
-    /// Another store with the same documents, and without a script: a backup, or the other branch after a failover.
+    /// Makes another store with the same documents and no script, such as a backup, or the other branch after a
+    /// failover.
     #[must_use]
     pub fn copy(&self) -> Self {
         Self {
@@ -206,14 +210,14 @@ impl MemoryStore {
         }
     }
 
-    /// Makes the documents those of `backup`.
+    /// Replaces the documents by those of `backup`.
     pub fn restore(&self, backup: &Self) {
         let documents = lock(&backup.documents).clone();
         *lock(&self.documents) = documents;
         self.notify(Change::Unknown);
     }
 
-    /// Stores or removes a document whatever the present one is: what an administrator or an attacker can do to a table.
+    /// Stores or removes a document whatever the present revision is, as an administrator or an attacker can do.
     pub fn overwrite(&self, key_id: &KeyId, document: Option<StoredDocument>) {
         match document {
             Some(document) => lock(&self.documents).insert(*key_id, document),
@@ -222,7 +226,7 @@ impl MemoryStore {
         self.notify(Change::Key(*key_id));
     }
 
-    /// Asks the script, which runs without any lock held.
+    /// Calls the script, without holding a lock.
     fn action(&self, request: &Request<'_>, call: &Call) -> Result<Action, StoreError> {
         let script = lock(&self.script).clone();
         let action = script.map_or(Action::Serve, |script| script(request, call));
@@ -288,7 +292,7 @@ impl MemoryStore {
         Ok(())
     }
 
-    /// Calls the watchers, without any lock held.
+    /// Calls the watchers, without holding a lock.
     fn notify(&self, change: Change) {
         let watchers = lock(&self.watchers).clone();
         for watcher in watchers {
@@ -375,7 +379,7 @@ fn in_time(call: &Call) -> Result<(), StoreError> {
     }
 }
 
-/// What a thread that panicked left behind is whole: each change is one insertion or removal.
+/// A panic cannot leave the state inconsistent: each change is one insertion or removal.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

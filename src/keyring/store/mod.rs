@@ -1,4 +1,4 @@
-//! Where a fleet keeps the documents of its CMKs: what a store has to do, and what can go wrong.
+//! Stores for the CMK documents of a fleet: the interface, its rules and its errors.
 
 mod call;
 mod error;
@@ -18,35 +18,37 @@ pub use self::{
 
 /// A store of key documents that many processes share, such as a table in a database.
 ///
-/// A key document holds one CMK, sealed and authenticated under a root that the store does not have. The store never looks
-/// inside. It keeps each document under its key ID, together with a [`Revision`], and replaces or removes a document only if
-/// the caller names the present revision.
+/// A key document holds one CMK, sealed and authenticated under a root that the store does not have. The store does not
+/// interpret documents. It keeps each document under its key ID, together with a [`Revision`]. It replaces or removes a
+/// document only if the caller names the present revision.
 ///
 /// # Errors
 ///
 /// Each method returns a [`StoreError`] of one of these kinds:
 ///
-/// - [`Conflict`](StoreErrorKind::Conflict), from `put` and `remove` alone: the present revision is not the expected one.
+/// - [`Conflict`](StoreErrorKind::Conflict), only from `put` and `remove`: the present revision is not the expected
+///   one.
 /// - [`Deadline`](StoreErrorKind::Deadline): the deadline of the call passed.
 /// - [`Unavailable`](StoreErrorKind::Unavailable): the store cannot be reached, or cannot serve now.
-/// - [`Refused`](StoreErrorKind::Refused): the store answered that it does not do this. Trying again does not help.
+/// - [`Refused`](StoreErrorKind::Refused): the store does not allow this. Do not retry.
 ///
-/// If a `put` or a `remove` may have been carried out although it failed, the error says so by
-/// [`is_outcome_unknown`](StoreError::is_outcome_unknown).
+/// If a failed `put` or `remove` may have been executed, [`is_outcome_unknown`](StoreError::is_outcome_unknown) of the
+/// error is `true`.
 ///
 /// # Security
 ///
-/// A store is trusted with neither secrets nor integrity. It can lose a document, delay it or answer with an older one; the keyring
-/// above notices the last. It cannot make or change a document.
+/// A store is trusted with neither secrets nor integrity. It can lose a document, delay it or return an older one; the
+/// keyring detects an older one. It cannot forge or change a document.
 ///
 /// # Implementing a store
 ///
-/// - Methods block the calling thread, at most until [`Call::deadline`]. They may be called from an async runtime's worker thread, so
-///   they must not panic there.
-/// - A read must see each change that was reported as done before the read began. Read from the primary of a replicated database.
+/// - Methods block the calling thread, at most until [`Call::deadline`]. They may be called on a worker thread of an
+///   async runtime, so they must not panic there.
+/// - A read must see each change that was reported as done before the read began. Read from the primary of a replicated
+///   database.
 /// - A change that is reported as done must survive a crash of the store.
-/// - Calls with [`Call::is_refresh`] must not wait behind other calls: serve them through a connection of their own.
-/// - When in doubt whether a change was carried out, say that the outcome is unknown.
+/// - Calls with [`Call::is_refresh`] must not wait for other calls: serve them through a separate connection.
+/// - If it is uncertain whether a change was executed, report that the outcome is unknown.
 ///
 /// The file `tests/store/conformance.rs` of this crate's repository tests an implementation.
 ///
@@ -89,17 +91,17 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As the trait says, without `Conflict`.
+    /// Those of the trait, except `Conflict`.
     fn get(&self, key_id: &KeyId, call: &Call) -> Result<Option<StoredDocument>, StoreError>;
 
-    /// Stores `new` if the present revision of `key_id` is `expected`, where `None` means that there is no document.
+    /// Stores `new` if the present revision of `key_id` is `expected`. `None` means that there is no document.
     ///
-    /// Returns the revision under which the store now has the document: `new.revision`, unless the store makes revisions of
-    /// its own, such as ETags.
+    /// Returns the revision under which the store now has the document: `new.revision`, unless the store makes its own
+    /// revisions, such as ETags.
     ///
     /// # Errors
     ///
-    /// As the trait says.
+    /// Those of the trait.
     fn put(
         &self,
         key_id: &KeyId,
@@ -112,18 +114,19 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As the trait says; `Conflict` also if there is no document.
+    /// Those of the trait; `Conflict` also if there is no document.
     fn remove(&self, key_id: &KeyId, expected: &Revision, call: &Call) -> Result<(), StoreError>;
 
-    /// Returns those of `known` whose present revision is another one, each with its document, or with `None` if it is gone.
+    /// Returns the entries of `known` whose present revision differs. Each comes with its document, or with `None` if
+    /// there is none any more.
     ///
-    /// `known` names each key at most once, with the revision that the caller has seen, or `None` if it has seen that there is no
-    /// document. The order of the answer is not specified. The default calls [`get`](Self::get) for each key; a database
-    /// should answer in one query.
+    /// `known` names each key at most once, with the revision that the caller has seen, or with `None` if the caller
+    /// has seen that there is no document. The order of the result is not specified. The default implementation calls
+    /// [`get`](Self::get) for each key; a database should answer with one query.
     ///
     /// # Errors
     ///
-    /// As the trait says, without `Conflict`.
+    /// Those of the trait, except `Conflict`.
     fn changed(
         &self,
         known: &[(KeyId, Option<Revision>)],
@@ -145,27 +148,27 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As the trait says, without `Conflict`.
+    /// Those of the trait, except `Conflict`.
     fn list(&self, after: Option<&KeyId>, limit: usize, call: &Call) -> Result<Vec<KeyId>, StoreError>;
 
-    /// Asks the store to call `watcher` soon after each change, whichever process made it. Returns whether the store can do that;
-    /// the default cannot.
+    /// Asks the store to call `watcher` soon after each change of any process. Returns whether the store can do that.
+    /// The default implementation cannot.
     ///
-    /// Notifications only make readers faster: a store may repeat them, and may lose them while it is cut off. After that it says
-    /// [`Change::Unknown`].
+    /// Notifications only make readers see changes sooner. A store may repeat them, and may lose them while it is
+    /// disconnected. After that it sends [`Change::Unknown`].
     ///
-    /// The store calls `watcher` on a thread of its own or on that of a writer, and drops it once it returns `false`. A watcher must
-    /// not block.
+    /// The store calls `watcher` on its own thread or on that of a writer, and drops it after it returns `false`. A
+    /// watcher must not block.
     fn watch(&self, watcher: Watcher) -> bool {
         drop(watcher);
         false
     }
 }
 
-/// A function that a store calls after a change. It returns whether it wants to be called again.
+/// A function that a store calls after a change. It returns whether to call it again.
 pub type Watcher = Box<dyn Fn(Change) -> bool + Send + Sync>;
 
-/// What a store tells a [`Watcher`].
+/// The change that a store reports to a [`Watcher`].
 ///
 /// # Examples
 ///
@@ -189,7 +192,7 @@ pub type Watcher = Box<dyn Fn(Change) -> bool + Send + Sync>;
 pub enum Change {
     /// The document of this key was stored or removed.
     Key(KeyId),
-    /// The store may have missed changes, of any keys: check them all.
+    /// The store may have missed changes of any keys: check all of them.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! A document as a store keeps it.
+//! A document and its revision, as a store keeps them.
 
 use alloc::vec::Vec;
 use core::{
@@ -6,10 +6,10 @@ use core::{
     hash::{Hash, Hasher},
 };
 
-/// Tells two documents of one key apart: up to 64 bytes that only compare.
+/// Distinguishes the documents of one key: up to 64 opaque bytes.
 ///
-/// Two different documents of one key never have the same revision. The keyring gives each document its MAC as revision. A
-/// generation number would not serve: after a failover, two documents can have the same one.
+/// Two different documents of one key never have the same revision. The keyring uses the MAC of a document as its
+/// revision. A generation number would not work: after a failover, two documents can have the same one.
 ///
 /// # Examples
 ///
@@ -22,7 +22,7 @@ use core::{
 /// ```
 #[derive(Clone, Copy)]
 pub struct Revision {
-    /// Zeros behind the first `len`.
+    /// The bytes after the first `len` are zeros.
     bytes: [u8; Self::MAX_LEN],
     len: u8,
 }
@@ -31,7 +31,7 @@ impl Revision {
     /// The length of the longest revision.
     pub const MAX_LEN: usize = 64;
 
-    /// A revision of these bytes, or `None` if there are more than 64.
+    /// Makes a revision of these bytes, or returns `None` if there are more than 64.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let mut padded = [0; Self::MAX_LEN];
@@ -45,7 +45,7 @@ impl Revision {
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        // `len` is at most 64, so the default is never taken.
+        // `len` is at most 64, so the default is never used.
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 }
@@ -86,9 +86,9 @@ impl fmt::Debug for Revision {
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredDocument {
-    /// Differs between any two documents of a key.
+    /// The revision, which differs between any two documents of a key.
     pub revision: Revision,
-    /// The document's bytes, which a store does not interpret.
+    /// The bytes of the document, which a store does not interpret.
     pub document: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! What the programs here share: the formats from `dekseal_reference`, and a generator whose bytes are known.
+//! Code that the programs here share: the formats from `dekseal_reference`, and a generator that returns known bytes.
 
 pub mod memcheck;
 
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 pub const KEY_ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 pub const ROOT_ID: &str = "00000000-0000-0000-0000-00000000root";
-/// The encryption context of everything here, and its form by A3.
+/// The encryption context in all programs, and its canonical form (A3).
 pub const CONTEXT: [(&str, &str); 1] = [("tenant", "42")];
 pub const CANONICAL: &[u8] = b"\x00\x01\x00\x06tenant\x00\x0242";
 
@@ -21,23 +21,24 @@ pub fn key_id() -> KeyId {
     KEY_ID.parse().expect("a key ID")
 }
 
-/// What one version of a CMK derives from its material.
+/// The keys that one version of a CMK derives from its material.
 pub fn derived(key_id: &KeyId, version: u32, material: &[u8]) -> Key {
     Key::new(key_id.as_str(), version, material).expect("material of 32 to 64 bytes")
 }
 
-/// A blob of `dek` in `CONTEXT` whose salt the sealer chose. Its tag is right. Unless the salt is that of A4, step 7
-/// of A5 refuses it, and no other step does.
+/// A blob of `dek` in `CONTEXT` with a chosen salt. Its tag is valid. Unless the salt is that of A4, only step 7 of A5
+/// refuses it.
 pub fn forge(key: &Key, dek: &[u8; 64], salt: &[u8; 32]) -> SealedDek {
     SealedDek::from_bytes(&key.seal_under_salt(CANONICAL, dek, salt)).expect("well-formed")
 }
 
-/// B2: the key of the payload of `dek` that has this salt.
+/// B2: the key of the payload of `dek` with this salt.
 pub fn payload_key(dek: &[u8; 64], salt: &[u8; 32]) -> [u8; 32] {
     reference::payload_keys(dek, &[b"dekseal\x01\0\0\x01\0", salt.as_slice()].concat()).0
 }
 
-/// The two states of SHA-256 that an HMAC under this key starts from, as they lie in memory: who has them needs no key.
+/// The two states of SHA-256 that an HMAC under this key starts from, as they are in memory. They are equivalent to the
+/// key.
 pub fn hmac_states(key: &[u8; 32]) -> [[u8; 32]; 2] {
     const INITIAL: [u32; 8] = [
         0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
@@ -57,20 +58,20 @@ pub fn hmac_states(key: &[u8; 32]) -> [[u8; 32]; 2] {
     })
 }
 
-/// Bytes that look random, the same for the same seed, and calls `drawn` with all that it gives.
+/// Returns pseudorandom bytes that depend only on the seed, and passes them to `drawn`.
 pub struct Drawing<F> {
     pub counter: u64,
     pub drawn: F,
 }
 
-/// Bytes that look random, the same for the same seed.
+/// Pseudorandom bytes that depend only on the seed.
 pub fn random<const N: usize>(seed: u64) -> [u8; N] {
     let mut bytes = [0; N];
     fill(seed, &mut bytes);
     bytes
 }
 
-/// The same, as many as `length`.
+/// `length` pseudorandom bytes.
 pub fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     fill(seed, &mut bytes);
@@ -113,7 +114,7 @@ impl<F: FnMut(&mut [u8])> TryRng for Drawing<F> {
 
 impl<F: FnMut(&mut [u8])> TryCryptoRng for Drawing<F> {}
 
-/// Upper-case hex, for bodies of requests.
+/// Upper-case hex, for the bodies of requests.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }

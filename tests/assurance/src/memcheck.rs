@@ -1,8 +1,8 @@
-//! Requests to valgrind's memcheck. Outside of valgrind they do nothing.
+//! Client requests to valgrind's memcheck. Outside valgrind they do nothing.
 //!
-//! The bindings that there are for this compile C against valgrind's headers, which a machine that only runs the
-//! tests need not have. A request is one sequence of instructions, which valgrind's headers give for each processor
-//! (`valgrind.h`); this is that of x86-64.
+//! Existing bindings compile C against valgrind's headers, which a machine that only runs the tests need not have. A
+//! request is a fixed sequence of instructions, which `valgrind.h` defines for each processor. This is the sequence for
+//! x86-64.
 
 #![allow(unsafe_code, reason = "a request is made by instructions")]
 
@@ -19,9 +19,9 @@ fn request<const N: usize>(words: [u64; N]) -> u64 {
     let mut arguments = [0; 6];
     arguments[..N].copy_from_slice(&words);
     let mut answer = 0_u64;
-    // SAFETY: the rotations are by 128 bits together, and an exchange of a register with itself does nothing: but for
-    // the flags, which asm! takes for changed, all is as before. Under valgrind RDX has the answer; of the program's
-    // memory the bits that are asked for change, at an address that its caller has made of a reference to as many.
+    // SAFETY: the rotations add up to 128 bits, and exchanging a register with itself does nothing. So only the flags
+    // change, and asm! assumes that they do. Under valgrind, RDX receives the answer, and of the program's memory only
+    // the requested bits change, at an address that the caller derived from a reference to enough memory.
     unsafe {
         std::arch::asm!(
             "rol rdi, 3",
@@ -46,29 +46,29 @@ pub fn is_running() -> bool {
     request([RUNNING_ON_VALGRIND]) != 0
 }
 
-/// How many errors there were, but for those that are suppressed.
+/// The number of errors so far, without the suppressed ones.
 pub fn errors() -> u64 {
     request([COUNT_ERRORS])
 }
 
-/// From now on the bytes are secret: a branch or an address that depends on them is an error.
+/// Marks the bytes as secret: from now on a branch or an address that depends on them is an error.
 pub fn secret(bytes: &mut [u8]) {
-    // The bytes may change hands behind the compiler's back: it must not know what is in them any more.
+    // The compiler must not assume that it knows the contents of the bytes.
     std::hint::black_box(&mut *bytes);
     request([MAKE_MEM_UNDEFINED, bytes.as_ptr() as u64, bytes.len() as u64]);
     std::hint::black_box(bytes);
 }
 
-/// From now on the bytes are public, and so is what will be computed from them.
+/// Marks the bytes as public, and so everything that is computed from them later.
 pub fn public<T: ?Sized>(value: &T) {
     let start = std::ptr::from_ref(value).addr();
     request([MAKE_MEM_DEFINED, start as u64, size_of_val(value) as u64]);
     std::hint::black_box(value);
 }
 
-/// How many of the bytes are secret.
+/// The number of secret bytes.
 pub fn count_secret(bytes: &[u8]) -> usize {
-    // A bit is set where memcheck takes one of the byte for undefined.
+    // memcheck sets each bit that it considers undefined.
     let mut bits = vec![0_u8; bytes.len()];
     request([
         GET_VBITS,

@@ -74,9 +74,8 @@ fn a_caller_gets_what_it_may_use() -> Result<(), Error> {
 
     let context = EncryptionContext::from_pairs([("tenant", "42")])?;
     let sealed = engine.create_dek_without_plaintext(&key_id, &context)?;
-    let body = format!(
-        r#"{{"key_id":"{key_id}","cipher_text":"{sealed}","datakey_cipher_length":"64","encryption_context":{{"tenant":"42"}}}}"#
-    );
+    let fields = r#""datakey_cipher_length":"64","encryption_context":{"tenant":"42"}"#;
+    let body = format!(r#"{{"key_id":"{key_id}","cipher_text":"{sealed}",{fields}}}"#);
     let path = "/v1.0/p1/kms/decrypt-datakey";
     assert_eq!(serve(&engine, &caller, "POST", path, body.as_bytes()).status(), 403);
     caller.may_decrypt = true;

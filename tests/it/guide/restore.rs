@@ -94,7 +94,8 @@ fn another_keyring_is_named() -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs the commands of the drill. Their output must contain what the guide shows, in that order; `…` stands for any text.
+/// Runs the commands of the drill. Their output must contain what the guide shows, in that order; `…` stands for any
+/// text.
 #[cfg(unix)]
 #[test]
 fn the_drill_prints_what_the_guide_shows() {

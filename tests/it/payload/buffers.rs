@@ -1,4 +1,4 @@
-//! Lengths, and encryption and decryption into a caller's buffer.
+//! Lengths, and encryption and decryption into buffers of the caller.
 
 use dekseal::{
     EncryptionContext, Engine, ErrorKind, PayloadRule, RandomnessFault,
@@ -75,7 +75,7 @@ fn a_length_that_no_plaintext_gives_is_none() {
         .chain(2 * SEALED_SEGMENT_LEN..2 * SEALED_SEGMENT_LEN + 600);
     for length in around {
         let inverse = plaintext_len(length as u64);
-        // The inverse by trying: what is not more than 300 shorter or some tags.
+        // Tries all candidates for the inverse: lengths up to 400 shorter.
         let candidates = length.saturating_sub(400)..=length;
         let found = candidates
             .map(|plaintext| plaintext as u64)
@@ -108,7 +108,7 @@ fn a_buffer_has_the_right_length_or_is_refused() {
     }
 }
 
-/// Long enough for the parallel path.
+/// The plaintext is long enough for the parallel path.
 #[test]
 fn what_does_not_decrypt_leaves_no_plaintext() {
     let payload_cipher = payload_cipher();
@@ -147,7 +147,7 @@ fn what_is_no_payload_leaves_the_buffer_alone() {
     assert_eq!(&room, b"attack at dawn");
 }
 
-/// Segments on both sides of where the parallel path begins.
+/// Numbers of segments on both sides of the limit for the parallel path.
 #[test]
 fn a_long_payload_is_the_same_by_every_way() {
     let payload_cipher = payload_cipher();
@@ -179,7 +179,7 @@ fn a_random_source_that_fails_or_is_stuck_gives_no_payload() {
 
     assert_eq!(kind(encrypt(&engine, &key_id, &none, b"x", &mut Failing)), failed);
     assert_eq!(kind(payload_cipher().encrypt_with_rng(b"x", &mut Failing)), failed);
-    // First the 64 bytes of the DEK, then the 32 of the salt: one less is not enough.
+    // 64 bytes for the DEK, then 32 for the salt. One byte less is not enough.
     assert_eq!(
         kind(encrypt(&engine, &key_id, &none, b"x", &mut Fixed(&randomness()[..95]))),
         failed
@@ -228,7 +228,7 @@ fn payloads_of_one_dek_differ_in_their_salt() {
             assert_ne!(payload[232..], other[232..], "commitment and segment");
         }
     }
-    // Each opens by itself, and not with another DEK.
+    // Each payload opens by itself, and not with another DEK.
     let engine = Engine::new(one_key());
     let opened = engine.decrypt(&key_id(KEY_ID), &EncryptionContext::none(), &payloads[3]);
     assert_eq!(*opened.unwrap(), b"same");
@@ -262,7 +262,8 @@ fn secrets_are_wiped_on_drop() {
     }
 }
 
-/// What takes its randomness from the operating system does what it does with a caller's, and never twice the same.
+/// Functions that draw from the operating system behave as with a caller's generator, and never give the same result
+/// twice.
 #[cfg(feature = "std")]
 #[test]
 fn the_system_is_a_source_of_randomness() {

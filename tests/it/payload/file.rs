@@ -1,4 +1,4 @@
-//! tests/vectors/payload.json
+//! The test vectors of tests/vectors/payload.json.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub(super) struct File {
     base: Base,
     pub(super) rewrapped_sealed_dek: String,
     /// The derived keys of the base payload, and single segments under them. `payload::segments::tests` in `src` reads
-    /// them, since an index of 2³² − 2 cannot be reached from outside.
+    /// these, because the index 2³² − 2 cannot be reached through the public API.
     #[serde(rename = "segment_key")]
     _segment_key: String,
     #[serde(rename = "commitment")]
@@ -51,7 +51,7 @@ pub(super) struct Valid {
     pub(super) payload_salt: String,
     pub(super) payload_length: usize,
     pub(super) payload_sha256: String,
-    /// Left out of the long ones.
+    /// Not present for long payloads.
     pub(super) payload: Option<String>,
 }
 
@@ -63,7 +63,7 @@ struct Base {
     payload_sha256: String,
 }
 
-/// Either pieces or the whole.
+/// Given as pieces or as a whole.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Invalid {
@@ -102,7 +102,7 @@ impl File {
         Engine::new(MemoryKeyring::from_versions(cmks).unwrap())
     }
 
-    /// What a random source must give for the payload with this salt: first the DEK, then the salt.
+    /// The random bytes for the payload with this salt: first the DEK, then the salt.
     pub(super) fn randomness(&self, payload_salt: &str) -> Vec<u8> {
         hex::decode(format!("{}{payload_salt}", self.dek)).unwrap()
     }
@@ -129,7 +129,7 @@ impl File {
         payload
     }
 
-    /// The randomness of the base payload.
+    /// The random bytes for the base payload.
     pub(super) fn base_randomness(&self) -> Vec<u8> {
         self.randomness(&self.base.payload_salt)
     }
@@ -138,7 +138,7 @@ impl File {
         plaintext(self.base.plaintext_length)
     }
 
-    /// The name and the bytes of everything that must be refused.
+    /// The name and the bytes of each payload that must be refused.
     pub(super) fn invalid(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
         let base = self.base();
         self.invalid.iter().map(move |invalid| {

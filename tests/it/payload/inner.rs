@@ -1,10 +1,10 @@
-//! Readers and writers for ours to stand on: that give little at a time, are interrupted, and fail.
+//! Inner readers and writers that transfer few bytes at a time, are interrupted, or fail.
 
 use std::io::{self, BufRead, ErrorKind as Kind, Read, Seek, SeekFrom, Write};
 
 use dekseal::{Error, ErrorKind};
 
-/// A reader that gives at most so many bytes at a time.
+/// A reader that returns at most this many bytes at a time.
 pub(super) struct Slow<R> {
     inner: R,
     most: usize,
@@ -29,17 +29,17 @@ impl<R: Seek> Seek for Slow<R> {
     }
 }
 
-/// What a step of an inner reader or writer does.
+/// The behaviour of an inner reader or writer in one step.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
     Interrupt,
     Fail,
-    /// Fills the room with something, and panics.
+    /// Fills the buffer with arbitrary bytes, and panics.
     Panic,
     Pass,
 }
 
-/// An inner reader or writer that does as it is told, step by step, and passes when it has been told no more.
+/// An inner reader or writer that follows a list of steps, and then passes all calls on.
 pub(super) struct Told<T> {
     pub(super) inner: T,
     steps: Vec<Step>,
@@ -52,7 +52,7 @@ impl<T> Told<T> {
         Self { inner, steps }
     }
 
-    /// `room` is what is read into, if anything.
+    /// `room` is the buffer of a read, if the step is one.
     fn step(&mut self, room: &mut [u8]) -> io::Result<()> {
         match self.steps.pop().unwrap_or(Step::Pass) {
             Step::Interrupt => Err(Kind::Interrupted.into()),
@@ -83,7 +83,7 @@ impl<S: Seek> Seek for Told<S> {
 impl<W: Write> Write for Told<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         self.step(&mut [])?;
-        // Never all of a segment.
+        // Never a complete segment.
         self.inner.write(&buffer[..buffer.len().min(50_000)])
     }
 
@@ -98,14 +98,14 @@ pub(super) fn assert_is_the_cable(error: &io::Error) {
     assert_eq!(error.get_ref().unwrap().to_string(), "the cable was cut");
 }
 
-/// The kind of our error inside of an I/O error, which must have the kind `InvalidData` then.
+/// The kind of the `Error` inside an I/O error, which must then have the kind `InvalidData`.
 pub(super) fn kind_of(error: &io::Error) -> Option<ErrorKind> {
     let ours = error.get_ref()?.downcast_ref::<Error>()?;
     assert_eq!(error.kind(), Kind::InvalidData);
     Some(ours.kind())
 }
 
-/// Reads until there is an error: gives what came before. The reader must go on failing, whatever is asked of it.
+/// Reads until an error. Returns the bytes before it. Every later call of the reader must fail too.
 pub(super) fn read_until_error<R: BufRead>(reader: &mut R, room: usize) -> (Vec<u8>, io::Error) {
     let mut opened = Vec::new();
     let mut buffer = vec![0; room];

@@ -1,4 +1,4 @@
-//! Known answers, by every way to write and to read a payload.
+//! Known answers, for every way to write and to read a payload.
 
 use dekseal::payload::{PayloadHeader, SEALED_SEGMENT_LEN, encrypted_len, plaintext_len};
 use sha2::{Digest, Sha256};
@@ -77,7 +77,7 @@ fn every_known_answer_is_decrypted() {
     for v in &file.valid {
         let plaintext = plaintext(v.plaintext_length);
         let randomness = file.randomness(&v.payload_salt);
-        // It is the known one: the test above shows that.
+        // The test above shows that this is the known payload.
         let payload = encrypt(&file.engine(1), &key_id, &context, &plaintext, &mut Fixed(&randomness)).unwrap();
 
         assert_eq!(

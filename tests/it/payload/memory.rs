@@ -1,4 +1,4 @@
-//! A stream of any length goes through in constant memory.
+//! Streams of any length need constant memory.
 
 use std::{
     io::{self, Read, Write},
@@ -7,12 +7,12 @@ use std::{
 
 use super::buffers::payload_cipher;
 
-/// Set in the child process: how many bytes go through. `DEKSEAL_STREAM=5368709120` in the environment of the test, and
-/// it is 5 GiB.
+/// The number of bytes of the stream, set in the child process. Set `DEKSEAL_STREAM=5368709120` for the test to use 5
+/// GiB.
 const BYTES: &str = "DEKSEAL_STREAM";
 const CHILD: &str = "DEKSEAL_STREAM_CHILD";
 
-/// Measured in a process of its own, since the other tests of this one take memory too.
+/// Measured in a separate process, because the other tests of this process use memory too.
 #[test]
 fn a_stream_takes_less_than_2_mib() {
     let bytes: u64 = std::env::var(BYTES)
@@ -40,15 +40,15 @@ fn a_stream_takes_less_than_2_mib() {
     );
 }
 
-/// Without optimization it goes through slowly.
+/// Without optimization, a stream is slow.
 fn default_bytes() -> u64 {
     if cfg!(debug_assertions) { 8 << 20 } else { 256 << 20 }
 }
 
-/// The writer's output goes right into the reader, through a pipe: the payload is nowhere as a whole.
+/// The writer writes into the reader through a pipe, so the payload is never in memory as a whole.
 fn measure(bytes: u64) {
     let payload_cipher = payload_cipher();
-    // Code is memory too, and is loaded when it first runs. An empty payload runs it, and fills no buffer.
+    // Code is memory too, and is loaded when it first runs. An empty payload runs all code without filling buffers.
     go_through(&payload_cipher, 0);
     let before = peak();
     go_through(&payload_cipher, bytes);
@@ -72,7 +72,7 @@ fn go_through(payload_cipher: &dekseal::payload::PayloadCipher, bytes: u64) {
     });
 }
 
-/// Counts, and sees that each byte is the right one.
+/// Counts the bytes, and checks each of them.
 struct Sink(u64);
 
 impl Write for Sink {
@@ -87,7 +87,7 @@ impl Write for Sink {
     }
 }
 
-/// The most memory that this process has had at any time, in KiB.
+/// The peak memory of this process in KiB.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

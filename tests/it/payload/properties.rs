@@ -1,4 +1,4 @@
-//! What holds for any plaintext, any cut of it, and any way through it.
+//! Properties of any plaintext, any way to cut it, and any sequence of calls.
 
 use std::io::{BufRead, Cursor, Read, Seek, SeekFrom, Write};
 
@@ -12,14 +12,14 @@ use super::{
 };
 use crate::support::Fixed;
 
-/// Mostly around the boundaries of segments.
+/// Lengths, mostly near the boundaries of segments.
 fn lengths() -> impl Strategy<Value = usize> {
     let boundary =
         (0..4_usize, 0..5_usize).prop_map(|(segments, over)| (segments * SEGMENT_LEN + over).saturating_sub(2));
     prop_oneof![3 => boundary, 1 => 0..3000_usize, 1 => 0..4 * SEGMENT_LEN]
 }
 
-/// How much is written or read at a time.
+/// The lengths of single writes or reads.
 fn cuts() -> impl Strategy<Value = Vec<usize>> {
     let cut = prop_oneof![
         1..100_usize,
@@ -34,7 +34,7 @@ fn cuts() -> impl Strategy<Value = Vec<usize>> {
 #[derive(Clone, Debug)]
 enum Action {
     Read(usize),
-    /// Reads what there is without a copy, and takes so much of it.
+    /// Reads the available bytes without a copy, and consumes this many.
     Take(usize),
     Seek(SeekFrom),
     Length,
@@ -60,7 +60,7 @@ fn actions(length: usize) -> impl Strategy<Value = Vec<Action>> {
 }
 
 proptest! {
-    // Without optimization each case takes some milliseconds for each segment.
+    // Without optimization, each case takes some milliseconds for each segment.
     #![proptest_config(ProptestConfig {
         cases: if cfg!(debug_assertions) { 30 } else { 500 },
         failure_persistence: None,
@@ -105,7 +105,7 @@ proptest! {
         prop_assert!(opened == plaintext);
     }
 
-    /// The same as on a plain buffer, in what is read, where it stands, and what is refused.
+    /// Behaves as a cursor over the plaintext does: in data, position and errors.
     #[test]
     fn any_way_through_is_that_of_a_cursor(
         (length, actions) in lengths().prop_flat_map(|length| (Just(length), actions(length)))
@@ -117,7 +117,7 @@ proptest! {
             match action {
                 Action::Read(count) => {
                     let (mut ours, mut plain) = (vec![0; count], vec![0; count]);
-                    // One call gives no more than there is in one segment, so as much is asked of the cursor.
+                    // One call returns at most one segment, so the same length is requested from the cursor.
                     let given = reader.read(&mut ours).unwrap();
                     let known = cursor.read(&mut plain[..given]).unwrap();
                     prop_assert!(given == known && ours == plain, "{count} bytes");
@@ -142,19 +142,20 @@ proptest! {
         }
     }
 
-    /// One changed byte anywhere: refused in one call, and what a reader gives before is whole segments of the
-    /// plaintext.
+    /// If any byte is changed, one-shot decryption fails, and a reader returns only complete segments of the plaintext
+    /// before it fails.
     #[test]
     fn any_changed_byte_is_refused(length in lengths(), at in any::<prop::sample::Index>(), by in 1..=255_u8) {
         let plaintext = plaintext(length);
         let mut payload = payload(&plaintext);
         let at = at.index(payload.len());
         payload[at] ^= by;
-        // The data key does not look at the sealed DEK, which has a checksum of its own: that is enough to refuse it.
+        // A payload cipher does not read the sealed DEK. Its checksum alone makes the header invalid.
         prop_assert!(payload_cipher().decrypt(&payload).is_err(), "byte {}", at);
 
         let mut opened = Vec::new();
-        let read = payload_cipher().decrypt_reader(payload.as_slice()).and_then(|mut reader| reader.read_to_end(&mut opened));
+        let reader = payload_cipher().decrypt_reader(payload.as_slice());
+        let read = reader.and_then(|mut reader| reader.read_to_end(&mut opened));
         prop_assert!(read.is_err());
         prop_assert!(opened == plaintext[..opened.len()] && opened.len() % SEGMENT_LEN == 0);
     }

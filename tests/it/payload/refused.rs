@@ -1,4 +1,4 @@
-//! Known refusals, by every way to read a payload.
+//! Payloads that must be refused, for every way to read a payload.
 
 use dekseal::{
     BlobRule, ErrorKind, PayloadRule, SealedDek,
@@ -8,7 +8,7 @@ use dekseal::{
 use super::file::File;
 use crate::support::{Fixed, encrypt};
 
-/// What opening the refusal of this name gives.
+/// The expected error for the refused payload of this name.
 fn expected(name: &str) -> ErrorKind {
     match name {
         "nothing" | "half a header" | "a header alone" | "an empty last segment after a full one" => {
@@ -35,7 +35,7 @@ fn every_known_refusal_is_refused_in_one_call() {
         let kind = engine.decrypt(&key_id, &context, &payload).unwrap_err().kind();
         assert_eq!(kind, expected(name), "{name}");
 
-        // Whatever room is right for it by its length; where no room is, any.
+        // A buffer of the right length for the payload, or of any length if none is right.
         let room = plaintext_len(payload.len() as u64).unwrap_or(100);
         let mut opened = vec![0xa5; usize::try_from(room).unwrap()];
         let header = payload.first_chunk().map(PayloadHeader::from_bytes);
@@ -56,7 +56,8 @@ fn every_known_refusal_is_refused_in_one_call() {
     assert!(reached > 15, "only {reached} came as far as a cipher");
 }
 
-/// Wherever it is cut, whoever reads it. The header is whole: before, nothing shows that this was a payload.
+/// Tests every place of a cut, and every kind of reader. The header stays complete: with less, nothing identifies a
+/// payload.
 #[test]
 fn a_payload_that_was_cut_short_says_so() {
     let file = File::read();
@@ -95,7 +96,7 @@ fn a_payload_that_was_cut_short_says_so() {
             says("seek reader", length, &sought.unwrap_err());
         }
     }
-    // A segment in the middle, and the DEK of another context, say nothing of the kind.
+    // A changed segment in the middle, and a DEK of another context, are not reported as truncated.
     let mut changed = payload.clone();
     changed[264] ^= 1;
     let error = engine.decrypt(&key_id, &context, &changed).unwrap_err();
@@ -129,7 +130,7 @@ fn a_header_that_is_not_one_is_refused_for_its_reason() {
     );
 }
 
-/// Only their bytes tell them apart: as many pairs, and as long.
+/// The contexts have the same number of pairs of the same lengths.
 #[test]
 fn contexts_of_equal_length_are_different_contexts() {
     let engine = dekseal::Engine::new(crate::support::one_key());
@@ -147,7 +148,7 @@ fn contexts_of_equal_length_are_different_contexts() {
     }
 }
 
-/// Each byte of the header counts, and each of the segments.
+/// Flips each byte of the header and of the segments.
 #[test]
 fn no_flipped_byte_is_decrypted() {
     let file = File::read();
@@ -185,8 +186,8 @@ mod by_readers {
     use super::{File, expected};
     use crate::payload::inner::{Slow, kind_of, read_until_error};
 
-    /// How many bytes may be given out before a refusal: those of the leading segments that are the base's, at their
-    /// place, and that something follows.
+    /// The number of bytes that a reader may return before the refusal: those of the leading segments that equal the
+    /// base's, are at the same place, and are followed by more data.
     fn verified(base: &[u8], payload: &[u8]) -> usize {
         let same = |from: usize, to: usize| payload.len() > to && payload[from..to] == base[from..to];
         if !same(0, PayloadHeader::LEN) {
@@ -204,7 +205,7 @@ mod by_readers {
         let (base, plaintext) = (file.base(), file.base_plaintext());
         for (name, payload) in file.invalid() {
             for cut in [1, 7, 1 << 20] {
-                // Into less room than a segment, and into more: two ways through the reader.
+                // With less room than a segment, and with more: these are two paths of the reader.
                 for room in [1000, SEGMENT_LEN, 1 << 20] {
                     let made = engine.decrypt_reader(&key_id, &context, Slow::new(payload.as_slice(), cut));
                     let (opened, error) = match made {
@@ -218,7 +219,7 @@ mod by_readers {
                 }
             }
         }
-        // The numbers above are not all 0.
+        // Not all of the numbers above are 0.
         let given: Vec<usize> = file.invalid().map(|(_, payload)| verified(&base, &payload)).collect();
         assert!(given.contains(&SEGMENT_LEN) && given.contains(&(2 * SEGMENT_LEN)));
     }
@@ -240,8 +241,8 @@ mod by_readers {
                 assert!(opened.len() <= verified(&base, &payload), "{name}");
                 assert_eq!(opened, plaintext[..opened.len()], "{name}");
 
-                // B3.8: neither a length, nor an end, nor a position counted from it, unless the last segment is right,
-                // at its place and the last. Whoever reads what comes before learns of the error there.
+                // B3.8: without a valid last segment at its place, there is no length, no end of file and no position
+                // from the end. A caller that reads the data before it gets the error there.
                 let Ok(mut reader) = open() else {
                     continue;
                 };

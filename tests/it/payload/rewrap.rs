@@ -1,4 +1,4 @@
-//! The DEK of a payload, sealed under another CMK.
+//! Rewrapping the DEK of a payload.
 
 use dekseal::{
     BlobRule, EncryptionContext, Engine, ErrorKind, MemoryKeyring, PayloadRule,
@@ -30,13 +30,13 @@ fn a_rotation_gives_the_known_answer() {
     assert_eq!(rewrapped.sealed_dek().key_version(), 1);
 
     assert!(*engine.decrypt(&key_id, &context, &payload).unwrap() == file.base_plaintext());
-    // Whoever has the old version only still has the data key, and that opens both.
+    // A holder of the old version alone still has the DEK, which opens both.
     let old = file.engine(1);
     let kind = old.decrypt(&key_id, &context, &payload).unwrap_err().kind();
     assert_eq!(kind, ErrorKind::UnknownKeyVersion);
     assert!(*file.payload_cipher().decrypt(&payload).unwrap() == file.base_plaintext());
 
-    // Once more changes nothing.
+    // A second rewrap changes nothing.
     let again = engine.rewrap_header(&key_id, &context, &key_id, &rewrapped).unwrap();
     assert_eq!(again, rewrapped);
 }
@@ -72,7 +72,7 @@ fn what_cannot_be_opened_is_not_changed() {
         {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(&file, payload).unwrap();
-            // A file that is under the new key already is no error.
+            // A payload that is already under the new key is not an error.
             if !(error.kind() == ErrorKind::KeyMismatch && key_id == new_key_id) {
                 let in_file = engine.rewrap_file(key_id, context, new_key_id, &file).unwrap_err();
                 assert_eq!(super::inner::kind_of(&in_file), Some(error.kind()));
@@ -112,7 +112,7 @@ fn what_cannot_be_opened_is_not_changed() {
         refused(&old, &none, &new, &changed(44)),
         ErrorKind::NotABlob(BlobRule::Version)
     );
-    // The commitment: the blob opens, and is not of this payload.
+    // The blob opens, but the commitment shows that it belongs to another payload.
     assert_eq!(
         refused(&old, &none, &new, &changed(12)),
         ErrorKind::AuthenticationFailed

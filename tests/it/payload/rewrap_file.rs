@@ -1,4 +1,4 @@
-//! A rewrap of a payload in a file. `encrypt_file` kills it at each system call.
+//! Rewrapping a payload in a file. The tests in `encrypt_file` kill it at each system call.
 
 use std::{
     fs::{self, OpenOptions},
@@ -16,14 +16,14 @@ use tempfile::TempDir;
 use super::{file::File, inner::kind_of};
 use crate::support::{KEY_ID, OTHER_KEY_ID, cmk, key_id};
 
-/// A directory with one payload in it, under version 0 of a key that has version 1 as well.
+/// A directory with one payload, under version 0 of a key that also has version 1.
 struct Place {
     directory: TempDir,
     engine: Engine<MemoryKeyring>,
     id: KeyId,
     context: EncryptionContext,
     old: Vec<u8>,
-    /// `old` under version 1.
+    /// The payload `old` under version 1.
     new: Vec<u8>,
 }
 
@@ -62,20 +62,20 @@ impl Place {
         engine.rewrap_file(&self.id, &self.context, &self.id, self.path())
     }
 
-    /// The file and the copy have these bytes.
+    /// Asserts that the file and the copy have these bytes.
     fn has(&self, file: &[u8], copy: Option<&[u8]>) {
         assert!(fs::read(self.path()).unwrap() == file, "the file");
         let found = fs::read(self.copy());
         assert_eq!(found.ok().as_deref(), copy, "the copy");
     }
 
-    /// Leaves behind what a crash may leave.
+    /// Puts in place what a crash may leave.
     fn leaves(&self, file: &[u8], copy: &[u8]) {
         fs::write(self.path(), file).unwrap();
         fs::write(self.copy(), copy).unwrap();
     }
 
-    /// A rewrap fails for this reason, and changes nothing.
+    /// Asserts that a rewrap fails with this error, and changes nothing.
     fn refuses(&self, engine: &Engine<impl Keyring>, kind: ErrorKind, path: Option<&Path>) {
         let before = (fs::read(self.path()).unwrap(), fs::read(self.copy()).ok());
         let error = self.rewrap_with(engine).unwrap_err();
@@ -93,7 +93,7 @@ fn a_rotation_gives_the_known_answer() {
     place.has(&place.new, None);
     assert_eq!(header.to_bytes(), place.new[..264]);
 
-    // Nothing is written where nothing changes.
+    // If nothing changes, nothing is written.
     let before = fs::metadata(place.path()).unwrap().modified().unwrap();
     assert_eq!(place.rewrap().unwrap(), header);
     assert_eq!(fs::metadata(place.path()).unwrap().modified().unwrap(), before);
@@ -116,19 +116,19 @@ fn a_job_that_moves_files_to_another_key_can_run_again() {
     place.refuses(&place.engine, ErrorKind::KeyMismatch, None);
 }
 
-/// Every state that a crash can leave.
+/// All states that a crash can leave.
 #[test]
 fn the_next_call_completes_what_a_crash_interrupted() {
     let place = Place::new();
     let header = &place.old[..264];
     let half = |at: usize| [&place.new[..at], &place.old[at..]].concat();
-    // Before, during and after the write of the copy; before, during and after that of the header.
+    // Before, during and after the write of the copy; before, during and after the write of the header.
     for length in [0, 1, 100, 263, 264] {
         place.leaves(&place.old, &header[..length]);
         place.rewrap().unwrap();
         place.has(&place.new, None);
     }
-    // A file system may lose the bytes of a file whose length it kept.
+    // A file system may keep the length of a file and lose its bytes.
     place.leaves(&place.old, &[0; 264]);
     place.rewrap().unwrap();
     place.has(&place.new, None);
@@ -153,7 +153,7 @@ fn a_copy_that_opens_no_more_is_never_put_back() {
     place.leaves(&torn, old_header);
     place.refuses(&place.engine, ErrorKind::KeyVersionRetired, None);
 
-    // The header is whole: the copy is not needed.
+    // The header is complete, so the copy is not needed.
     place.leaves(&place.new, old_header);
     keyring.update(|keys| keys.rotate(&id)).unwrap();
     let header = place.rewrap().unwrap();
@@ -163,8 +163,8 @@ fn a_copy_that_opens_no_more_is_never_put_back() {
     place.engine.decrypt(&id, &place.context, &payload).unwrap();
 }
 
-/// The keyring of this process has not seen a rotation yet, or the key is disabled: that is no reason to go back to the
-/// old header.
+/// The keyring of this process has not seen a rotation yet, or the key is disabled. In neither case may the old header
+/// be restored.
 #[test]
 fn a_whole_header_that_does_not_open_is_never_overwritten() {
     let place = Place::new();
@@ -198,7 +198,7 @@ fn a_copy_of_another_payload_is_kept_and_named() {
     let copy = place.copy();
     for (file, copied) in [
         (&place.old[..], &other[..264]),
-        // The copy of this payload, and more.
+        // The copy of this payload, with more bytes after it.
         (&place.old, &place.old[..265]),
     ] {
         place.leaves(file, copied);
@@ -270,7 +270,7 @@ fn a_file_that_cannot_be_rewrapped_is_named_and_stays_as_it_is() {
         Some(ErrorKind::NotAPayload(PayloadRule::Length))
     );
 
-    // There is no name for the copy.
+    // The name of the copy would be too long.
     let long = place.path().with_file_name("n".repeat(250));
     fs::write(&long, &place.old).unwrap();
     rewrap(&long);
@@ -296,7 +296,7 @@ fn calls_at_the_same_time_wait_for_each_other() {
     place.has(&[&header.to_bytes()[..], &place.old[264..]].concat(), None);
 }
 
-/// A keyring during whose `nth` use something else happens to the file.
+/// A keyring that lets something happen to the file during its `nth` use.
 struct Meddling<'a> {
     keyring: MemoryKeyring,
     uses: AtomicUsize,
@@ -324,7 +324,7 @@ impl Keyring for Meddling<'_> {
     }
 }
 
-/// Opens the old header, seals, tries the new header; then it is written, and opened again.
+/// The uses: open the old header, seal, try the new header; after the write, open it again.
 const USES: usize = 4;
 
 #[test]
@@ -344,7 +344,7 @@ fn what_other_programs_do_to_the_file_meanwhile_is_not_undone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sealed");
     let aside = directory.path().join("aside");
-    // The file is exchanged for another; or moved away; or emptied; or overwritten; or appended to.
+    // The file is replaced, moved away, emptied, overwritten, or appended to.
     let replace = || {
         fs::write(&aside, &another).unwrap();
         fs::rename(&aside, &path).unwrap();
@@ -358,7 +358,7 @@ fn what_other_programs_do_to_the_file_meanwhile_is_not_undone() {
     let busy = Some(io::ErrorKind::ResourceBusy);
     let cut = Some(io::ErrorKind::InvalidData);
     for nth in 0..USES {
-        // After the write a call cannot see what is done to the file that it has finished with.
+        // A call cannot see changes that are made after it has finished with the file.
         let written = nth == USES - 1;
         let cases: [(&(dyn Fn() + Sync), _, _); 4] = [
             (&replace, busy, another.clone()),
@@ -382,7 +382,7 @@ fn what_other_programs_do_to_the_file_meanwhile_is_not_undone() {
             );
             assert_eq!(engine.keyring().uses.load(Ordering::Relaxed).min(nth + 1), nth + 1);
             let found = fs::read(&path).unwrap();
-            // An append alone goes along with a rewrap.
+            // Only an append is compatible with a rewrap.
             assert_eq!(found.get(..44), expected.get(..44), "{case} at {nth}");
             assert_eq!(found.get(232..), expected.get(232..), "{case} at {nth}");
             assert_eq!(

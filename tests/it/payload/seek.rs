@@ -1,4 +1,4 @@
-//! The seeking reader: what it reads of the inner one, and when it knows how long the plaintext is.
+//! The seek reader: the bytes that it reads from the inner reader, and when it knows the length of the plaintext.
 
 use std::{
     cell::RefCell,
@@ -20,7 +20,7 @@ use super::{
 const SEGMENTS: usize = 5;
 const LENGTH: usize = (SEGMENTS - 1) * SEGMENT_LEN + 100;
 
-/// Notes which segments are read.
+/// Records which segments are read.
 struct Watched {
     inner: Cursor<Vec<u8>>,
     read: Rc<RefCell<Vec<usize>>>,
@@ -97,24 +97,24 @@ fn an_end_is_verified_before_it_is_one() {
     refused(open().plaintext_len().unwrap_err());
     refused(open().seek(SeekFrom::End(0)).unwrap_err());
     refused(open().seek(SeekFrom::End(-(LENGTH as i64))).unwrap_err());
-    // Behind the claimed end, and right at it.
+    // Behind the claimed end, and exactly at it.
     for position in [LENGTH as u64, LENGTH as u64 + 1, u64::MAX] {
         let mut reader = open();
         reader.seek(SeekFrom::Start(position)).unwrap();
         refused(reader.read(&mut [0; 10]).unwrap_err());
-        // And ever after, whatever is asked.
+        // Every later call fails too.
         refused(reader.seek(SeekFrom::Start(0)).unwrap_err());
         refused(reader.read(&mut [0; 10]).unwrap_err());
         refused(reader.plaintext_len().unwrap_err());
     }
-    // The segments before it are right.
+    // The segments before it are valid.
     let mut reader = open();
     let mut some = vec![0; LENGTH];
     reader.read_exact(&mut some[..LENGTH - 100]).unwrap();
     refused(reader.read(&mut some).unwrap_err());
 }
 
-/// A payload that was cut at a boundary looks like one that ends there, by its length.
+/// By its length, a payload that was cut at a segment boundary looks complete.
 #[test]
 fn a_length_that_is_claimed_is_not_reported() {
     let payload = payload(&plaintext(LENGTH));
@@ -185,11 +185,11 @@ fn a_payload_that_shrinks_is_an_error() {
     *shrunk.borrow_mut() = true;
     let error = reader.plaintext_len().unwrap_err();
     assert_eq!(kind_of(&error), Some(ErrorKind::NotAPayload(PayloadRule::Length)));
-    // Not even what is in the buffer.
+    // Not even the bytes in the buffer are returned.
     assert!(reader.read(&mut [0; 10]).is_err());
 }
 
-/// The reader begins at 0, wherever the inner one stands.
+/// The reader starts at 0, whatever the position of the inner reader is.
 #[test]
 fn the_position_of_the_inner_reader_does_not_matter() {
     let mut inner = Cursor::new(payload(b"attack at dawn"));

@@ -1,4 +1,4 @@
-//! The segment layer by itself.
+//! The segment layer alone.
 
 use dekseal::{
     ErrorKind, PayloadRule,
@@ -25,7 +25,7 @@ fn opener() -> SegmentOpener {
     payload_cipher().opener(&header).unwrap()
 }
 
-/// A sealer and an opener behind one full segment.
+/// A sealer and an opener after one full segment.
 fn behind_one() -> (SegmentSealer, SegmentOpener) {
     let (mut sealer, mut opener) = (sealer(), opener());
     let mut segment = [0; SEALED_SEGMENT_LEN];
@@ -58,7 +58,7 @@ fn in_place_gives_the_same_bytes() {
 #[test]
 fn the_last_segment_has_a_length_of_its_own() {
     let mut room = vec![0; SEALED_SEGMENT_LEN + 1];
-    // Empty where the payload is, and else not.
+    // The last segment may be empty only if the payload is empty.
     sealer().seal_last(&[], &mut room[..TAG_LEN]).unwrap();
     opener().open_last(&room[..TAG_LEN], &mut []).unwrap();
     let (sealer_behind, opener_behind) = behind_one();
@@ -72,7 +72,7 @@ fn the_last_segment_has_a_length_of_its_own() {
     let refused = opener_behind.open_last_in_place(&mut room[..TAG_LEN]);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotAPayload(PayloadRule::Length));
 
-    // Not longer than a segment, and not shorter than a tag.
+    // The last segment is at most a segment long, and at least a tag.
     let long = vec![0; SEGMENT_LEN + 1];
     let refused = sealer().seal_last(&long, &mut vec![0; SEALED_SEGMENT_LEN + 1]);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::BufferLength);
@@ -86,7 +86,7 @@ fn the_last_segment_has_a_length_of_its_own() {
         let refused = opener().open_last_in_place(&mut room[..length]).map(|_| ());
         assert_eq!(refused.map_err(|error| error.kind()), not_one, "{length}");
     }
-    // The two buffers fit each other.
+    // The lengths of the two buffers must match.
     for (plaintext, sealed) in [(5, 20), (5, 22), (5, 5), (5, 0)] {
         let refused = sealer().seal_last(&vec![0; plaintext], &mut vec![0; sealed]);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::BufferLength);
@@ -141,7 +141,7 @@ fn an_opener_that_has_refused_goes_on_refusing() {
         assert_eq!(open(segment(0)), Ok(()));
         let mut changed = segment(1);
         changed[5] ^= 1;
-        // Neither the one behind it nor the right one is opened then: nothing can be left out.
+        // After the refusal, neither the next segment nor the right one is opened: no segment can be skipped.
         for refused in [changed, segment(2), segment(1), segment(0)] {
             assert_eq!(open(refused), Err(ErrorKind::AuthenticationFailed));
         }
@@ -155,7 +155,7 @@ fn a_wrong_header_opens_nothing() {
     let (header, _) = payload_cipher()
         .sealer_with_rng(&mut Fixed(&randomness()[64..]))
         .unwrap();
-    // Salt and commitment; what else is in a header is looked at by whoever parses it.
+    // Salt and commitment. The parser of the header checks its other fields.
     for at in (12..44).chain(232..264) {
         let mut bytes = header.to_bytes();
         bytes[at] ^= 1;

@@ -38,7 +38,7 @@ fn copies_through_io_copy() {
         let mut opened = Vec::new();
         assert_eq!(io::copy(&mut reader, &mut opened).unwrap(), length as u64);
         assert!(opened == plaintext, "{length}");
-        // A clean end stays one.
+        // After a clean end, every later read returns 0.
         assert_eq!(reader.read(&mut [0; 10]).unwrap(), 0);
         assert_eq!(reader.read(&mut vec![0; SEGMENT_LEN]).unwrap(), 0);
         assert_eq!(reader.fill_buf().unwrap(), b"");
@@ -48,7 +48,7 @@ fn copies_through_io_copy() {
 #[test]
 fn a_dropped_writer_leaves_no_payload() {
     let payload_cipher = payload_cipher();
-    // Whole segments too: the last of them is held back, and those before are not the last.
+    // Complete segments are missing too: the segment that becomes the last was not sealed as the last.
     for length in [
         0,
         1,
@@ -126,7 +126,7 @@ fn interruptions_are_no_errors() {
         .unwrap();
     let mut filled = 0;
     while filled < opened.len() {
-        // Not read_exact, which would retry by itself.
+        // `read_exact` would retry by itself.
         filled += reader.read(&mut opened[filled..]).unwrap();
     }
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
@@ -148,7 +148,7 @@ fn an_error_of_the_inner_reader_comes_through_and_stays() {
     let payload = payload_cipher.encrypt(&plaintext).unwrap();
     for passes in 0..6 {
         let steps = std::iter::repeat_n(Step::Pass, passes).chain([Step::Fail]);
-        // A step for the header, and two for each segment: its text, then its tag and a byte more.
+        // One step for the header, and two for each segment: the text, then the tag and one more byte.
         let inner = Told::new(payload.as_slice(), steps);
         let (opened, error) = match payload_cipher.decrypt_reader(inner) {
             Ok(mut reader) => read_until_error(&mut reader, 1 << 20),
@@ -178,7 +178,7 @@ fn an_error_of_the_inner_reader_comes_through_and_stays() {
     }
 }
 
-/// Whoever catches the panic of an inner reader and goes on gets no byte of what that left in the buffer.
+/// A caller that catches the panic of an inner reader and continues gets no byte of the partly read buffer.
 #[test]
 fn a_panic_of_the_inner_reader_brings_nothing_out() {
     let payload_cipher = payload_cipher();
@@ -187,14 +187,14 @@ fn a_panic_of_the_inner_reader_brings_nothing_out() {
     let panics = |f: &mut dyn FnMut()| assert!(catch_unwind(AssertUnwindSafe(f)).is_err());
     let mut some = vec![0; 1000];
 
-    // The header, the text and the tag of the first segment, and then.
+    // The header, the text and the tag of the first segment, and then the panic.
     let steps = [Step::Pass, Step::Pass, Step::Pass, Step::Panic];
     let mut reader = payload_cipher
         .decrypt_reader(Told::new(payload.as_slice(), steps))
         .unwrap();
     reader.read_exact(&mut vec![0; SEGMENT_LEN]).unwrap();
     panics(&mut || drop(reader.read(&mut some)));
-    // It does not know what was lost, and the bytes that come now are the next ones.
+    // The reader does not know which bytes were lost, and the bytes that come now are later ones.
     let mut opened = Vec::new();
     _ = reader.read_to_end(&mut opened);
     assert!(plaintext[SEGMENT_LEN..].starts_with(&opened));
@@ -231,7 +231,7 @@ fn an_error_of_the_inner_writer_comes_through_and_loses_nothing() {
             }
         }
         assert!(failed >= 6, "only {failed} errors");
-        // finish gives up at an error, so the steps are used up first.
+        // `finish` stops at an error, so all steps are used up first.
         for _ in 0..100 {
             _ = writer.flush();
         }
@@ -243,11 +243,11 @@ fn an_error_of_the_inner_writer_comes_through_and_loses_nothing() {
     }
 }
 
-/// Whoever catches the panic of an inner writer and goes on makes this payload, or where the inner one had written a
-/// part, none.
+/// A caller that catches the panic of an inner writer and continues makes the right payload. If the inner writer had
+/// written a part of a buffer, there is no valid payload.
 #[test]
 fn a_panic_of_the_inner_writer_makes_no_other_payload() {
-    /// At the call `panics_at` it writes nothing, or half, and panics.
+    /// At the call `panics_at` it writes nothing, or half of the bytes, and panics.
     struct Panicking<'a> {
         written: &'a mut Vec<u8>,
         calls: usize,
@@ -304,7 +304,7 @@ fn a_panic_of_the_inner_writer_makes_no_other_payload() {
 #[test]
 fn an_error_while_finishing_comes_through() {
     let payload_cipher = payload_cipher();
-    // Of the header, of the last segment, and of the flush.
+    // For the header, for the last segment, and for the flush.
     for passes in 0..3 {
         let steps = std::iter::repeat_n(Step::Pass, passes).chain([Step::Fail]);
         let mut left = Vec::new();
@@ -315,7 +315,7 @@ fn an_error_while_finishing_comes_through() {
             assert_is_the_cable(&finished.unwrap_err());
         }
     }
-    // Full, and with nothing more to come.
+    // The inner writer is full.
     let mut room = [0; PayloadHeader::LEN + 5];
     let mut writer = payload_cipher.encrypt_writer(&mut room[..]).unwrap();
     writer.write_all(b"attack at dawn").unwrap();
@@ -334,7 +334,7 @@ fn a_truncated_stream_is_never_a_clean_end() {
             Ok(mut reader) => read_until_error(&mut reader, 1 << 20),
             Err(error) => (Vec::new(), error),
         };
-        // Where a tag cannot be there, the length tells; elsewhere the tag does.
+        // If the cut leaves no room for a tag, the length is wrong. Otherwise the tag is.
         let expected = match end {
             0..280 => ErrorKind::NotAPayload(PayloadRule::Length),
             _ if end > boundary && end <= boundary + 16 => ErrorKind::NotAPayload(PayloadRule::Length),

@@ -1,5 +1,4 @@
-//! Seals and opens a known answer without std, with a random source of its own. Exit code 0 where all is as it should
-//! be.
+//! Seals and opens the DEK of a test vector without std, with its own random generator. Exits with code 0 on success.
 
 #![no_std]
 #![no_main]
@@ -16,7 +15,7 @@ use dekseal::{
     rand_core::{TryCryptoRng, TryRng},
 };
 
-/// The C library's.
+/// The allocator of the C library.
 struct Malloc;
 
 #[link(name = "c")]
@@ -25,7 +24,7 @@ unsafe extern "C" {
     fn free(pointer: *mut c_void);
 }
 
-// SAFETY: `malloc` aligns to 16 bytes, and a larger alignment is refused; `free` gets what `malloc` gave.
+// SAFETY: `malloc` aligns to 16 bytes, and larger alignments are refused. `free` gets only pointers from `malloc`.
 unsafe impl GlobalAlloc for Malloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() > 16 {
@@ -47,7 +46,7 @@ fn panic(_: &PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// A board would read its generator here.
+/// A microcontroller would read its hardware generator here.
 struct Counter(u8);
 
 impl TryRng for Counter {

@@ -1,4 +1,4 @@
-//! How a keyring file is read, locked and replaced (FORMAT.md C4).
+//! Reads, locks and replaces a keyring file (FORMAT.md C4).
 
 mod place;
 
@@ -13,48 +13,48 @@ use std::{
 use self::place::{Place, Temporary, failed, if_there, is_unchanged, names, not_a_file};
 use crate::error::{Error, ErrorKind, FileFault};
 
-/// About 128,000 versions.
+/// The maximum length of a file. About 128,000 versions fit.
 const MAX_LEN: u64 = 64 * 1024 * 1024;
 
-/// How often a writer tries to lock a file that another program removes or replaces each time.
+/// The number of attempts to lock a file that another program keeps removing or replacing.
 const ATTEMPTS: u32 = 100;
 
-/// How old a file must be so that its time of modification tells it from a later one.
+/// The age from which the time of modification distinguishes a file from a later one.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Where a keyring is.
+/// The location of a keyring.
 ///
-/// The path is resolved for each read and each write: if it is a link, the file that the link leads to at that time is meant.
+/// The path is resolved for each read and each write, so a link means the file that it leads to at that time.
 pub(super) struct Storage {
-    /// Absolute: the working directory may change.
+    /// An absolute path, because the working directory may change.
     path: PathBuf,
 }
 
-/// A keyring file as it was read.
+/// A keyring file that was read.
 pub(super) struct Snapshot {
     pub(super) text: Vec<u8>,
     pub(super) seen: Seen,
 }
 
-/// How a file looked before it was read, so that a change that was made meanwhile shows later.
+/// The metadata of a file from before it was read, so that a change during the read is detected later.
 #[derive(Clone)]
 pub(super) struct Seen(Metadata);
 
-/// The lock of the keyring. Dropping it unlocks.
+/// The lock of the keyring. Dropping it releases the lock.
 pub(super) struct Locked<'a> {
     storage: &'a Storage,
     place: Place,
     lock: File,
 }
 
-/// The right to replace the keyring. Dropping it unlocks.
+/// The right to replace the keyring. Dropping it releases the lock.
 pub(super) struct Writer<'a> {
     storage: &'a Storage,
     place: Place,
     lock: File,
-    /// The keyring that was read. While it is open, no other file gets its inode.
+    /// The keyring file that was read. While it is open, no other file gets its inode.
     _keyring: File,
-    /// As it was before it was read.
+    /// The metadata from before the file was read.
     metadata: Metadata,
 }
 
@@ -66,18 +66,18 @@ impl Storage {
         }
     }
 
-    /// The path as it was given, made absolute.
+    /// The path that the caller gave, made absolute.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Needs no lock: a reader finds the old file or the new one.
+    /// Reads the keyring. This needs no lock: a reader finds the old file or the new one.
     pub(super) fn read(&self) -> Result<Snapshot, Error> {
         let file = self.open(&self.path)?;
         self.read_from(&file)
     }
 
-    /// Whether the keyring is the same file, and nobody wrote to it since. Without reading it.
+    /// Whether the keyring is the same file and was not written since. Does not read it.
     pub(super) fn is_as(&self, seen: &Seen) -> bool {
         fs::metadata(&self.path).is_ok_and(|now| is_unchanged(&seen.0, &now))
     }
@@ -93,7 +93,7 @@ impl Storage {
         })
     }
 
-    /// Makes the keyring. The fault `NotSynced` alone means that it is there.
+    /// Creates the keyring. Of all errors, only `NotSynced` means that the file was created.
     pub(super) fn create(&self, bytes: &[u8]) -> Result<(), Error> {
         self.within_limit(bytes.len())?;
         let (place, lock) = self.lock_place(|| self.absent())?;
@@ -103,12 +103,12 @@ impl Storage {
         if !in_place.map_err(|error| self.failed(error))? {
             return Err(self.fault(FileFault::Conflict));
         }
-        // A link, unlike a rename, never replaces anything.
+        // A hard link, unlike a rename, never replaces a file.
         match fs::hard_link(temporary.path(), &place.keyring) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(self.fault(FileFault::Exists)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.fault(FileFault::Conflict)),
-            // Some file systems have no links. There the lock alone keeps others from making the same file.
+            // Some file systems have no links. There only the lock keeps others from creating the same file.
             Err(_) => {
                 self.absent()?;
                 fs::rename(temporary.path(), &place.keyring).map_err(|error| self.failed(error))?;
@@ -118,14 +118,14 @@ impl Storage {
         self.sync(directory)
     }
 
-    /// The place that `resolve` names, its lock held, and nothing there that other writers have left behind.
+    /// Locks the place that `resolve` returns, and removes stale files of other writers.
     fn lock_place(&self, resolve: impl Fn() -> Result<PathBuf, Error>) -> Result<(Place, File), Error> {
         for _ in 0..ATTEMPTS {
             let place = Place::of(resolve()?).map_err(|error| self.failed(error))?;
             let Some(lock) = place.take_lock()? else {
                 continue;
             };
-            // While this writer waited, a link may have changed, or the file may have been made.
+            // While this writer waited, a link may have changed, or the file may have been created.
             if resolve()? == place.keyring {
                 place
                     .remove_temporaries()
@@ -136,7 +136,7 @@ impl Storage {
         Err(self.fault(FileFault::Conflict))
     }
 
-    /// The path of a file that does not exist, in a directory that does. A link that leads nowhere exists.
+    /// The path of a file that does not exist, in a directory that does. A dangling link exists.
     fn absent(&self) -> Result<PathBuf, Error> {
         let invalid = || self.failed(io::ErrorKind::InvalidInput.into());
         let (directory, name) = self.path.parent().zip(self.path.file_name()).ok_or_else(invalid)?;
@@ -150,7 +150,7 @@ impl Storage {
     }
 
     fn open(&self, path: &Path) -> Result<File, Error> {
-        // Asked first: to open a pipe would wait for its other end.
+        // The file type is checked first, because opening a pipe would wait for its other end.
         let file = match fs::metadata(path) {
             Ok(found) if found.is_file() => File::open(path),
             Ok(_) => Err(not_a_file()),
@@ -165,7 +165,7 @@ impl Storage {
         let mut text = Vec::new();
         text.try_reserve_exact(length)
             .map_err(|_| self.failed(io::ErrorKind::OutOfMemory.into()))?;
-        // The file may grow meanwhile. One byte more tells one that is too large from one that just fits.
+        // The file may grow meanwhile. One more byte shows that a file is too large.
         file.take(MAX_LEN.saturating_add(1))
             .read_to_end(&mut text)
             .map_err(|error| self.failed(error))?;
@@ -183,7 +183,7 @@ impl Storage {
         }
     }
 
-    /// Makes a new name outlive a crash of the machine.
+    /// Syncs the directory, so that a new name survives a crash of the machine.
     fn sync(&self, directory: Option<File>) -> Result<(), Error> {
         match directory.map(|directory| directory.sync_all()) {
             Some(Err(error)) => Err(Error::file(FileFault::NotSynced, error).with_path(&self.path)),
@@ -201,8 +201,9 @@ impl Storage {
 }
 
 impl Seen {
-    /// Whether each later change shows in how the file looks, if it was read at this time. The time of modification has a resolution
-    /// of some milliseconds on many systems, so a file that was changed just before it was read may be changed again unnoticed.
+    /// Whether the metadata will show each later change, if the file was read at this time. The time of modification
+    /// has a resolution of some milliseconds on many systems. So a file that was changed just before it was read may be
+    /// changed again without a difference.
     pub(super) fn shows_changes(&self, read: SystemTime) -> bool {
         let modified = self.0.modified().ok();
         let age = modified.and_then(|modified| read.duration_since(modified).ok());
@@ -227,11 +228,11 @@ impl<'a> Locked<'a> {
 }
 
 impl Writer<'_> {
-    /// Replaces the keyring. The fault `NotSynced` alone means that it was replaced.
+    /// Replaces the keyring. Of all errors, only `NotSynced` means that the file was replaced.
     pub(super) fn write(self, bytes: &[u8]) -> Result<(), Error> {
         let Self { storage, place, .. } = &self;
         storage.within_limit(bytes.len())?;
-        // Before anything is changed: a directory that cannot be opened cannot be synced later.
+        // Before anything is changed: a directory that cannot be opened could not be synced later.
         let directory = place.open_directory()?;
         let temporary = place.write_temporary(bytes, Some(&self.metadata))?;
         if !self.may_replace(&temporary).map_err(|error| storage.failed(error))? {
@@ -239,13 +240,13 @@ impl Writer<'_> {
         }
         match fs::rename(temporary.path(), &place.keyring) {
             Ok(()) => storage.sync(directory),
-            // Another writer took a lock of its own meanwhile, and removed the temporary file.
+            // Another writer locked a lock file of its own meanwhile, and removed the temporary file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(storage.fault(FileFault::Conflict)),
             Err(error) => Err(storage.failed(error)),
         }
     }
 
-    /// Whether all files and links are what this writer has locked, read and written.
+    /// Whether all files and links are still those that this writer locked, read and wrote.
     fn may_replace(&self, temporary: &Temporary) -> io::Result<bool> {
         let resolved = if_there(fs::canonicalize(&self.storage.path))?;
         let keyring = if_there(fs::symlink_metadata(&self.place.keyring))?;

@@ -1,4 +1,4 @@
-//! The files beside a keyring: its lock and its temporary files.
+//! The files beside a keyring: the lock file and temporary files.
 
 use std::{
     ffi::OsString,
@@ -18,7 +18,7 @@ pub(super) struct Place {
     temporary: OsString,
 }
 
-/// A file that nobody else writes to. Dropping it removes the file from its path, unless it was renamed.
+/// A temporary file that no other writer uses. Dropping it removes the file, unless it was renamed.
 pub(super) struct Temporary {
     path: PathBuf,
     file: File,
@@ -41,7 +41,7 @@ impl Place {
         })
     }
 
-    /// Waits for the lock. `None` if the lock file was removed or replaced meanwhile.
+    /// Waits for the lock. Returns `None` if the lock file was removed or replaced meanwhile.
     pub(super) fn take_lock(&self) -> Result<Option<File>, Error> {
         let Some(file) = self.open_lock()? else {
             return Ok(None);
@@ -57,16 +57,16 @@ impl Place {
         Ok(held.then_some(file))
     }
 
-    /// The lock file, made if it is missing. `None` if it was removed or replaced meanwhile.
+    /// Opens the lock file, and creates it if it is missing. Returns `None` if it was removed or replaced meanwhile.
     fn open_lock(&self) -> Result<Option<File>, Error> {
         let lock = if_there(fs::symlink_metadata(&self.lock)).map_err(|error| failed(&self.lock, error))?;
         let keyring = if_there(fs::symlink_metadata(&self.keyring)).map_err(|error| failed(&self.keyring, error))?;
         let mut options = OpenOptions::new();
         options.write(true);
-        // Only its owner may open it: a program that may only read the keyring must not be able to keep writers waiting.
+        // Only its owner may open it: a program that may only read the keyring must not be able to block writers.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        // FILE_SHARE_READ and FILE_SHARE_WRITE: while it is open, nobody can remove or rename it.
+        // FILE_SHARE_READ and FILE_SHARE_WRITE: while the file is open, it cannot be removed or renamed.
         #[cfg(windows)]
         std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 1 | 2);
         if lock.as_ref().is_some_and(|lock| !lock.is_file()) {
@@ -75,8 +75,8 @@ impl Place {
         if let Some(keyring) = &keyring {
             let foreign = lock.as_ref().is_some_and(|lock| !have_one_owner(lock, keyring));
             if foreign || lock.is_none() {
-                // A file that goes again, to find out whether this process may replace the keyring. If not, it must not leave a
-                // lock file that the owner of the keyring cannot open.
+                // A temporary file shows whether this process may replace the keyring. If it may not, it must not leave
+                // a lock file that the owner of the keyring cannot open.
                 self.make_temporary(Some(keyring))?;
             }
             if foreign {
@@ -94,14 +94,14 @@ impl Place {
 
     /// Removes the temporary files of other writers.
     ///
-    /// The lock is held, so these writers were killed, or the lock file was removed while they held it. The latter then cannot
-    /// replace the keyring any more. So this comes before the keyring is read.
+    /// This process holds the lock. So those writers were killed, or their lock file was removed while they held it; a
+    /// writer of the second kind can no longer replace the keyring. This comes before the keyring is read.
     pub(super) fn remove_temporaries(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let name = entry?.file_name();
             let digits = name.as_encoded_bytes().strip_prefix(self.temporary.as_encoded_bytes());
             if digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit)) {
-                // One that cannot be removed is in nobody's way.
+                // A temporary file that cannot be removed does no harm.
                 let _ = fs::remove_file(self.directory.join(name));
             }
         }
@@ -117,7 +117,7 @@ impl Place {
         Ok(temporary)
     }
 
-    /// An empty file that no other writer uses, with the owner, the group and the permissions of the keyring.
+    /// Creates an empty file that no other writer uses, with the owner, group and permissions of the keyring.
     fn make_temporary(&self, keyring: Option<&Metadata>) -> Result<Temporary, Error> {
         let digits = getrandom::u64().map_err(|error| failed(&self.keyring, io::Error::other(error)))?;
         let mut name = self.temporary.clone();
@@ -135,7 +135,7 @@ impl Place {
         Ok(temporary)
     }
 
-    /// The directory of the keyring, where directories can be synced.
+    /// Opens the directory of the keyring, if directories can be synced.
     pub(super) fn open_directory(&self) -> Result<Option<File>, Error> {
         let directory = cfg!(unix).then(|| File::open(&self.directory));
         directory.transpose().map_err(|error| failed(&self.directory, error))
@@ -154,24 +154,24 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // The next writer removes one that stays.
+        // If this fails, the next writer removes the file.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Whether the path is that of this open file.
+/// Whether the path names this open file.
 pub(super) fn names(path: &Path, file: &File) -> io::Result<bool> {
     let found = if_there(fs::symlink_metadata(path))?;
     let file = file.metadata()?;
     Ok(found.is_some_and(|found| is_same_file(&found, &file)))
 }
 
-/// Whether a file is the same one, and nobody wrote to it meanwhile.
+/// Whether a file is the same one and was not written since.
 pub(super) fn is_unchanged(before: &Metadata, now: &Metadata) -> bool {
     is_same_file(before, now) && before.len() == now.len() && before.modified().ok() == now.modified().ok()
 }
 
-/// Elsewhere the standard library cannot tell. On Windows nobody can remove the lock file while it is open.
+/// On other systems the standard library cannot tell. On Windows an open lock file cannot be removed.
 #[cfg(not(unix))]
 fn is_same_file(_: &Metadata, _: &Metadata) -> bool {
     true
@@ -199,7 +199,8 @@ fn have_one_owner(one: &Metadata, other: &Metadata) -> bool {
     one.uid() == other.uid()
 }
 
-/// Gives a new file the group and the permissions of the keyring. A file of another owner would lock the present one out.
+/// Gives a new file the group and the permissions of the keyring. Fails if its owner differs: the new file would lock
+/// the present owner out.
 #[cfg(unix)]
 fn take_after(file: &File, keyring: &Metadata) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -212,13 +213,13 @@ fn take_after(file: &File, keyring: &Metadata) -> io::Result<()> {
     }
     let mut mode = keyring.mode() & 0o777;
     if made.gid() != keyring.gid() && fchown(file, None, Some(keyring.gid())).is_err() {
-        // What the keyring's group may do is not for another group.
+        // The rights of the keyring's group must not go to another group.
         mode &= 0o707;
     }
     file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
-/// `None` for a file that does not exist.
+/// Returns `None` if the file does not exist.
 pub(super) fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,11 +1,11 @@
-//! Under valgrind's memcheck: no branch and no address depends on a secret.
+//! Tests under valgrind's memcheck that no branch and no address depends on a secret.
 //!
-//! Material, DEKs and plaintext are marked as undefined. memcheck follows what is computed from them, and reports
-//! each conditional jump and each address that depends on it. What the crate makes public by that it gives it out is
-//! marked as defined here (`public`); the comparisons inside, whose results are public, are in valgrind.supp, one by
-//! one.
+//! Material, DEKs and plaintext are marked as undefined. memcheck tracks all values that are computed from them, and
+//! reports each conditional jump and each address that depends on them. Values that the crate returns, and so makes
+//! public, are marked as defined here (`public`). Comparisons inside the crate with a public result are listed in
+//! valgrind.supp, one by one.
 //!
-//! `constant_time table` and `constant_time exit` do what must not be done, and show that it is reported.
+//! `constant_time table` and `constant_time exit` are negative controls: they contain a leak, which must be reported.
 
 use std::{
     io::{Cursor, Read, Seek, SeekFrom, Write},
@@ -16,18 +16,18 @@ use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, FileKeyring
 use dekseal_assurance::{CONTEXT, Drawing, KEY_ID, ROOT_ID, derived, forge, hex, key_id, memcheck, random};
 use sha2::{Digest, Sha256};
 
-/// Bytes that are secret.
+/// Secret bytes.
 fn secret<const N: usize>(seed: u64) -> [u8; N] {
     let mut bytes = random(seed);
     memcheck::secret(&mut bytes);
     bytes
 }
 
-/// A generator whose bytes are secret.
+/// A generator that returns secret bytes.
 fn drawing(seed: u64) -> Drawing<impl FnMut(&mut [u8])> {
     Drawing {
         counter: seed << 32,
-        // 64 bytes are those of a DEK, and the payload salt of 32 is public.
+        // 64 bytes are a DEK. The payload salt of 32 bytes is public.
         drawn: |bytes: &mut [u8]| {
             if bytes.len().is_multiple_of(Dek::LEN) {
                 memcheck::secret(bytes);
@@ -36,7 +36,7 @@ fn drawing(seed: u64) -> Drawing<impl FnMut(&mut [u8])> {
     }
 }
 
-/// That memcheck has followed the secrets to where they must have come.
+/// Asserts that memcheck tracked the secrets to a place where they must arrive.
 fn assert_secret(bytes: &[u8]) {
     assert!(
         !memcheck::is_running() || memcheck::count_secret(bytes) > 0,
@@ -76,13 +76,13 @@ fn seal_and_open() {
         let opened = cmk.open(&context, &sealed).expect("its own");
         assert_secret(opened.expose_secret());
 
-        // Two DEKs: the result of the comparison is the caller's.
+        // The result of comparing two DEKs is returned to the caller, so it is public.
         let other = Dek::from_bytes(&secret(3));
         let equal = [opened == dek, opened == other];
         memcheck::public(&equal);
         assert_eq!(equal, [true, false]);
 
-        // The tag does not hold; the tag holds and the salt is another.
+        // A wrong tag; a valid tag with another salt.
         refused(cmk.open(&EncryptionContext::none(), &sealed));
         let key = derived(&key_id(), 0, &random::<64>(1)[..material_len]);
         refused(cmk.open(&context, &forge(&key, &random(2), &random(4))));
@@ -126,8 +126,8 @@ fn wire() {
     );
     request(&engine, "decrypt-datakey", decrypt.as_bytes());
 
-    // A body whose digits were secret would not come far: JSON is read by branches on each byte of it. What comes
-    // after is done here as `api` does it: the digits decoded, and the DEK sealed.
+    // The parser of JSON branches on every byte of a body, so secret digits in a body would be reported there. The
+    // steps after the parser are called here directly, as `api` calls them: decode the digits, seal the DEK.
     let dek: [u8; 64] = random(2);
     let digest: [u8; 32] = Sha256::digest(dek).into();
     let mut digits = (hex(&dek) + &hex(&digest)).into_bytes();
@@ -164,7 +164,7 @@ fn payload() {
     refused(engine.decrypt(&key_id, &context, &payload));
 }
 
-/// Writer, reader, random access, and another header.
+/// Writer, reader, random access, and a new header.
 fn streams() {
     let (engine, key_id, context) = (engine(), key_id(), context());
     let mut plaintext = vec![7; 70_000];
@@ -199,8 +199,8 @@ fn streams() {
     assert_secret(&payload[..264]);
 }
 
-/// A file's keys under a root whose material is secret. The file was written under the same root, with nothing
-/// marked: what is written to a file becomes public in the crate, where no mark reaches.
+/// The keys of a file under a root with secret material. The file was written under the same root without marks: the
+/// crate makes the bytes that it writes to a file public, and a mark cannot be removed there.
 fn file_keyring() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keyring.json");
@@ -218,7 +218,7 @@ fn file_keyring() {
     published(sealed);
 }
 
-/// A table that is looked up at a place that a DEK says.
+/// A look-up in a table at an index that is a DEK byte.
 fn leaky_table() {
     let table: Vec<u8> = (0..=255).rev().collect();
     let dek = Dek::from_bytes(&secret(2));
@@ -231,7 +231,7 @@ fn leaky_table() {
     println!("the sum is {sum}");
 }
 
-/// A comparison that ends where two DEKs differ.
+/// A comparison with an early exit where two DEKs differ.
 fn leaky_exit() {
     let (dek, other) = (Dek::from_bytes(&secret(2)), Dek::from_bytes(&secret(3)));
     let mut equal = 0;

@@ -1,7 +1,7 @@
-//! Whether times tell two classes of inputs apart, by dudect's test: |t| above 10 says yes, below 5 that nothing was
-//! seen.
+//! Tests by dudect's method whether the times of two classes of inputs differ. |t| above 10 means that they differ;
+//! below 5 means that no difference was found.
 //!
-//! The control must be told apart: a right tag and a wrong one, which is public. The others must not be.
+//! The control compares a valid and an invalid tag, which is public. Its classes must differ, and all others must not.
 
 use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, MemoryKeyring, SealedDek, api, rand_core::Rng};
 use dekseal_assurance::{CANONICAL, CONTEXT, KEY_ID, derived, forge, hex, key_id, random};
@@ -9,10 +9,10 @@ use dudect_bencher::{BenchRng, Class, CtRunner, ctbench_main};
 use sha2::{Digest, Sha256};
 
 const SAMPLES: usize = 500_000;
-/// So many in a row share a time: the clock is too coarse for one comparison of 64 bytes.
+/// The number of repetitions in one measurement, because the clock is too coarse for one comparison of 64 bytes.
 const IN_A_ROW: usize = 50;
 const MATERIAL: [u8; 64] = [7; 64];
-/// Where the tag is in a blob.
+/// The offset of the tag in a blob.
 const TAG: usize = 100;
 
 fn context() -> EncryptionContext {
@@ -29,14 +29,14 @@ fn dek(rng: &mut BenchRng) -> [u8; 64] {
     dek
 }
 
-/// Times `f` on inputs that `make` makes, half of them of the first class. The classes come at random.
+/// Times `f` on inputs that `make` makes. Half of the inputs, at random, are of the first class.
 fn compare<I, T>(
     runner: &mut CtRunner,
     rng: &mut BenchRng,
     make: impl Fn(&mut BenchRng, bool) -> I,
     f: impl Fn(&I) -> T,
 ) {
-    // In parts, so that the inputs are no more than a cache holds, and are there when they are needed.
+    // In parts, so that the inputs stay in the cache.
     for _ in 0..SAMPLES / 1000 {
         let inputs: Vec<_> = (0..1000)
             .map(|_| {
@@ -51,7 +51,7 @@ fn compare<I, T>(
     }
 }
 
-/// The blob with this byte of it changed, and with its checksum.
+/// The blob with this byte changed, and with a correct checksum.
 fn changed(sealed: &SealedDek, at: usize) -> SealedDek {
     let mut blob = *sealed.as_bytes();
     blob[at] ^= 1;
@@ -69,7 +69,7 @@ fn control_right_or_wrong_tag(runner: &mut CtRunner, rng: &mut BenchRng) {
     compare(runner, rng, make, |sealed| cmk.open(&context, sealed).is_ok());
 }
 
-/// A tag that is wrong in its first byte, or in its last: the time up to and with the comparison.
+/// A tag that is wrong in its first or in its last byte: measures the time up to and including the comparison.
 fn tag_wrong_in_first_or_last_byte(runner: &mut CtRunner, rng: &mut BenchRng) {
     let (cmk, context) = (cmk(), context());
     let make = |rng: &mut BenchRng, first| {
@@ -79,7 +79,7 @@ fn tag_wrong_in_first_or_last_byte(runner: &mut CtRunner, rng: &mut BenchRng) {
     compare(runner, rng, make, |sealed| cmk.open(&context, sealed).is_ok());
 }
 
-/// A tag that holds, and a salt that is wrong in its first byte, or in its last.
+/// A valid tag, and a salt that is wrong in its first or in its last byte.
 fn salt_wrong_in_first_or_last_byte(runner: &mut CtRunner, rng: &mut BenchRng) {
     let (cmk, context) = (cmk(), context());
     let key = derived(&key_id(), 0, &MATERIAL);
@@ -104,12 +104,12 @@ fn deks_differ_in_first_or_last_byte(runner: &mut CtRunner, rng: &mut BenchRng) 
     });
 }
 
-/// The answer of decrypt-datakey: a DEK of zeros, or a random one.
+/// The response of decrypt-datakey for a DEK of zeros or a random DEK.
 fn hex_of_zeros_or_random(runner: &mut CtRunner, rng: &mut BenchRng) {
     let (cmk, engine) = (cmk(), Engine::new(MemoryKeyring::from_versions([cmk()]).expect("one")));
     let make = |rng: &mut BenchRng, zeros| {
         let dek = if zeros { [0; 64] } else { dek(rng) };
-        // A context of its own, so that no blob comes twice.
+        // Each blob has its own context, so that no blob is measured twice.
         let tenant = format!("{:016x}", rng.next_u64());
         let context = EncryptionContext::from_pairs([("tenant", &tenant)]).expect("allowed");
         let cipher_text = hex(cmk.seal(&context, &Dek::from_bytes(&dek)).as_bytes());
@@ -123,7 +123,7 @@ fn hex_of_zeros_or_random(runner: &mut CtRunner, rng: &mut BenchRng) {
     });
 }
 
-/// Half of the material zeros, or random.
+/// Material with a half of zeros, or random material.
 fn material_of_zeros_or_random(runner: &mut CtRunner, rng: &mut BenchRng) {
     let make = |rng: &mut BenchRng, zeros| {
         let mut material: [u8; 64] = random(rng.next_u64() >> 32);

@@ -1,4 +1,4 @@
-//! What `panics` looks at: each operation of the library in a function of its own, which is called so that it is
+//! The program that `panics` examines. Each operation of the library is called in a separate function, so that it is
 //! linked.
 
 use std::{
@@ -17,7 +17,7 @@ use dekseal::{
 };
 use dekseal_assurance::ROOT_ID;
 
-/// A generator that cannot fail, and does not panic.
+/// A generator that neither fails nor panics.
 struct Counting(u8);
 
 impl TryRng for Counting {
@@ -55,7 +55,7 @@ macro_rules! entry_points {
 }
 
 entry_points! {
-    /// Of the program itself, to see that it is found.
+    /// A panic of the program itself, which `panics` must find.
     fn entry_control(bytes: &[u8], at: usize) -> u8 {
         bytes[at]
     }

@@ -1,14 +1,16 @@
-//! Which panics can be reached from the library's operations, and whose they are.
+//! Lists the panics that can be reached from the library's operations, and the crate that each belongs to.
 //!
 //! `panics PROGRAM SOURCE` disassembles the program `entry_points`, follows the calls from each of its entry points,
-//! and lists the calls of what panics. Whose a call is, says the debug information: that of the innermost function
-//! around it, inlined ones too, which is not of the standard library; of the standard library itself where more of it
-//! lies between than what an index or an `unwrap` is made of. SOURCE is the directory of dekseal: none may be in its
-//! src/ but those that `ALLOWED` names. Given the directory of the program instead, it finds the panic that
-//! `entry_control` has.
+//! and lists the calls of panicking functions. The debug information gives the owner of a call: the innermost function
+//! around it, including inlined ones, that is not in the standard library. The standard library owns a call if more of
+//! its functions are between than those of an index or an `unwrap`.
 //!
-//! A function whose address is taken counts as called, so more is listed than can be reached. What the standard
-//! library calls when memory runs out is counted by itself; what it calls in the midst of another panic is left out.
+//! SOURCE is the directory of dekseal. No panic may be in its src/, except those that `ALLOWED` names. If SOURCE is the
+//! directory of the program instead, it finds the panic in `entry_control`.
+//!
+//! A function whose address is taken counts as called, so the list may contain calls that cannot be reached. Functions
+//! that the standard library calls when memory runs out are counted separately. Functions that it calls during another
+//! panic are left out.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -17,19 +19,19 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-/// Functions of dekseal, and the panic in each that no input reaches.
+/// Functions of dekseal with a panic that no input can reach.
 const ALLOWED: [(&str, &str); 4] = [
     // Documented at `CmkVersion::seal`.
     ("seal_into", "core::option::expect_failed"),
-    // Every caller's message fits: its parts have constant lengths, or lengths that were checked.
+    // Every message fits: its parts have constant lengths, or lengths that were checked.
     ("Padded<_>::push", "core::option::expect_failed"),
-    // Derived: an arm of serde_json that it reaches only for a raw value, and none is written.
+    // Derived code: serde_json reaches this arm only for a raw value, and none is written.
     (">::serialize", "core::panicking::panic"),
-    // A `UnixTime` is a date of the years 2020 to 9999, which every `SystemTime` holds.
+    // A `UnixTime` is between the years 2020 and 9999, and every `SystemTime` can hold these dates.
     ("std::time::SystemTime>::from", "core::option::expect_failed"),
 ];
 
-/// The beginnings of the names of what panics.
+/// The prefixes of the names of panicking functions.
 const PANICS: [&str; 9] = [
     "core::panicking::",
     "core::option::expect_failed",
@@ -42,21 +44,21 @@ const PANICS: [&str; 9] = [
     "std::panicking::",
 ];
 
-/// What is called when memory runs out, or more is asked for than there can be.
+/// Functions that are called when memory runs out or a requested size is too large.
 const MEMORY: [&str; 3] = [
     "alloc::alloc::handle_alloc_error",
     "alloc::raw_vec::handle_error",
     "alloc::raw_vec::capacity_overflow",
 ];
 
-/// What is called when something panics while a panic is under way, or where none may pass.
+/// Functions that are called for a panic during a panic, or where no panic may pass.
 const SECOND: [&str; 3] = [
     "core::panicking::panic_in_cleanup",
     "core::panicking::panic_cannot_unwind",
     "core::panicking::panic_nounwind",
 ];
 
-/// Where an index, an `unwrap` and the like are written: a panic in there is its caller's.
+/// The places of indexing, `unwrap` and the like: their callers own the panic.
 const DIRECT: [&str; 9] = [
     "slice/index.rs",
     "slice/mod.rs",
@@ -72,7 +74,7 @@ const DIRECT: [&str; 9] = [
 #[derive(Default)]
 struct Function {
     name: String,
-    /// Where it calls or takes the address of what.
+    /// The addresses of its calls and references, each with its target.
     refers: Vec<(u64, u64)>,
 }
 
@@ -84,7 +86,7 @@ fn output(command: &mut Command) -> Result<String, Box<dyn Error>> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Calls through the global offset table: the slot, and what the loader puts there.
+/// Calls through the global offset table: each slot, and the address that the loader stores there.
 fn slots(program: &str) -> Result<HashMap<u64, u64>, Box<dyn Error>> {
     let relocations = output(Command::new("objdump").args(["-R", program]))?;
     let slot = |line: &str| {
@@ -127,10 +129,10 @@ fn functions(program: &str) -> Result<BTreeMap<u64, Function>, Box<dyn Error>> {
     Ok(functions)
 }
 
-/// A function, and its file and line.
+/// A function, with its file and line.
 type Frame = (String, String);
 
-/// Of each address the functions around it, the innermost first.
+/// The functions around each address, the innermost first.
 fn frames(program: &str, addresses: &BTreeSet<u64>) -> Result<HashMap<u64, Vec<Frame>>, Box<dyn Error>> {
     let mut child = Command::new("addr2line")
         .args(["-a", "-i", "-f", "-C", "-e", program])
@@ -161,7 +163,7 @@ fn frames(program: &str, addresses: &BTreeSet<u64>) -> Result<HashMap<u64, Vec<F
     Ok(frames)
 }
 
-/// Whose a source file is: `dekseal`, the program's, or a crate's, as `NAME-VERSION`.
+/// The owner of a source file: `dekseal`, the program, or a crate as `NAME-VERSION`.
 fn owner(place: &str, source: &str) -> Option<String> {
     if place.starts_with(source) {
         return Some("dekseal".to_owned());
@@ -187,7 +189,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         (begins(&PANICS) || begins(&MEMORY)).then_some(name)
     };
 
-    // From each entry point: the calls of what panics, not followed further.
+    // For each entry point, the calls of panicking functions, which are not followed further.
     let mut calls = BTreeSet::new();
     let mut reached_by: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
     for (start, function) in &functions {

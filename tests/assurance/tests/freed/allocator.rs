@@ -1,4 +1,4 @@
-//! An allocator that searches each block that it takes back for what is secret.
+//! An allocator that searches each freed block for secrets.
 
 #![allow(unsafe_code, reason = "an allocator is unsafe to implement")]
 
@@ -14,36 +14,35 @@ use std::{
     },
 };
 
-/// The secrets are known by each window of so many bytes, raw or as twice as many hex digits.
+/// Secrets are recognised by each window of this many bytes, raw or as hex digits.
 pub const WINDOW: usize = 8;
 
-/// Examines what is freed.
+/// Examines freed blocks.
 pub struct Examining;
 
-// SAFETY: all is passed on to `System`, and `examine` does not allocate by way of this allocator, unless it has found
-// something: then
-// `BUSY` keeps it from being called again.
+// SAFETY: all calls are passed on to `System`. `examine` allocates from this allocator only when it has found a secret,
+// and then `BUSY` prevents a nested call.
 unsafe impl GlobalAlloc for Examining {
-    // Zeroed, so that no byte of a block was never written, and none is left from whoever had it before.
+    // Zeroed, so that every byte of a block is initialized, and no byte is left from a former owner.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise.
+        // SAFETY: the contract of the caller.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         examine(block, layout.size());
-        // SAFETY: the caller's promise.
+        // SAFETY: the contract of the caller.
         unsafe { System.dealloc(block, layout) }
     }
 
-    // `realloc` is the one that the trait provides: it takes a new block, copies, and frees the old one by the method
-    // above. So each block that grows is examined, as if none could grow where it is.
+    // The default `realloc` of the trait allocates a new block, copies, and frees the old block with the method above.
+    // So each block that grows is examined, as if no block could grow in place.
 }
 
 const SLOTS: usize = 1 << 18;
 /// A hash set of windows; 0 is an empty slot.
 static WINDOWS: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
-/// Which secret the window is from.
+/// The secret that each window belongs to.
 static OWNERS: [AtomicUsize; SLOTS] = [const { AtomicUsize::new(0) }; SLOTS];
 static NAMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static FOUND: Mutex<Vec<Found>> = Mutex::new(Vec::new());
@@ -56,26 +55,26 @@ thread_local! {
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A freed block in which there was a secret.
+/// A freed block that contained a secret.
 #[derive(Clone)]
 pub struct Found {
     pub secret: String,
     pub as_hex: bool,
     pub block: usize,
-    /// How many windows of it.
+    /// The number of its windows in the block.
     pub windows: usize,
-    /// Who freed it.
+    /// A backtrace of the call that freed it.
     pub trace: String,
 }
 
-/// What was examined.
+/// The number of examined blocks and bytes, and the findings.
 pub struct Examined {
     pub blocks: usize,
     pub bytes: usize,
     pub found: Vec<Found>,
 }
 
-/// From now on these bytes are secret. Nothing here keeps them but as windows.
+/// Registers bytes as secret. They are kept only as windows.
 pub fn register(name: &str, bytes: &[u8]) {
     unexamined(|| {
         let mut names = locked(&NAMES);
@@ -95,12 +94,12 @@ pub fn register(name: &str, bytes: &[u8]) {
     });
 }
 
-/// How many secrets there are, and how many windows they have.
+/// The number of secrets and of their windows.
 pub fn registered() -> (usize, usize) {
     (locked(&NAMES).len(), COUNT.load(Relaxed))
 }
 
-/// Examines what is freed while `f` runs, on any thread.
+/// Examines the blocks that any thread frees while `f` runs.
 pub fn examined(f: impl FnOnce()) -> Examined {
     BLOCKS.store(0, Relaxed);
     BYTES.store(0, Relaxed);
@@ -114,13 +113,13 @@ pub fn examined(f: impl FnOnce()) -> Examined {
     }
 }
 
-/// Runs `f` apart: nothing that it frees is examined, and nothing that it leaves on the stack gets into what others
-/// make of theirs.
+/// Runs `f` on a separate thread. The blocks that it frees are not examined, and its stack is not part of what others
+/// leave on theirs.
 pub fn apart<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     unexamined(|| std::thread::scope(|scope| scope.spawn(|| unexamined(f)).join().expect("no panic")))
 }
 
-/// Examines nothing that this thread frees while `f` runs.
+/// Does not examine the blocks that this thread frees while `f` runs.
 fn unexamined<T>(f: impl FnOnce() -> T) -> T {
     let before = BUSY.replace(true);
     let value = f();
@@ -135,8 +134,8 @@ fn examine(block: *const u8, length: usize) {
     }
     BLOCKS.fetch_add(1, Relaxed);
     BYTES.fetch_add(length, Relaxed);
-    // SAFETY: the block is still allocated, `alloc` has written all of it, and nobody else has it any more. Volatile,
-    // since to the compiler nobody reads what is about to be freed.
+    // SAFETY: the block is still allocated, `alloc` initialized all of it, and nothing else uses it any more. The read
+    // is volatile, because the compiler may assume that nothing reads a block before it is freed.
     let bytes = (0..length).map(|at| unsafe { block.add(at).read_volatile() });
     let (mut windows, mut first) = (0, None);
     search(bytes, |owner, as_hex| {
@@ -156,18 +155,17 @@ fn examine(block: *const u8, length: usize) {
     }
 }
 
-/// Calls `found` for each window, with the secret that it is from, and whether it stood there as hex.
+/// Calls `found` for each window, with its secret and whether it was found as hex.
 fn search(bytes: impl Iterator<Item = u8>, mut found: impl FnMut(usize, bool)) {
     let mut raw = 0_u64;
     let (mut text, mut digits) = (0_u64, 0);
     for byte in bytes {
-        // The eight bytes that end here. Before the eighth the upper ones alone are set, which is no window but by
-        // chance.
+        // The last eight bytes. Before the eighth byte the value is incomplete, and is a window only by chance.
         raw = raw >> 8 | u64::from(byte) << 56;
         if let Some(owner) = lookup(raw) {
             found(owner, false);
         }
-        // The sixteen digits that end here, in either case.
+        // The last sixteen digits, in either case.
         match char::from(byte).to_digit(16) {
             Some(digit) => {
                 text = text << 4 | u64::from(digit);
@@ -181,23 +179,23 @@ fn search(bytes: impl Iterator<Item = u8>, mut found: impl FnMut(usize, bool)) {
     }
 }
 
-/// What `f` leaves on the stack: how many windows of which secret. On a thread of its own.
+/// The number of windows of each secret that `f` leaves on the stack. Runs on a separate thread.
 pub fn left_on_stack(f: impl FnOnce() + Send) -> BTreeMap<String, usize> {
     #[inline(never)]
     fn call(f: impl FnOnce()) {
         f();
     }
     apart(|| {
-        // Threads are given stacks that others had before them.
+        // Threads may get stacks that other threads used before.
         below(|byte| {
-            // SAFETY: `below` gives addresses within a value of its own.
+            // SAFETY: `below` passes addresses within a value of its own.
             unsafe { byte.write_volatile(0) }
         });
         call(f);
         let mut bytes = Vec::new();
         below(|byte| {
-            // SAFETY: the address may be read. What was not written holds whatever the stack held, which is what is
-            // asked for; volatile, so that the compiler makes of it no more than a load.
+            // SAFETY: the address may be read. Bytes that were not written hold old contents of the stack, which is the
+            // purpose here. The read is volatile, so that the compiler makes it an ordinary load.
             bytes.push(unsafe { byte.read_volatile() });
         });
         let mut left = BTreeMap::new();
@@ -211,7 +209,7 @@ pub fn left_on_stack(f: impl FnOnce() + Send) -> BTreeMap<String, usize> {
     })
 }
 
-/// Calls `f` with the address of each byte below the caller's frame, as deep as anything here goes.
+/// Calls `f` with the address of each byte below the caller's frame, as deep as any code here goes.
 #[inline(never)]
 fn below(mut f: impl FnMut(*mut u8)) {
     const DEPTH: usize = 256 * 1024;

@@ -1,10 +1,10 @@
-//! No memory that is freed holds a secret.
+//! Tests that no freed memory contains a secret.
 //!
-//! An allocator searches each block that is freed, or that grows, for any eight bytes of any secret, raw or as hex
-//! digits: DEKs, material, every key that is derived from them, the states of HMAC that stand for a key, and
-//! plaintext. It does not see the stack, nor what is never freed.
+//! An allocator searches each block that is freed or grows for any eight bytes of any secret, raw or as hex digits:
+//! DEKs, material, all keys that are derived from them, the states of HMAC that represent a key, and plaintext. It does
+//! not see the stack, or memory that is never freed.
 //!
-//! What the host itself holds is the host's to wipe. Here it is leaked, so that it is never freed.
+//! The host must wipe its own copies. Here they are leaked, so that they are never freed.
 
 mod allocator;
 mod secrets;
@@ -32,11 +32,11 @@ use self::{
 #[global_allocator]
 static ALLOCATOR: allocator::Examining = allocator::Examining;
 
-/// What a row of the output must be.
+/// The expected result of a row.
 enum Expected {
-    /// Nothing is found.
+    /// No secret is found.
     Nothing,
-    /// Something is found, and each block was freed by one of these: what shows that the search finds.
+    /// A secret is found, and each block was freed by one of these functions. Such rows show that the search works.
     Found(&'static [&'static str]),
 }
 
@@ -75,11 +75,12 @@ impl Outcome {
         }
     }
 
-    /// What `f` leaves on the stack: of the secrets whose names begin with one of `wiped`, at most so many windows.
+    /// Runs `f` and counts the windows that it leaves on the stack. For secrets whose names begin with a name in
+    /// `wiped`, the count may not exceed the given number.
     fn left(&mut self, name: &str, wiped: &[(&str, usize)], f: impl FnOnce() + Send) {
         let left = left_on_stack(f);
         let as_expected = wiped.iter().all(|(wiped, most)| {
-            // The states of HMAC are the primitives' own.
+            // The states of HMAC belong to the primitives.
             let found = left
                 .iter()
                 .filter(|(secret, _)| secret.starts_with(wiped) && !secret.contains("state of HMAC"));
@@ -139,7 +140,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What leaks is found.
+/// Leaks are found.
 fn finds(outcome: &mut Outcome, secrets: &mut Secrets) {
     let me = || Expected::Found(&["freed::finds"]);
     let dek = secrets.dek(1);
@@ -162,12 +163,12 @@ fn finds(outcome: &mut Outcome, secrets: &mut Secrets) {
     outcome.row("a leak: a CmkVersion that is not dropped", me(), || {
         drop(std::hint::black_box(Box::new(ManuallyDrop::new(cmk()))));
     });
-    // What is moved out of a Vec stays in its block.
+    // Moving values out of a `Vec` leaves copies in its block.
     outcome.row("a leak: a host's Vec of a CmkVersion, given away", me(), || {
         let cmks = std::hint::black_box(vec![cmk()]);
         drop(MemoryKeyring::from_versions(cmks).expect("one"));
     });
-    // Where AES is instructions, the first two round keys are the key.
+    // With AES instructions, the first two round keys are the key itself.
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("aes") {
         let engine = Engine::new(MemoryKeyring::from_versions([cmk()]).expect("one"));
@@ -184,7 +185,7 @@ fn finds(outcome: &mut Outcome, secrets: &mut Secrets) {
     }
 }
 
-/// Values in a block of their own.
+/// Values in separate blocks.
 fn values(outcome: &mut Outcome, secrets: &mut Secrets) {
     let dek = secrets.dek(2);
     outcome.nothing("Dek in a Box", || {
@@ -212,7 +213,7 @@ fn values(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
 }
 
-/// Gives what `R` does until it has given so many bytes.
+/// Behaves as `R` until it has returned this many bytes.
 struct FailsAfter<R>(R, usize);
 
 impl<R: TryCryptoRng> TryRng for FailsAfter<R> {
@@ -226,7 +227,7 @@ impl<R: TryCryptoRng> TryRng for FailsAfter<R> {
         Err(io::ErrorKind::Other.into())
     }
 
-    /// Leaves all bytes written also where it fails.
+    /// Writes all bytes even if it fails.
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         self.0.try_fill_bytes(bytes).map_err(|_| io::ErrorKind::Other)?;
         self.1 = self.1.checked_sub(bytes.len()).ok_or(io::ErrorKind::Other)?;
@@ -285,7 +286,7 @@ fn deks(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
     let forged = apart(|| forge(&derived(&key_id, 0, material(1)), dek, &random(4)));
     outcome.nothing("decrypt_dek of a forged salt", || {
-        // `dek` is in its place when the salt is compared.
+        // `dek` is already decrypted in its place when the salt is compared.
         let opened = Box::new(engine.decrypt_dek(&key_id, &context, &forged));
         assert_refused(&opened);
         assert_refused(&Box::new(secrets.cmk(0, material(1)).open(&context, &forged)));
@@ -312,7 +313,7 @@ fn now() -> UnixTime {
     UnixTime::from_secs(1_800_000_000).expect("a time")
 }
 
-/// Every change of keys that there is.
+/// All operations that change keys.
 fn change(keys: &mut Keyset, secrets: &mut Secrets) -> Result<(), Error> {
     let key_id = key_id();
     let others = [
@@ -420,12 +421,12 @@ fn file_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
 }
 
-/// What is in a request's body is the host's, and so is what it is made of.
+/// The text of a request's body, and everything that it is made from, belongs to the host.
 fn body(text: impl FnOnce() -> String + Send) -> &'static [u8] {
     apart(|| text().into_bytes().leak())
 }
 
-/// A status, and what the body says at `field`.
+/// Handles a request and returns the status.
 fn handle(engine: &Engine<MemoryKeyring>, secrets: &mut Secrets, operation: &str, body: &[u8]) -> u16 {
     let path = format!("/v1.0/project/kms/{operation}");
     let response = Box::new(api::handle_with_rng(engine, "POST", &path, body, &mut secrets.rng()));
@@ -468,8 +469,8 @@ fn wire(outcome: &mut Outcome, secrets: &mut Secrets) {
     outcome.nothing("wire: refusals", || {
         let digest = plain.len() - 1;
         let bodies = [
-            // Another context; a forged salt; a DEK that does not fit its digest; a digit too few; the DEK in another
-            // field, in an array, twice, and in front of what is no JSON.
+            // Another context; a forged salt; a DEK that does not match its digest; a missing digit; the DEK in another
+            // field, in an array, twice, and before invalid JSON.
             ("decrypt-datakey", decrypt(&sealed), "42", "43"),
             ("decrypt-datakey", decrypt(&forged), "", ""),
             ("encrypt-datakey", encrypt(plain), &plain[digest..], "g"),
@@ -493,8 +494,7 @@ fn wire(outcome: &mut Outcome, secrets: &mut Secrets) {
             assert_ne!(handle(&engine, secrets, operation, changed), 200, "{text}");
         }
     });
-    // The one that is known: what serde_json takes escapes out of passes through a buffer of its own, which nobody
-    // wipes.
+    // A known leak: serde_json unescapes strings in a buffer of its own, which nothing wipes.
     let escaped = encrypt(apart(|| plain.replace('A', "\\u0041").leak()));
     outcome.row(
         "wire: escapes in plain_text",
@@ -508,7 +508,7 @@ fn replace_last(text: &str, from: &str, to: &str) -> String {
     [&text[..at], to, &text[at + from.len()..]].concat()
 }
 
-/// A payload under a DEK of its own.
+/// Encrypts a payload under a new DEK.
 fn encrypt(engine: &Engine<MemoryKeyring>, plaintext: &[u8], secrets: &mut Secrets) -> Result<Vec<u8>, Error> {
     let payload_cipher = engine.create_payload_cipher_with_rng(&key_id(), &context(), &mut secrets.rng())?;
     payload_cipher.encrypt_with_rng(plaintext, &mut secrets.rng())
@@ -538,7 +538,7 @@ fn payloads(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
     outcome.nothing("payload: decrypt what was changed", || {
         let mut changed = payload.clone();
-        // Of four segments the third: two were decrypted by then.
+        // The third of four segments: two were decrypted before it.
         changed[264 + 2 * SEALED_SEGMENT_LEN] ^= 1;
         assert_refused(&engine.decrypt(&key_id, &context, &changed));
         let mut opened = vec![0; plaintext.len()];
@@ -574,7 +574,7 @@ fn payloads(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
 }
 
-/// Takes so many bytes, and no more.
+/// Accepts this many bytes and no more.
 struct Full(usize);
 
 impl Write for Full {
@@ -592,7 +592,7 @@ fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
     let (key_id, context) = (key_id(), context());
     let engine = Engine::new(MemoryKeyring::from_versions([secrets.cmk(0, material(1))]).expect("one"));
     let plaintext = plaintext(200_000);
-    // On the host's side, and leaked: what is read into it is plaintext.
+    // A buffer of the host's, which is leaked: the plaintext is read into it.
     let room: &mut [u8] = vec![0; plaintext.len() + 1].leak();
     let mut payload = Vec::new();
     outcome.nothing("payload: writer, in pieces", || {
@@ -606,7 +606,7 @@ fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
             writer.finish().expect("written");
         }
     });
-    // `finish` takes the writer, and what is moved out of a Box stays in its block.
+    // `finish` takes the writer by value, and moving it out of a `Box` leaves a copy in its block.
     outcome.row(
         "a leak: a host's Box of a writer, finished",
         Expected::Found(&["freed::streams"]),
@@ -633,7 +633,7 @@ fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
         reader.read_exact(&mut room[..10]).expect("read");
         let count = reader.fill_buf().expect("read").len();
         reader.consume(count);
-        // Half is left when it is dropped.
+        // Half of the plaintext is still in the reader when it is dropped.
         drop(reader);
         let mut reader = engine.decrypt_reader(&key_id, &context, &payload[..]).expect("opened");
         reader.read_exact(&mut room[..plaintext.len()]).expect("read");
@@ -667,8 +667,8 @@ fn streams(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
 }
 
-/// Prints which secrets are left on the stack. Rust cannot wipe what a move leaves behind, and dekseal does not promise
-/// to. But each row names the secrets that dekseal wipes, and these must not be found.
+/// Prints the secrets that are left on the stack. Rust cannot wipe the copies that moves leave behind, and dekseal does
+/// not promise it. But each row names the secrets that dekseal wipes, and these must not be found.
 fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
     println!("\nleft on the stack, in windows of 8 bytes (for the record; what is wiped must not be there):");
     let (key_id, context) = (key_id(), context());
@@ -685,7 +685,7 @@ fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
     let mut rng = secrets.rng();
 
     let prk = ("PRK", 0);
-    // AES-GCM leaves 56 bytes of what it decrypts. A copy of 64 bytes has 57 windows.
+    // AES-GCM leaves 56 bytes of what it decrypts. A copy of 64 bytes would have 57 windows.
     let material_of_a_file = ("material", 56);
     outcome.left("CmkVersion::new", &[prk], || {
         drop(CmkVersion::new(key_id, 0, material(1)));
@@ -703,12 +703,12 @@ fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
     outcome.left("Engine::create_dek", &[], || {
         drop(engine.create_dek_with_rng(&key_id, &context, &mut rng));
     });
-    // The pool of DEKs that are drawn at once.
+    // The buffer of DEKs that are drawn at once.
     let mut slots = Vec::from_iter((0..100).map(|_| None));
     outcome.left("Engine::create_deks of 100", &[("a DEK", 0)], || {
         drop(engine.create_deks_with_rng(&key_id, &context, &mut slots, &mut rng));
     });
-    // What was drawn in vain is in the pool when the generator fails.
+    // When the generator fails, the buffer contains the bytes that were drawn before.
     slots.fill_with(|| None);
     let mut failing = FailsAfter(&mut rng, 64 * 64);
     outcome.left("Engine::create_deks, it fails", &[("a DEK", 57)], || {

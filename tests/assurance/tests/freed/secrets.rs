@@ -1,4 +1,4 @@
-//! What is secret here: it is registered as it is made.
+//! The secrets of the tests, which are registered when they are made.
 
 use std::{convert::Infallible, sync::OnceLock};
 
@@ -11,7 +11,7 @@ use dekseal_reference::{Key, payload_prk};
 
 use crate::allocator::{apart, register};
 
-/// The versions of `KEY_ID`, and the DEKs, that there were.
+/// The versions of `KEY_ID` and the DEKs that were made so far.
 #[derive(Default)]
 pub struct Secrets {
     versions: Vec<Key>,
@@ -19,12 +19,12 @@ pub struct Secrets {
     drawn: u64,
 }
 
-/// The material of that number, which is secret, and so is all that a version has of it.
+/// The material with this number. It is secret, and so are all keys that a version derives from it.
 pub fn material(number: u64) -> &'static [u8; 64] {
     apart(|| Box::leak(Box::new(random(100 + number))))
 }
 
-/// Plaintext of which every eight bytes are secret.
+/// Plaintext in which every eight bytes are secret.
 pub fn plaintext(length: usize) -> &'static [u8] {
     static PLAINTEXT: OnceLock<&[u8]> = OnceLock::new();
     let all = PLAINTEXT.get_or_init(|| {
@@ -38,14 +38,14 @@ pub fn plaintext(length: usize) -> &'static [u8] {
 
 fn register_key(name: &str, key: &[u8; 32]) {
     register(name, key);
-    // A key of HMAC or HKDF is kept as the states that it leads to.
+    // A key of HMAC or HKDF is kept as the two states that it leads to.
     for state in hmac_states(key) {
         register(&format!("{name}, as a state of HMAC"), &state);
     }
 }
 
 impl Secrets {
-    /// A version of `KEY_ID`.
+    /// Registers a version of `KEY_ID`.
     pub fn version(&mut self, version: u32, material: &[u8]) {
         apart(|| {
             let derived = self.other_version(key_id(), version, material);
@@ -58,7 +58,7 @@ impl Secrets {
         });
     }
 
-    /// A version of another key.
+    /// Registers a version of another key.
     pub fn other_version(&self, key_id: KeyId, version: u32, material: &[u8]) -> Key {
         apart(|| {
             register(&format!("material {version} of {key_id}"), material);
@@ -71,13 +71,13 @@ impl Secrets {
         })
     }
 
-    /// The same as a CMK.
+    /// Registers a version, and returns it as a CMK.
     pub fn cmk(&mut self, version: u32, material: &[u8]) -> CmkVersion {
         self.version(version, material);
         CmkVersion::new(key_id(), version, material).expect("a length that is allowed")
     }
 
-    /// The DEK of that number.
+    /// The DEK with this number.
     pub fn dek(&mut self, number: u64) -> &'static [u8; 64] {
         self.add(apart(|| Box::leak(Box::new(random(number)))))
     }
@@ -98,21 +98,21 @@ impl Secrets {
         })
     }
 
-    /// A generator of DEKs, which come in 64 bytes, and of payload salts, which come in 32.
+    /// A generator for DEKs, which take 64 bytes, and for payload salts, which take 32.
     pub fn rng(&mut self) -> impl TryCryptoRng {
         self.drawing(|secrets, bytes| {
             let (deks, rest) = bytes.as_chunks::<64>();
             for dek in deks {
                 secrets.add(dek);
             }
-            // Every payload here is of the DEK that was made last.
+            // Every payload here is under the DEK that was made last.
             if let Some(salt) = rest.first_chunk() {
                 register("key of a payload", &payload_key(secrets.last_dek(), salt));
             }
         })
     }
 
-    /// A generator of the material of a version.
+    /// A generator for the material of a version.
     pub fn rng_for(&mut self, key_id: KeyId, version: u32) -> impl TryCryptoRng {
         self.drawing(move |secrets, material| {
             secrets.other_version(key_id, version, material);
@@ -124,7 +124,7 @@ impl Secrets {
     }
 }
 
-/// A generator that is apart, too. What it gives is never freed.
+/// A generator that runs on the same separate thread. The bytes that it returns are never freed.
 struct Drawing<'a, F> {
     secrets: &'a mut Secrets,
     drawn: F,
