@@ -27,9 +27,9 @@ fn markdown(directory: &str) -> Vec<String> {
     paths
 }
 
-/// The names of the variants of an enum in src/error.rs.
+/// The names of the variants of an enum in src/error/kind.rs.
 fn variants(name: &str) -> BTreeSet<String> {
-    let source = read("src/error.rs");
+    let source = read("src/error/kind.rs");
     let (_, body) = source.split_once(&format!("pub enum {name} {{\n")).unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
     body.lines()
