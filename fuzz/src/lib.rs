@@ -4,12 +4,13 @@
 #![forbid(unsafe_code)]
 
 mod keyring_file;
+mod keyrings;
 mod payload_read;
 pub mod roundtrip;
 
 pub use dekseal_reference as second;
 
-pub use crate::{keyring_file::keyring_file, payload_read::payload_read, roundtrip::roundtrip};
+pub use crate::{keyring_file::keyring_file, keyrings::keyrings, payload_read::payload_read, roundtrip::roundtrip};
 
 use std::{collections::BTreeMap, convert::Infallible, sync::LazyLock};
 
@@ -25,10 +26,11 @@ use sha2::{Digest, Sha256};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("blob_parse", blob_parse),
     ("context", context),
     ("keyring_file", keyring_file),
+    ("keyrings", keyrings),
     ("open", open),
     ("payload_read", payload_read),
     ("roundtrip", roundtrip),

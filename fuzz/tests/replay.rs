@@ -62,6 +62,12 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             let raw = keyring_files().into_iter().map(|text| [vec![0], text].concat());
             raw.chain(plans(1..4)).collect()
         }
+        // Each four bytes choose the next operation, so every part of a blob is a way to go.
+        "keyrings" => sealed
+            .chunks(4)
+            .take(8)
+            .map(|v| v.iter().flat_map(|v| bytes(&v["blob"])).collect())
+            .collect(),
         "payload_read" => {
             let payloads = vectors("payload.json");
             let valid = array(&payloads["valid"]).iter().filter(|v| v["payload"].is_string());
