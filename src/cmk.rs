@@ -21,6 +21,10 @@ use crate::{
 /// schedule for decryption.
 pub(crate) type Aes256Gcm = AesGcm<Aes256Enc, U12>;
 
+/// Another MAC of the DEK: its key, and the place for the MAC. The PRK of a payload is one. It does not depend on the
+/// salt of the blob, nor the salt on it, so computing both together takes little longer than one.
+pub(crate) type Beside<'a> = Option<(&'a HmacKey, &'a mut Secret<KEY_LEN>)>;
+
 const KEY_LEN: usize = 32;
 const NONCE_LEN: usize = 12;
 /// The longest AAD that is joined on the stack.
@@ -156,11 +160,23 @@ impl CmkVersion {
     }
 
     /// Seals `dek` into `sealed`.
+    #[inline]
     pub(crate) fn seal_into(&self, context: &EncryptionContext, dek: &Dek, sealed: &mut SealedDek) {
+        self.seal_beside(context, dek, sealed, None);
+    }
+
+    /// [`seal_into`](Self::seal_into), with another MAC of the DEK.
+    pub(crate) fn seal_beside(
+        &self,
+        context: &EncryptionContext,
+        dek: &Dek,
+        sealed: &mut SealedDek,
+        beside: Beside<'_>,
+    ) {
         // "HMAC and GCM must read the DEK from one copy that nothing else can write to". The copy is encrypted in
         // place.
         let mut body = *dek.expose_secret();
-        let salt = self.salt(context, &body);
+        let salt = self.salt(context, &body, beside);
         let tag = self.gcm(&salt, context, |gcm, nonce, aad| {
             gcm.encrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into())
         });
@@ -201,11 +217,23 @@ impl CmkVersion {
     }
 
     /// Opens `sealed` into `dek`. On an error, `dek` holds no secret.
+    #[inline]
     pub(crate) fn open_into(
         &self,
         context: &EncryptionContext,
         sealed: &SealedDek,
         dek: &mut Dek,
+    ) -> Result<(), Error> {
+        self.open_beside(context, sealed, dek, None)
+    }
+
+    /// [`open_into`](Self::open_into), with another MAC of the DEK.
+    pub(crate) fn open_beside(
+        &self,
+        context: &EncryptionContext,
+        sealed: &SealedDek,
+        dek: &mut Dek,
+        beside: Beside<'_>,
     ) -> Result<(), Error> {
         if sealed.key_id() != self.key_id() {
             let error = Error::from(ErrorKind::KeyMismatch).with_key_id(&self.key_id());
@@ -222,7 +250,7 @@ impl CmkVersion {
         })
         .ok_or(ErrorKind::AuthenticationFailed)?;
         // Step 7: the salt must be that of this DEK in this context. The comparison is constant-time.
-        let salt = self.salt(context, body);
+        let salt = self.salt(context, body, beside);
         if ct_eq(&salt, sealed.salt()) {
             Ok(())
         } else {
@@ -238,9 +266,13 @@ impl CmkVersion {
     }
 
     /// `salt = HMAC-SHA-256(salt_key, SHA-256(context) ‖ dek)`
-    fn salt(&self, context: &EncryptionContext, dek: &[u8; CIPHERTEXT_LEN]) -> [u8; SALT_LEN] {
-        let mut salt = [0; SALT_LEN];
-        self.salt_mac.mac::<2, _, _, 0>((context.sha256(), dek, &[]), &mut salt);
+    #[inline]
+    fn salt(&self, context: &EncryptionContext, dek: &[u8; CIPHERTEXT_LEN], beside: Beside<'_>) -> [u8; SALT_LEN] {
+        let (mut salt, message) = ([0; SALT_LEN], (context.sha256(), dek));
+        match beside {
+            Some((key, mac)) => self.salt_mac.mac_beside::<2, _, _>(message, &mut salt, (key, mac)),
+            None => self.salt_mac.mac::<2, _, _, 0>((message.0, message.1, &[]), &mut salt),
+        }
         salt
     }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 use self::sweep::Sweep;
 use crate::{
     blob::SealedDek,
-    cmk::CmkVersion,
+    cmk::{Beside, CmkVersion},
     context::EncryptionContext,
     dek::{Dek, draw},
     error::{Error, ErrorKind},
@@ -111,7 +111,7 @@ impl<K: Keyring> Engine<K> {
         rng: &mut R,
     ) -> Result<(Dek, SealedDek), Error> {
         Event::new("create_dek", Some(key_id), Some(context))
-            .of(|event| self.create(key_id, context, event, |dek| dek.fill(rng)))
+            .of(|event| self.create(key_id, context, event, None, |dek| dek.fill(rng)))
     }
 
     /// Finds the key, makes a DEK that `fill` draws, and seals it.
@@ -120,6 +120,7 @@ impl<K: Keyring> Engine<K> {
         key_id: &KeyId,
         context: &EncryptionContext,
         event: &mut Event<'_>,
+        beside: Beside<'_>,
         fill: impl FnOnce(&mut Dek) -> Result<(), Error>,
     ) -> Result<(Dek, SealedDek), Error> {
         // Both are filled in place in the return value. Passing them through the keyring, or moving them into a result
@@ -129,7 +130,7 @@ impl<K: Keyring> Engine<K> {
             let sealing = self.with_current(key_id, |cmk| {
                 fill(dek)?;
                 event.seals(cmk.key_version());
-                cmk.seal_into(context, dek, sealed);
+                cmk.seal_beside(context, dek, sealed, beside);
                 Ok(())
             });
             if let Err(error) = sealing.flatten() {
@@ -179,7 +180,7 @@ impl<K: Keyring> Engine<K> {
         rng: &mut R,
     ) -> Result<SealedDek, Error> {
         let event = Event::new("create_dek_without_plaintext", Some(key_id), Some(context));
-        let (_, sealed) = event.of(|event| self.create(key_id, context, event, |dek| dek.fill(rng)))?;
+        let (_, sealed) = event.of(|event| self.create(key_id, context, event, None, |dek| dek.fill(rng)))?;
         Ok(sealed)
     }
 
@@ -328,8 +329,19 @@ impl<K: Keyring> Engine<K> {
     }
 
     pub(crate) fn open(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
+        self.open_beside(key_id, context, sealed, None)
+    }
+
+    /// [`open`](Self::open), with another MAC of the DEK.
+    pub(crate) fn open_beside(
+        &self,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        sealed: &SealedDek,
+        beside: Beside<'_>,
+    ) -> Result<Dek, Error> {
         expect_key(key_id, sealed)?;
-        self.open_under_any_key(context, sealed)
+        self.open_under_any_key(context, sealed, beside)
     }
 
     /// Opens `sealed` with the key of the keyring that the blob names.
@@ -360,13 +372,18 @@ impl<K: Keyring> Engine<K> {
         let key_id = sealed.key_id();
         Event::new("decrypt_dek_under_any_key", Some(&key_id), Some(context)).of(|event| {
             event.opens(sealed.key_version());
-            self.open_under_any_key(context, sealed)
+            self.open_under_any_key(context, sealed, None)
         })
     }
 
-    fn open_under_any_key(&self, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
+    fn open_under_any_key(
+        &self,
+        context: &EncryptionContext,
+        sealed: &SealedDek,
+        beside: Beside<'_>,
+    ) -> Result<Dek, Error> {
         let mut dek = Dek::zeroed();
-        let opening = |cmk: &CmkVersion| cmk.open_into(context, sealed, &mut dek);
+        let opening = |cmk: &CmkVersion| cmk.open_beside(context, sealed, &mut dek, beside);
         let opened = self.with_version(&sealed.key_id(), sealed.key_version(), opening)?;
         opened.map_err(|error| named(error, &sealed.key_id(), Some(sealed.key_version())))?;
         Ok(dek)

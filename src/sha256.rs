@@ -94,6 +94,33 @@ impl HmacKey {
         self.finish(&inner, mac);
     }
 
+    /// Two independent MACs: of `a ‖ b` under this key, and of `b` under another. Both messages fill `BLOCKS` blocks
+    /// with their padding.
+    ///
+    /// A compression depends on the one before it, and alone it leaves half of the processor idle. Two chains of
+    /// compressions, called in turns, therefore take about 1.5 times as long as one.
+    #[inline]
+    pub(crate) fn mac_beside<const BLOCKS: usize, const A: usize, const B: usize>(
+        &self,
+        (a, b): (&[u8; A], &[u8; B]),
+        mac: &mut [u8; DIGEST_LEN],
+        (other, other_mac): (&Self, &mut [u8; DIGEST_LEN]),
+    ) {
+        let message = Blocks::<BLOCKS>::padded(BLOCK_LEN, a, b, &[]);
+        let other_message = Blocks::<BLOCKS>::padded(BLOCK_LEN, b, &[], &[]);
+        let (mut inner, mut other_inner) = (State(self.inner.0), State(other.inner.0));
+        for (block, other_block) in message.0.chunks(1).zip(other_message.0.chunks(1)) {
+            compress(&mut inner, block);
+            compress(&mut other_inner, other_block);
+        }
+        let (message, other_message) = (Self::outer_message(&inner), Self::outer_message(&other_inner));
+        let (mut outer, mut other_outer) = (State(self.outer.0), State(other.outer.0));
+        compress(&mut outer, &message.0);
+        compress(&mut other_outer, &other_message.0);
+        outer.write(mac);
+        other_outer.write(other_mac);
+    }
+
     /// The MAC of a message of any length.
     pub(crate) fn mac_of(&self, message: &[u8], mac: &mut [u8; DIGEST_LEN]) {
         let mut inner = State(self.inner.0);
@@ -126,11 +153,17 @@ impl HmacKey {
     /// The outer hash, over the digest of `inner`.
     #[inline]
     fn finish(&self, inner: &State, mac: &mut [u8; DIGEST_LEN]) {
+        let mut outer = State(self.outer.0);
+        compress(&mut outer, &Self::outer_message(inner).0);
+        outer.write(mac);
+    }
+
+    /// What the outer hash hashes behind the block of the key: the inner digest.
+    #[inline]
+    fn outer_message(inner: &State) -> Blocks<1> {
         let mut message = Blocks::<1>::padded(BLOCK_LEN, &[0; DIGEST_LEN], &[], &[]);
         inner.write(message.0.as_flattened_mut());
-        let mut outer = State(self.outer.0);
-        compress(&mut outer, &message.0);
-        outer.write(mac);
+        message
     }
 }
 

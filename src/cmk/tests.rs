@@ -46,7 +46,7 @@ fn every_intermediate_value_is_the_known_one() {
         let context = EncryptionContext::from_pairs(&v.context).unwrap();
         let aad = with_aad(&trailer, &context, |aad| hex::encode(aad));
         assert_eq!(aad, v.aad, "{}", v.name);
-        let salt = cmk.salt(&context, &hex::decode(&v.dek).unwrap().try_into().unwrap());
+        let salt = cmk.salt(&context, &hex::decode(&v.dek).unwrap().try_into().unwrap(), None);
         assert_eq!(hex::encode(salt), v.salt, "{}", v.name);
         let mut key = Secret::zeroed();
         cmk.blob_key(&salt, &mut key);
@@ -59,7 +59,7 @@ fn every_intermediate_value_is_the_known_one() {
 fn what_was_decrypted_under_a_wrong_salt_is_wiped() {
     let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32]).unwrap();
     let (none, dek) = (EncryptionContext::none(), [0x5a; 64]);
-    let right = cmk.salt(&none, &dek);
+    let right = cmk.salt(&none, &dek, None);
     let mut wrong = right;
     wrong[31] ^= 1;
     for (salt, left) in [(right, dek), (wrong, [0; 64])] {

@@ -86,7 +86,9 @@ impl<K: Keyring> Engine<K> {
             let payload = Payload::parse(payload)?;
             let sealed = payload.header.sealed_dek();
             event.opens(sealed.key_version());
-            payload.decrypt(&Prk::extract(&self.open(key_id, context, sealed)?))
+            let mut prk = Secret::zeroed();
+            self.open_beside(key_id, context, sealed, Prk::beside(&mut prk))?;
+            payload.decrypt(&Prk::new(&prk))
         })
     }
 
@@ -126,7 +128,7 @@ impl<K: Keyring> Engine<K> {
         rng: &mut R,
     ) -> Result<PayloadCipher, Error> {
         Event::new("create_payload_cipher", Some(key_id), Some(context)).of(|event| {
-            let (dek, sealed) = self.create(key_id, context, event, |dek| dek.fill(rng))?;
+            let (dek, sealed) = self.create(key_id, context, event, None, |dek| dek.fill(rng))?;
             Ok(PayloadCipher::new(&dek, sealed))
         })
     }
@@ -146,8 +148,8 @@ impl<K: Keyring> Engine<K> {
         event: &mut Event<'_>,
         f: impl FnOnce(&Prk, &SealedDek, PayloadSalt) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut salt = [0; PayloadSalt::LEN];
-        let created = self.create(key_id, context, event, |dek| {
+        let (mut salt, mut prk) = ([0; PayloadSalt::LEN], Secret::zeroed());
+        let created = self.create(key_id, context, event, Prk::beside(&mut prk), |dek| {
             let mut drawn = Secret::<{ Dek::LEN + PayloadSalt::LEN }>::zeroed();
             draw(rng, &mut *drawn)?;
             let (for_dek, for_salt) = drawn.split_at(Dek::LEN);
@@ -161,7 +163,7 @@ impl<K: Keyring> Engine<K> {
         });
         // By reference: `?` would copy the DEK.
         match created {
-            Ok((ref dek, ref sealed)) => f(&Prk::extract(dek), sealed, PayloadSalt::from_drawn(salt)?),
+            Ok((_, ref sealed)) => f(&Prk::new(&prk), sealed, PayloadSalt::from_drawn(salt)?),
             Err(error) => Err(error),
         }
     }

@@ -6,6 +6,7 @@ use super::{
     segment_cipher::{KEY_LEN, NONCE_LEN, SegmentCipher},
 };
 use crate::{
+    cmk::Beside,
     dek::Dek,
     error::{Error, ErrorKind},
     labels,
@@ -24,7 +25,17 @@ impl Prk {
     pub(super) fn extract(dek: &Dek) -> Self {
         let mut prk = Secret::zeroed();
         labels::PAYLOAD_EXTRACT.mac::<2, _, _, _>((dek.expose_secret(), &[], &[]), &mut prk);
-        Self(HmacKey::new(&prk))
+        Self::new(&prk)
+    }
+
+    /// Asks for the PRK of the DEK that is sealed or opened.
+    pub(super) fn beside(prk: &mut Secret<DIGEST_LEN>) -> Beside<'_> {
+        Some((&labels::PAYLOAD_EXTRACT, prk))
+    }
+
+    /// The PRK that was made [`beside`](Self::beside).
+    pub(super) fn new(prk: &Secret<DIGEST_LEN>) -> Self {
+        Self(HmacKey::new(prk))
     }
 
     /// Derives the key of a new payload, and fills in the commitment.

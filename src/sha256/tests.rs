@@ -120,6 +120,10 @@ proptest! {
         prop_assert_eq!(made, reference_mac(&key, &[salt, &b]));
         hmac.mac::<2, 64, 0, 0>((&b, &[], &[]), &mut made);
         prop_assert_eq!(made, reference_mac(&key, &[&b]));
+        let (other, mut other_made) = (HmacKey::new(&trailer), [0; DIGEST_LEN]);
+        hmac.mac_beside::<2, 32, 64>((salt, &b), &mut made, (&other, &mut other_made));
+        prop_assert_eq!(made, reference_mac(&key, &[salt, &b]));
+        prop_assert_eq!(other_made, reference_mac(&trailer, &[&b]));
         hmac.expand::<2, 15, 40>(&label, &trailer, &mut made);
         prop_assert_eq!(made, reference_okm(&key, &[&label, &trailer]));
         hmac.expand::<1, 14, 32>(labels::BLOB_KEY, salt, &mut made);
