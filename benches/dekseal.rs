@@ -1,4 +1,4 @@
-//! Each operation beside its floor, in groups: `cargo bench --bench dekseal`.
+//! Measures each operation and its floor, in groups: `cargo bench --bench dekseal`.
 
 mod common;
 
@@ -37,7 +37,7 @@ fn seal_and_open(c: &mut Criterion) {
     group.finish();
 }
 
-/// What a seal and a new DEK are made of, each alone.
+/// The parts of a seal and of a new DEK, one by one.
 fn primitives(c: &mut Criterion) {
     let (floor, dek) = (Floor::new(&context()), *dek().expose_secret());
     let keyed = &floor.keyed;

@@ -1,7 +1,7 @@
-//! What both benches measure: the operations' inputs, and the floor of each, which is the primitives that it is made of, called one
-//! after another with the same sizes.
+//! The inputs of the operations that both benches measure, and the floor of each operation: the primitives that it
+//! consists of, called one after another with the same sizes.
 
-// Each bench uses a part of it.
+// Each bench uses only some of these items.
 #![allow(dead_code)]
 
 pub(crate) mod wire;
@@ -35,7 +35,7 @@ pub(crate) fn engine() -> Engine<MemoryKeyring> {
     Engine::new(MemoryKeyring::from_versions([cmk()]).expect("one key"))
 }
 
-/// A usual context: two short pairs.
+/// A typical context: two short pairs.
 pub(crate) fn context() -> EncryptionContext {
     EncryptionContext::from_pairs([("tenant", "42"), ("purpose", "backup")]).expect("within the rules")
 }
@@ -44,7 +44,7 @@ pub(crate) fn pairs(count: usize) -> Vec<(String, String)> {
     (0..count).map(|n| (format!("key {n}"), format!("value {n}"))).collect()
 }
 
-/// 8192 characters, the most there may be, in 16 pairs of 512.
+/// 8192 characters, the maximum, in 16 pairs of 512.
 pub(crate) fn long_pairs() -> Vec<(String, String)> {
     (0..16).map(|n| (format!("k{n:02}"), "v".repeat(509))).collect()
 }
@@ -57,19 +57,19 @@ pub(crate) fn dek() -> Dek {
     Dek::from_bytes(&core::array::from_fn(|at| at as u8))
 }
 
-/// 64 bytes of the operating system's randomness.
+/// 64 bytes from the operating system's generator.
 pub(crate) fn os_randomness() -> [u8; 64] {
     let mut bytes = [0; 64];
     getrandom::fill(&mut bytes).expect("the system has randomness");
     bytes
 }
 
-/// The primitives of seal, open and parse, keyed once as a CMK is, and with the same features (those of this crate's manifest, so
-/// what they hold is wiped too).
+/// The primitives of seal, open and parse. They are keyed once, as in a CMK, and have the same features, so that their
+/// states are wiped too.
 pub(crate) struct Floor {
     pub(crate) keyed: Keyed,
     dek: [u8; 64],
-    /// A sealed DEK. Each primitive writes what it makes to its place in here.
+    /// A sealed DEK. Each primitive writes its result to its place in it.
     blob: [u8; 188],
 }
 
@@ -95,7 +95,8 @@ impl Floor {
         floor
     }
 
-    /// HMAC, HKDF-Expand, the set-up of GCM, GCM of 64 bytes, SHA-256 of 156 bytes. Each waits for what the one before made.
+    /// HMAC, HKDF-Expand, the GCM set-up, GCM of 64 bytes, SHA-256 of 156 bytes. Each needs the result of the one
+    /// before.
     pub(crate) fn seal(&mut self) {
         let Self { keyed, dek, blob } = self;
         let salt = keyed.hmac(black_box(dek));
@@ -107,7 +108,7 @@ impl Floor {
         black_box(self.sha256_of_156_bytes());
     }
 
-    /// HKDF-Expand, the set-up of GCM, GCM of 64 bytes, HMAC.
+    /// HKDF-Expand, the GCM set-up, GCM of 64 bytes, HMAC.
     pub(crate) fn open(&self) {
         let Self { keyed, blob, .. } = black_box(self);
         let (salt, mut body) = (array(&blob[4..36]), array(&blob[36..100]));
@@ -119,7 +120,7 @@ impl Floor {
         black_box((body, keyed.hmac(&body)));
     }
 
-    /// HKDF-Extract, HKDF-Expand twice, and HMAC and HKDF keyed with what comes of it.
+    /// HKDF-Extract, HKDF-Expand twice, and setting up HMAC and HKDF with the results.
     pub(crate) fn cmk(material: &[u8]) {
         let (prk, _) = Hkdf::<Sha256>::extract(Some(b"dekseal/v2"), material);
         let derive = |label: &[u8]| {
@@ -169,10 +170,10 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("so many bytes")
 }
 
-/// A keyring of `count` keys, and their IDs in an order that no cache foresees: another one than that in which the keys
-/// were made, and lie in memory.
+/// A keyring of `count` keys, and their IDs in an order that a cache cannot predict: not the order in which the keys
+/// were made and lie in memory.
 pub(crate) fn keyring_of(count: u32) -> (MemoryKeyring, Vec<KeyId>) {
-    // Odd and no multiple of 5, so that it meets every number below a power of ten once.
+    // Odd and not a multiple of 5, so that it reaches every number below a power of ten once.
     const STEP: u32 = 61_803;
     let id = |n: u64| format!("{n:08}-e727-4d9c-b35d-{n:012}").parse().expect("a key ID");
     let cmks = (0..count).map(|n| CmkVersion::new(id(n.into()), 0, &[7; 32]).expect("32 bytes"));
@@ -181,7 +182,7 @@ pub(crate) fn keyring_of(count: u32) -> (MemoryKeyring, Vec<KeyId>) {
     (keyring, numbers.map(id).collect())
 }
 
-/// A thread that does the same thing over and over, for as long as this lives.
+/// A thread that repeats a function until this is dropped.
 pub(crate) struct Busy {
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,

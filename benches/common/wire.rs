@@ -1,4 +1,4 @@
-//! Requests of the wire API, and their floor: the engine's call, hex and serde_json on the same texts.
+//! Requests of the wire API, and their floor: the call of the engine, hex and serde_json on the same texts.
 
 use dekseal::{EncryptionContext, Engine, MemoryKeyring, SealedDek};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub(crate) fn decrypt_body() -> String {
     format!(r#"{{"key_id": "{KEY_ID}", "cipher_text": "{cipher_text}", "datakey_cipher_length": "64"}}"#)
 }
 
-/// 256 KiB of arrays in a field that no operation has, so many in one another.
+/// 256 KiB of nested arrays in an unknown field.
 pub(crate) fn nested_body(depth: usize) -> String {
     let item = "[".repeat(depth) + &"]".repeat(depth);
     let count = (dekseal::api::MAX_BODY - 10) / (item.len() + 1);
@@ -51,7 +51,7 @@ struct Opened<'a> {
     datakey_dgst: &'a str,
 }
 
-/// The answer to `body`, with no rule checked but those of the types.
+/// The response to `body`, checking only the types.
 pub(crate) fn floor(engine: &Engine<MemoryKeyring>, operation: &str, body: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     let request: Body<'_> = serde_json::from_slice(body).expect("it is well-formed");

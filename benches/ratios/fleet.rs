@@ -1,4 +1,4 @@
-//! A fleet's keyring against a keyring in memory, over keys that are held.
+//! Compares a fleet's keyring with a keyring in memory, for keys in memory.
 
 use std::{hint::black_box, thread};
 
@@ -30,7 +30,7 @@ pub(crate) fn fleet(lines: &mut Lines) {
         ids.push(key_id);
     }
     let (memory, fleet) = (Engine::new(MemoryKeyring::new(keys)), Engine::new(fleet));
-    // As in a service. Without it a call would confirm a key each minute.
+    // As in a service. Without a refresher, calls would confirm a key each minute.
     fleet.keyring().start_refresher().expect("a thread");
     lines.compare(
         Bound::TimesAsLong(1.10),

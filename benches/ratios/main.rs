@@ -1,11 +1,13 @@
-//! What each operation costs beside its floor, as ratios: `cargo bench --bench ratios`. Exit code 1 where a bound does not hold.
+//! The cost of each operation, as a ratio to its floor: `cargo bench --bench ratios`. Exits with code 1 if a bound does
+//! not hold.
 //!
-//! Paired and interleaved: in each round both sides run for a short while, one right after the other, and the order changes from
-//! round to round. The ratio is the median of the rounds' ratios. What disturbs the machine disturbs both sides of a round alike, or
-//! makes a round that the median leaves out. Where the stack and the heap come to lie is the same for all rounds of a process and
-//! makes a difference of a few per cent, so all of it is done in several processes, and the line is the one in their middle.
+//! Measurements are paired and interleaved. In each round both sides run for a short time, one right after the other,
+//! in an order that changes from round to round. The ratio of a process is the median of the ratios of its rounds. So a
+//! disturbance of the machine affects both sides of a round, or affects a round that the median ignores. The addresses
+//! of the stack and the heap are the same for all rounds of a process, and change the ratio by a few per cent. So
+//! several processes measure, and the table shows the median of them.
 //!
-//! Arguments choose parts: `cargo bench --bench ratios -- primitives payload`.
+//! Arguments select parts: `cargo bench --bench ratios -- primitives payload`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -26,7 +28,7 @@ use crate::{
     measure::{Bound, Lines},
 };
 
-/// A part of the table, and what measures it.
+/// A part of the table, and the function that measures it.
 type Part = (&'static str, fn(&mut Lines));
 
 const PARTS: &[Part] = &[
@@ -119,7 +121,7 @@ fn wire_api(lines: &mut Lines) {
     let engine = engine();
     for (operation, body, bound) in [
         ("create-datakey", wire::create_body(), 1.15),
-        // Its text is longer, and all of it is read before a part of it is looked at.
+        // The text is longer, and is validated as a whole before its parts are read.
         ("decrypt-datakey", wire::decrypt_body(), 1.20),
     ] {
         let path = wire::path(operation);
@@ -146,11 +148,11 @@ fn wire_api(lines: &mut Lines) {
     );
 }
 
-/// Look-ups beside those in a map that has nothing but IDs and keys, of hashbrown and with its hash function, which is fast
-/// and not keyed with randomness of the system. `std`'s map takes longer.
+/// Compares look-ups with those in a map that contains only IDs and keys. The map is hashbrown's, with its hash
+/// function, which is fast and has no random key from the system. The map of `std` is slower.
 fn keyrings(lines: &mut Lines) {
     type Bare = HashMap<[u8; KeyId::LEN], Arc<[u8; 512]>>;
-    /// A keyring, the bare map, whose values lie in the same order, and all IDs in another.
+    /// A keyring, the bare map with its values in the same order, and all IDs in another order.
     fn of(count: u32) -> (MemoryKeyring, Bare, Vec<KeyId>) {
         let (keyring, ids) = keyring_of(count);
         let list = keyring.keys().list();
@@ -200,7 +202,7 @@ fn contexts(lines: &mut Lines) {
     );
 }
 
-/// Records of 64 bytes, such as a cell of a database, each under a DEK of its own.
+/// Records of 64 bytes, such as cells of a database, each under its own DEK.
 fn records(lines: &mut Lines) {
     let (engine, key_id, context, record) = (engine(), key_id(), context(), [7; 64]);
     let (_, sealed) = engine.create_dek(&key_id, &context).expect("the key is enabled");

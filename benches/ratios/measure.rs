@@ -1,4 +1,4 @@
-//! Pairs of things timed in turns, and the table of their ratios.
+//! Times pairs of functions in turns, and prints the table of their ratios.
 
 use std::{
     env,
@@ -11,39 +11,39 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// The argument that makes a process of this program measure once, and print a record for each line.
+/// The argument for a process that measures once and prints a record for each line.
 pub(crate) const ONCE: &str = "--once";
 
-/// The argument that names another program to measure beside others.
+/// The argument that names another program to measure with the others.
 pub(crate) const BESIDE: &str = "--beside=";
 
-/// Odd numbers, so that one stands in the middle.
+/// An odd number, so that there is a median.
 const PROCESSES: usize = 7;
 const ROUNDS: usize = 151;
-/// How long each side runs in a round.
+/// The time that each side runs in a round.
 const BATCH: Duration = Duration::from_micros(300);
-/// How long all rounds may take. What takes longer than its batch for one call gets fewer of them.
+/// The maximum time of all rounds. If one call takes longer than a batch, there are fewer rounds.
 const ALL_ROUNDS: Duration = Duration::from_millis(300);
 
-/// A line of the table, as one process measured it.
+/// A line of the table, as measured by one process.
 #[derive(Serialize, Deserialize)]
 struct Line {
     what: String,
     against: String,
     bound: Bound,
-    /// What is held against the bound.
+    /// The value to compare with the bound.
     value: f64,
-    /// Nanoseconds for one call of each side.
+    /// The nanoseconds for one call of each side.
     sides: (f64, f64),
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Bound {
-    /// `a` takes at most so many times as long as `b`.
+    /// `a` takes at most this many times as long as `b`.
     TimesAsLong(f64),
-    /// `a` is at least so many times as fast as `b`.
+    /// `a` is at least this many times as fast as `b`.
     TimesAsFast(f64),
-    /// `a` takes at most so many nanoseconds more than `b`.
+    /// `a` takes at most this many nanoseconds more than `b`.
     NanosecondsMore(f64),
 }
 
@@ -79,7 +79,7 @@ impl Bound {
     }
 }
 
-/// Where the lines of this process go: its output, one record each.
+/// The output of this process: one record for each line.
 pub(crate) struct Lines;
 
 impl Lines {
@@ -105,7 +105,7 @@ impl Lines {
         self.line(bound, what, against, &rounds);
     }
 
-    /// A line of nanoseconds that were measured in pairs.
+    /// Prints a line for nanoseconds that were measured in pairs.
     pub(crate) fn line(&mut self, bound: Bound, what: &str, against: &str, rounds: &[(f64, f64)]) {
         let line = Line {
             what: what.into(),
@@ -121,7 +121,7 @@ impl Lines {
     }
 }
 
-/// Both, in an order that changes from round to round.
+/// Runs both, in an order that changes from round to round.
 pub(crate) fn in_turns<A, B>(round: usize, a: impl FnOnce() -> A, b: impl FnOnce() -> B) -> (A, B) {
     if round.is_multiple_of(2) {
         let a = a();
@@ -132,7 +132,7 @@ pub(crate) fn in_turns<A, B>(round: usize, a: impl FnOnce() -> A, b: impl FnOnce
     }
 }
 
-/// Measures in one process after the other, and prints the table.
+/// Measures in several processes, one after the other, and prints the table.
 pub(crate) fn in_several_processes(parts: &[String]) -> ExitCode {
     let program = env::current_exe().expect("this program has a path");
     let runs: Vec<Vec<Line>> = (0..PROCESSES).map(|_| one_process(&program, parts)).collect();
@@ -161,7 +161,8 @@ pub(crate) fn in_several_processes(parts: &[String]) -> ExitCode {
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Prints what one call takes in each of these programs, which are this one as other flags made it. They run in turns.
+/// Prints the time of one call in each of these programs. They are this program, built with other flags, and run in
+/// turns.
 pub(crate) fn beside_one_another(programs: &[&str], parts: &[String]) {
     let mut runs: Vec<Vec<Vec<Line>>> = programs.iter().map(|_| Vec::new()).collect();
     for _ in 0..PROCESSES {
@@ -199,7 +200,7 @@ fn duration(nanoseconds: f64) -> String {
     }
 }
 
-/// How many calls take about `BATCH`.
+/// The number of calls that take about `BATCH`.
 fn calibrate<T>(f: &mut impl FnMut() -> T) -> u32 {
     let mut count = 1;
     while time(count, f) * f64::from(count) < BATCH.as_nanos() as f64 {
@@ -211,13 +212,14 @@ fn calibrate<T>(f: &mut impl FnMut() -> T) -> u32 {
 fn time<T>(count: u32, f: &mut impl FnMut() -> T) -> f64 {
     let start = Instant::now();
     for _ in 0..count {
-        // By reference: to hand the value itself over would copy it.
+        // By reference, because passing the value would copy it.
         black_box(&call(f));
     }
     start.elapsed().as_nanos() as f64 / f64::from(count)
 }
 
-/// Called, as a service calls it. A primitive alone in a loop is inlined into it, and what is the same each time is done once.
+/// Calls `f` as a service would. If a primitive were inlined into a loop, the compiler would move its constant work out
+/// of the loop.
 #[inline(never)]
 fn call<T>(f: &mut impl FnMut() -> T) -> T {
     f()

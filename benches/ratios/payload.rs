@@ -1,4 +1,4 @@
-//! Payloads against AES-256-GCM of their segments, which moves the same bytes.
+//! Compares payloads with AES-256-GCM of their segments, which moves the same bytes.
 
 use std::{
     hint::black_box,
@@ -16,10 +16,10 @@ use crate::{
 
 /// 64 segments.
 const LEN: usize = 64 * SEGMENT_LEN;
-/// Of the plaintext for two cores. What a pool takes to fall asleep and to wake up is to be nothing beside it.
+/// The length of the plaintext for two cores: long, so that starting the threads of a pool takes a negligible share.
 #[cfg(feature = "rayon")]
 const LONG: usize = 1024 * SEGMENT_LEN;
-/// ring is so fast that a third of the time goes into copies of 64 KiB, and those of a reader take longer.
+/// ring is so fast that a third of the time goes into copies of 64 KiB, and the copies of a reader take longer.
 const READ: f64 = if cfg!(feature = "ring") { 0.75 } else { 0.95 };
 
 pub(crate) fn payload(lines: &mut Lines) {
@@ -72,7 +72,7 @@ pub(crate) fn payload(lines: &mut Lines) {
     on_two_cores(lines, &payload_cipher);
 }
 
-/// Behind a header of 264 bytes no segment begins where wide stores would like it to. With rayon, one call would be on all cores.
+/// After a header of 264 bytes, no segment is aligned for wide stores. With rayon, one call would use all cores.
 #[cfg(not(feature = "rayon"))]
 fn in_one_call(
     lines: &mut Lines,
@@ -98,7 +98,7 @@ fn in_one_call(
     );
 }
 
-/// The same call in a pool of two threads and in a pool of one.
+/// Compares the same call in a pool of two threads and in a pool of one.
 #[cfg(feature = "rayon")]
 fn on_two_cores(lines: &mut Lines, payload_cipher: &PayloadCipher) {
     let pool = |threads| {
@@ -125,7 +125,7 @@ fn on_two_cores(lines: &mut Lines, payload_cipher: &PayloadCipher) {
     );
 }
 
-/// AES-256-GCM of segments, with the crate that payloads go through, and a nonce that counts.
+/// AES-256-GCM of segments, with the same crate as for payloads and a counter as the nonce.
 struct Raw(Cipher);
 
 impl Raw {
@@ -172,7 +172,7 @@ fn nonce(index: usize) -> [u8; 12] {
 #[cfg(not(feature = "ring"))]
 type Cipher = AesGcm<Aes256Enc, U12>;
 
-/// Never inlined, as in the crate: in the midst of other code aes-gcm's loops come out up to two times slower.
+/// Never inlined, as in the crate: when they are, the loops of aes-gcm compile to code up to two times slower.
 #[cfg(not(feature = "ring"))]
 impl Raw {
     fn new() -> Self {

@@ -1,4 +1,4 @@
-//! Threads of one process against processes.
+//! Compares threads of one process with processes.
 
 use std::{
     env,
@@ -16,13 +16,13 @@ use crate::{
     measure::{Bound, Lines, in_turns},
 };
 
-/// The argument that makes a process of this program a worker.
+/// The argument that makes this program a worker process.
 pub(crate) const WORKER: &str = "--worker";
-/// How long threads and processes seal, and how often.
+/// The time that threads and processes seal, and the number of repetitions.
 const SEALING: Duration = Duration::from_millis(50);
 const TURNS: usize = 11;
 
-/// Seals for a while whenever a byte comes in, and answers with how many it did.
+/// Seals for some time whenever it reads a byte, and answers with the number of seals.
 pub(crate) fn worker() -> ExitCode {
     let engine = engine();
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
@@ -53,7 +53,7 @@ fn seal_for_a_while(engine: &dekseal::Engine<MemoryKeyring>) -> u64 {
     count
 }
 
-/// Two threads on one engine against two processes, in turns.
+/// Compares two threads on one engine with two processes, in turns.
 pub(crate) fn threads(lines: &mut Lines) {
     let engine = engine();
     let program = env::current_exe().expect("this program has a path");
@@ -96,7 +96,7 @@ pub(crate) fn threads(lines: &mut Lines) {
     let mut rounds = Vec::new();
     for turn in 0..TURNS {
         let (threads, processes) = in_turns(turn, two_threads, &mut two_processes);
-        // Seals in the same time, so that one seal takes the inverse of it.
+        // These are seals in the same time, so one seal takes the inverse.
         let nanoseconds = |count: u64| 2.0 * SEALING.as_nanos() as f64 / count as f64;
         rounds.push((nanoseconds(threads), nanoseconds(processes)));
     }

@@ -1,5 +1,5 @@
-//! Two keyrings over one file, other programs that restore and swap that file, and a model of all of it: no version is lost, what is
-//! held still opens, a rollback is reported when there is one, and generations count every write.
+//! Two keyrings over one file, other programs that restore and swap that file, and a model of all of it: no version is
+//! lost, what is held still opens, a rollback is reported when there is one, and generations count every write.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +39,8 @@ enum Op {
     Reopen(bool, bool),
     Seal(bool, u8),
     Open(bool, u8),
-    /// Any file that ever was there: an older one, or that of another keyring. In another text, and in place or as a new file.
+    /// Any file that ever was there: an older one, or that of another keyring. In another text, and in place or as a
+    /// new file.
     Restore(u8, bool, bool),
     Remove,
     Spoil,
@@ -166,7 +167,8 @@ pub fn keyrings(data: &[u8]) {
             process.is_as_in_the_model();
         }
     }
-    // In the end each can be brought to what the file holds, and then opens all that is sealed under a version in force.
+    // In the end each can be brought to what the file holds, and then opens all that is sealed under a version in
+    // force.
     for who in [false, true] {
         world.run(&Op::Adopt(who), &mut processes);
         for blob in 0..world.blobs.len() {

@@ -1,4 +1,4 @@
-//! Counts what a closure asks of the heap.
+//! Counts the heap allocations of a closure.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -6,19 +6,19 @@ use std::{
 };
 
 thread_local! {
-    // Const, and nothing to drop: reading it never allocates, so the allocator itself may.
+    // Const and without a destructor, so reading it never allocates, and the allocator itself may read it.
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, with the calling thread's allocations and reallocations counted.
+/// The system allocator. It counts the allocations and reallocations of the calling thread.
 pub struct Counting;
 
-// SAFETY: every call goes to `System` with the caller's own arguments, so `System` keeps the contract; the counter touches
-// no memory of the heap.
+// SAFETY: every call is passed to `System` with the caller's arguments, so `System` keeps the contract. The counter
+// does not use the heap.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller's promises are those that `System` asks for.
+        // SAFETY: the contract of the caller is that of `System`.
         unsafe { System.alloc(layout) }
     }
 
@@ -30,7 +30,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         count();
-        // SAFETY: as in `alloc`; `ptr` came from `System`, since everything here does.
+        // SAFETY: as in `alloc`. `ptr` came from `System`, because this allocator uses nothing else.
         unsafe { System.realloc(ptr, layout, new_size) }
     }
 

@@ -1,5 +1,5 @@
-//! What a service author writes without a library for the job: a random nonce, a context joined to bytes, and one AEAD call.
-//! What comes out is nonce, ciphertext and tag.
+//! The code of a service author without a library for the job: a random nonce, a context joined to bytes, and one AEAD
+//! call. The result is nonce, ciphertext and tag.
 
 use aes_gcm::{
     AeadInOut, KeyInit,
@@ -25,7 +25,7 @@ const fn facts(name: &'static str, version: &'static str, randomness: &'static s
     }
 }
 
-/// aws-lc-rs has the API of ring, so one text does for both.
+/// aws-lc-rs has the same API as ring, so one macro serves both.
 macro_rules! ring_like {
     ($peer:ident, $library:ident, $facts:expr) => {
         pub struct $peer {
@@ -117,7 +117,7 @@ ring_like!(
     )
 );
 
-/// A cipher of RustCrypto, with the master key set up.
+/// A cipher of RustCrypto with the master key.
 pub struct RustCrypto<A>(A);
 
 impl<A: KeyInit> RustCrypto<A> {
@@ -126,7 +126,7 @@ impl<A: KeyInit> RustCrypto<A> {
     }
 }
 
-/// Which of the ciphers it is, for the table.
+/// The name of the cipher in the table.
 pub trait Named {
     const FACTS: Facts;
 }

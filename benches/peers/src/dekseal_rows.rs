@@ -1,6 +1,6 @@
-//! dekseal: with either source of randomness, and with the context made beforehand or for each call.
+//! dekseal with either source of randomness, and with the context made in advance or for each call.
 //!
-//! What is unwrapped starts as the bytes that a service stored, so reading them is part of it.
+//! Unwrapping starts with the stored bytes, so it includes parsing them.
 
 use std::cell::RefCell;
 
@@ -56,7 +56,7 @@ pub fn context(pairs: Pairs) -> EncryptionContext {
     EncryptionContext::from_pairs(pairs).expect("the context is valid")
 }
 
-/// The operating system's randomness; the context made beforehand, as for a tenant that comes again.
+/// Randomness from the operating system; the context is made in advance, as for a tenant that calls repeatedly.
 pub struct Os(Service);
 
 impl Os {
@@ -91,7 +91,7 @@ impl Peer for Os {
     }
 }
 
-/// As [`Os`], with the context made for each call.
+/// [`Os`], with the context made for each call.
 pub struct ContextEachCall(Service);
 
 impl ContextEachCall {
@@ -122,7 +122,7 @@ impl Peer for ContextEachCall {
     }
 }
 
-/// As [`Os`], with a generator of the service's own.
+/// [`Os`], with a generator of the service's own.
 pub struct UserSpace {
     service: Service,
     rng: RefCell<ChaCha20Rng>,

@@ -1,5 +1,5 @@
-//! envelopers: its envelope cipher, which takes the job's key as a message; and its key provider alone, which makes a key
-//! itself. Its master key is of 128 bits, whatever the data cipher.
+//! envelopers: its envelope cipher, which takes the job's key as a message; and its key provider alone, which makes a
+//! key itself. Its master key has 128 bits, whatever the data cipher is.
 
 use envelopers::{Aes256Gcm, EncryptedRecord, EnvelopeCipher, Key, KeyProvider, PayloadCipher, SimpleKeyProvider};
 use rand_core::RngCore;
@@ -93,7 +93,7 @@ impl Peer for Provider {
     }
 
     fn wrap(&self, context: &Map) -> Self::Made {
-        // The number of bytes that the key is for, which this provider does not look at.
+        // The length of the key, which this provider ignores.
         ready(self.0.generate_data_key(64, Some(&joined_text(context)))).expect("the lengths are within the limits")
     }
 

@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::peer::{Binding, Bytes, Facts, MASTER_KEY, Pairs, Peer};
 
-/// One of the algorithm suites that commit to the key, as the SDK's default policy demands.
+/// An algorithm suite that commits to the key, as the SDK's default policy requires.
 pub trait Suite {
     const ID: EsdkAlgorithmSuiteId;
     const NAME: &'static str;

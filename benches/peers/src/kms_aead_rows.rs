@@ -1,6 +1,7 @@
-//! kms-aead: envelope encryption of the key under a key provider of this process.
+//! kms-aead: envelope encryption of the key with a key provider in this process.
 //!
-//! Up to 0.29 it has no such provider of its own, so one stands here in the place of a KMS; since 0.30 it has one.
+//! Up to version 0.29 the crate has no such provider, so this module has one in place of a KMS. Version 0.30 has its
+//! own.
 
 use async_trait::async_trait;
 use kms_aead::{
@@ -16,7 +17,7 @@ use crate::{
     peer::{Binding, Bytes, Facts, Map, Pairs, Peer, joined, map, ready},
 };
 
-/// The key-encryption key of the process: AES-256-GCM, as the cloud providers are asked for, with no associated data.
+/// The key-encryption key of the process: AES-256-GCM, called as for the cloud providers, without associated data.
 struct InProcess(Ring);
 
 #[async_trait]
@@ -47,7 +48,7 @@ pub struct Envelope {
 impl Envelope {
     pub fn new() -> Self {
         let provider = InProcess(Ring::new());
-        // ChaCha20-Poly1305 is the default of this version, AES-256-GCM that of later ones and of the other rows.
+        // ChaCha20-Poly1305 is the default of this version. Later versions and the other rows use AES-256-GCM.
         let envelope = KmsAeadRingEnvelopeEncryption::with_algorithm(provider, &ring::aead::AES_256_GCM);
         Self {
             envelope: ready(envelope).expect("the algorithm is supported"),

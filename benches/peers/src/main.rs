@@ -1,9 +1,9 @@
-//! Measures dekseal beside its peers: the same job for each, in one process, and a table for each of two jobs.
+//! Measures dekseal and its peers: the same jobs for each, in one process, and a table for each of the two jobs.
 //!
-//! Keyset: make a fresh 64-byte key, wrap it under a 256-bit master key, and bind a context of two pairs; and the way back.
+//! Keys: make a new 64-byte key, wrap it under a 256-bit master key, and bind a context of two pairs. Then unwrap it.
 //!
-//! Payloads: encrypt 16 MiB in memory under a key that no other message has, and bind that context; and the way back. Where
-//! a peer streams, it gets the data in pieces of 64 KiB, writes into memory that is there, and is read to the end.
+//! Payloads: encrypt 16 MiB in memory under a key that no other message has, and bind the same context. Then decrypt
+//! it. A peer with streams gets the data in pieces of 64 KiB, writes into existing memory, and is read to the end.
 //!
 //! `cargo run --release --features dekseal -- [keys | payloads] [--rounds N | --quick]`
 
@@ -33,37 +33,38 @@ const USAGE: &str = "usage: dekseal-peers [keys | payloads] [--rounds N | --quic
 const ROUNDS: usize = 31;
 const QUICK_ROUNDS: usize = 3;
 
-/// Calls over which allocations are counted: the generators of some peers allocate now and then. A payload takes long.
+/// The number of calls over which allocations are counted, because the generators of some peers allocate only
+/// sometimes. A payload takes long, so there it is one.
 const COUNTED_KEYS: u64 = 64;
 const COUNTED_PAYLOADS: u64 = 1;
 
 const KEYS_NOTES: &str = "\
-- Every peer was checked first: the key came back the same, and not with a wrong context (aes-kw takes none).
-- ring, aws-lc-rs, aes-gcm and aes-gcm-siv are what a service author writes: 12 + 64 + 16 bytes, with no key ID and no key
-  version in them, and a key that is not wiped.
-- Envelopes (KmsEnvelopeAead, EnvelopeCipher, kms-aead) bind the context to the 64-byte key, which is the message of an
-  inner key; the inner key is wrapped under the master key without the context.
-- envelopers has master keys of 128 bits only. SimpleKeyProvider makes the key itself, of 32 bytes at most. The length of
-  an EnvelopeCipher record varies by a few bytes: it is CBOR with an array of numbers.
+- Every peer was checked first: it returned the same key, and refused a wrong context (aes-kw takes no context).
+- The rows of ring, aws-lc-rs, aes-gcm and aes-gcm-siv are code as a service author would write it: 12 + 64 + 16 bytes
+  without key ID and key version, and a key that is not wiped.
+- Envelopes (KmsEnvelopeAead, EnvelopeCipher, kms-aead) encrypt the 64-byte key under an inner key and bind the context
+  to it. The inner key is wrapped under the master key without the context.
+- envelopers supports only master keys of 128 bits. SimpleKeyProvider makes the key itself, of at most 32 bytes. The
+  length of an EnvelopeCipher record varies by a few bytes, because it is CBOR with an array of numbers.
 ";
 
 const PAYLOADS_NOTES: &str = "\
 - 16 MiB; a MB is 10^6 bytes. A ratio is of times: above 1.00 is slower. One thread.
-- Every peer was checked first: the data came back the same, and not with a wrong context (age takes none), nor with a byte
-  changed; and whether it refuses what was cut short was tried at three places, one byte into the last segment among them.
-- Streams get and give pieces of 64 KiB, the length of a segment of dekseal and of age. All rows share their memory, but for
-  those in one call without a buffer, which allocate the result, and aws-esdk, which also takes a copy of what it is given.
-- By hand is what a service author writes: a wrapped key of 12 + 32 + 16 bytes with no key ID and no key version, no reader
-  and no writer, and nothing wiped by the author. dekseal wipes its buffers and its keys, those that ring holds excepted; age
-  wipes what it decrypts.
-- tink's keyset key and age's recipient stand in the place of the master key. age does the X25519 of each message too, and
-  its header varies in length: it has a stanza of random bytes.
+- Every peer was checked first: it returned the same data, and refused a wrong context (age takes no context) and a
+  changed byte. Truncation was tested at three places, one of them a byte into the last segment.
+- Streams read and write pieces of 64 KiB, the length of a segment of dekseal and of age. All rows share their memory.
+  Exceptions: rows in one call without a buffer allocate the result, and aws-esdk also copies its input.
+- Rows by hand are code as a service author would write it: a wrapped key of 12 + 32 + 16 bytes without key ID and key
+  version, no reader, no writer, and no wiping. dekseal wipes its buffers and its keys, except those that ring holds.
+  age wipes the decrypted data.
+- The key of tink's keyset and age's recipient take the place of the master key. age also computes X25519 for each
+  message. The length of its header varies, because it has a stanza of random bytes.
 ";
 
 #[cfg(not(feature = "dekseal"))]
 const NO_DEKSEAL: &str = "built without the feature `dekseal`";
 
-/// What the arguments ask for.
+/// The parsed arguments.
 struct Asked {
     keys: bool,
     payloads: bool,
@@ -147,7 +148,7 @@ fn payloads(rounds: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// The first row that is measured is what the others are compared with.
+/// The base of the ratios is the first row that was measured.
 fn base<F>(rows: &[Row<F>]) -> Result<usize, String> {
     let base = rows.iter().position(|row| row.job.is_ok());
     Ok(base.ok_or("there is nothing to measure")?)

@@ -1,4 +1,4 @@
-//! Rounds of short batches, every row in every round.
+//! Measures in rounds of short batches, with every row in every round.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use crate::{
     peer::{Job, Row},
 };
 
-/// Long enough for the clock, short enough that a round of all rows sees one and the same machine.
+/// Long enough for the clock, and short enough that the machine does not change during a round of all rows.
 const BATCH: Duration = Duration::from_millis(2);
 
 /// One direction of one row.
 pub struct Direction {
-    /// Nanoseconds a call, one number a round.
+    /// Nanoseconds per call, one number for each round.
     pub rounds: Vec<f64>,
-    /// Allocations and reallocations a call.
+    /// Allocations and reallocations per call.
     pub allocs: f64,
     batch: u64,
 }
@@ -24,13 +24,13 @@ pub struct Numbers {
     pub back: Direction,
 }
 
-/// The numbers of each row, `None` where it has no job to measure. Allocations are counted over so many calls.
+/// The numbers of each row, or `None` if the row has no job to measure. Allocations are counted over `counted` calls.
 pub fn all<F>(rows: &[Row<F>], rounds: usize, counted: u64) -> Vec<Option<Numbers>> {
     let calibrated = |row: &Row<F>| row.job.as_ref().ok().map(|job| Numbers::calibrated(job, counted));
     let mut numbers: Vec<_> = rows.iter().map(calibrated).collect();
     for round in 0..rounds {
         for turn in 0..rows.len() {
-            // Another row begins each round, so that none is always behind the same one.
+            // Each round begins with another row, so that no row always follows the same one.
             let at = (round + turn) % rows.len();
             if let (Ok(job), Some(numbers)) = (&rows[at].job, &mut numbers[at]) {
                 numbers.there.measure(&job.there);
@@ -41,7 +41,7 @@ pub fn all<F>(rows: &[Row<F>], rounds: usize, counted: u64) -> Vec<Option<Number
     numbers
 }
 
-/// The median of nanoseconds a call of `f`, by itself.
+/// The median of nanoseconds per call of `f` alone.
 pub fn alone(rounds: usize, f: impl Fn()) -> f64 {
     let repeat = |times| (0..times).for_each(|_| f());
     let mut direction = Direction::calibrated(&repeat, 1);
@@ -61,7 +61,7 @@ impl Numbers {
 impl Direction {
     fn calibrated(repeat: &dyn Fn(u64), counted: u64) -> Self {
         let mut batch = 1;
-        // The best of three: one interruption does not make a batch too short.
+        // The shortest of three, so that one interruption does not make the batch too short.
         while (0..3).map(|_| time(repeat, batch)).min() < Some(BATCH) {
             batch *= 2;
         }
@@ -82,8 +82,8 @@ impl Direction {
         median(self.rounds.clone())
     }
 
-    /// How many times as long as `base` it takes: the median over rounds of the ratio within a round, in which both had the
-    /// same machine.
+    /// The ratio of its time to that of `base`: the median over rounds of the ratio within a round, in which both ran
+    /// on the same machine state.
     pub fn ratio(&self, base: &Self) -> f64 {
         median(
             self.rounds

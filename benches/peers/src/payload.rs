@@ -1,4 +1,4 @@
-//! What a row of payloads is: a peer that encrypts data, and what is known of how it does it.
+//! A row of the table of payloads: a peer that encrypts data, and the facts about how it does it.
 
 use std::{
     cell::RefCell,
@@ -11,30 +11,30 @@ use crate::peer::{Binding, Bytes, CONTEXT, Job, Pairs, Row, WRONG_CONTEXT};
 
 /// The length of the data.
 pub const PLAINTEXT_LEN: usize = 16 << 20;
-/// The length of the pieces in which a peer that streams is given the data, and asked for it.
+/// The length of the pieces in which a streaming peer gets and returns the data.
 pub const PIECE_LEN: usize = 64 << 10;
-/// Room for the data and for what any peer adds to it. A reader needs some behind the data: who asks for no bytes is not
-/// told of an end.
+/// The room for the data and the overhead of any peer. A reader needs some room after the data: a read of zero bytes
+/// does not report the end.
 const ROOM_LEN: usize = PLAINTEXT_LEN + PIECE_LEN;
 
-/// A peer, and the job done with it. As with [`Peer`](crate::peer::Peer), its types are its own.
+/// A peer, and its way to do the job. As with [`Peer`](crate::peer::Peer), it has its own types.
 pub trait PayloadPeer {
     const FACTS: PayloadFacts;
-    /// How much of a ciphertext is its last segment.
+    /// The length of the last segment in a ciphertext.
     const LAST_SEGMENT_LEN: usize;
-    /// The context in the form the service is taken to have it in already.
+    /// The context in the form that a service would already have.
     type Context;
-    /// A ciphertext: in the room that it was given, or in memory of the peer's own.
+    /// A ciphertext, in the given room or in memory of the peer's own.
     type Sealed<'a>: Bytes;
-    /// A ciphertext in the form the service is taken to have it in already.
+    /// A ciphertext in the form that a service would already have.
     type Stored: for<'a> From<&'a [u8]>;
-    /// The data again: in the room that it was given, or in memory of the peer's own.
+    /// The decrypted data, in the given room or in memory of the peer's own.
     type Opened<'a>: Bytes;
 
     fn context(pairs: Pairs) -> Self::Context;
-    /// Encrypts under a key that no other message has. `room` is reserved, and holds whatever it held.
+    /// Encrypts under a key that no other message has. `room` has enough capacity and any contents.
     fn encrypt<'a>(&self, context: &Self::Context, plaintext: &[u8], room: &'a mut Vec<u8>) -> Self::Sealed<'a>;
-    /// `None` where the peer refuses, be it after it has given out a part.
+    /// Returns `None` if the peer refuses, even after it has returned some data.
     fn decrypt<'a>(
         &self,
         context: &Self::Context,
@@ -43,11 +43,11 @@ pub trait PayloadPeer {
     ) -> Option<Self::Opened<'a>>;
 }
 
-/// What is printed of a peer beside the numbers.
+/// The facts that are printed beside the numbers.
 #[derive(Default)]
 pub struct PayloadFacts {
     pub name: &'static str,
-    /// The package, and how its version begins, to find the rest in the lock file.
+    /// The package, and the start of its version, to find the full version in the lock file.
     pub package: (&'static str, &'static str),
     pub aead: &'static str,
     pub segment: &'static str,
@@ -57,17 +57,17 @@ pub struct PayloadFacts {
     pub binding: Binding,
 }
 
-/// Whether a ciphertext that was cut short is refused: at the end of a segment, after the first byte of one, and before the
-/// last byte of all.
+/// Whether a truncated ciphertext is refused if it was cut at the end of a segment, after the first byte of a segment,
+/// or before the last byte.
 #[derive(Clone, Copy, Default, PartialEq)]
 pub enum Truncation {
     #[default]
     Detected,
-    /// But for one at this place.
+    /// It is accepted when it is cut at this place.
     Missed(&'static str),
 }
 
-/// The memory that all rows work in, so that none has pages or cache lines that another has not.
+/// The memory that all rows share, so that no row has pages or cache lines that another lacks.
 pub struct Rooms {
     plaintext: Vec<u8>,
     sealed: RefCell<Vec<u8>>,
@@ -85,7 +85,7 @@ impl Rooms {
     }
 }
 
-/// The row of a peer, once the peer has shown that it does the job.
+/// Makes the row of a peer, after checking that the peer does the job.
 pub fn measured<P>(peer: P, rooms: &Rc<Rooms>) -> Result<Row<PayloadFacts>, String>
 where
     P: PayloadPeer<Context: 'static, Stored: 'static> + 'static,
@@ -128,7 +128,7 @@ where
 
 fn check<P: PayloadPeer>(peer: &P, context: &P::Context, sealed: &[u8], rooms: &Rooms) -> Result<(), &'static str> {
     let mut room = rooms.opened.borrow_mut();
-    // What the peer before has left there is the data too.
+    // The previous peer left the same data there.
     room.fill(0);
     let opened = peer
         .decrypt(context, &sealed.into(), &mut room)
@@ -164,14 +164,14 @@ fn check<P: PayloadPeer>(peer: &P, context: &P::Context, sealed: &[u8], rooms: &
     Ok(())
 }
 
-/// Writes the data as a service does that has it in pieces.
+/// Writes the data in pieces, as a service would.
 pub fn write_pieces(writer: &mut (impl Write + ?Sized), plaintext: &[u8]) {
     for piece in plaintext.chunks(PIECE_LEN) {
         writer.write_all(piece).expect("memory takes what is written");
     }
 }
 
-/// Reads to the end as a service does that wants the data in pieces.
+/// Reads to the end in pieces, as a service would.
 pub fn read_pieces(mut reader: impl Read, room: &mut [u8]) -> io::Result<&[u8]> {
     let mut filled = 0;
     loop {

@@ -1,4 +1,4 @@
-//! What a row is: a peer that does the job, and what is known of how it does it.
+//! A row of the table of keys: a peer that does the job, and the facts about how it does it.
 
 use std::{collections::BTreeMap, hint::black_box, rc::Rc};
 
@@ -12,15 +12,15 @@ pub const WRONG_CONTEXT: Pairs = [("tenant", "43"), ("purpose", "backup")];
 pub const MASTER_KEY: [u8; 32] = [0x5a; 32];
 
 pub type Pairs = [(&'static str, &'static str); 2];
-/// A context as a service holds it where its library has no type for one.
+/// A context as a service holds it, if the library has no type for it.
 pub type Map = BTreeMap<&'static str, &'static str>;
 
-/// A peer, and the job done with it.
+/// A peer, and its way to do the job.
 ///
-/// Each has its own types for what goes in and comes out, so that nothing is converted for the harness while it is measured.
+/// Each peer has its own input and output types, so that the measurement includes no conversions.
 pub trait Peer {
     const FACTS: Facts;
-    /// The context in the form the service is taken to have it in already.
+    /// The context in the form that a service would already have.
     type Context;
     type Made: Made;
     type Unwrapped: Bytes;
@@ -28,15 +28,15 @@ pub trait Peer {
     fn context(pairs: Pairs) -> Self::Context;
     /// Makes a key and wraps it.
     fn wrap(&self, context: &Self::Context) -> Self::Made;
-    /// `None` where the peer refuses.
+    /// Returns `None` if the peer refuses.
     fn unwrap(&self, context: &Self::Context, made: &Self::Made) -> Option<Self::Unwrapped>;
 }
 
-/// What is printed of a peer beside the numbers.
+/// The facts that are printed beside the numbers.
 #[derive(Default)]
 pub struct Facts {
     pub name: &'static str,
-    /// The package, and how its version begins, to find the rest in the lock file.
+    /// The package, and the start of its version, to find the full version in the lock file.
     pub package: (&'static str, &'static str),
     pub randomness: &'static str,
     pub nonce: &'static str,
@@ -54,7 +54,7 @@ pub enum Binding {
     Map,
 }
 
-/// A new key in the clear and wrapped.
+/// A new key in plaintext and wrapped.
 pub trait Made {
     fn key(&self) -> &[u8];
     fn wrapped(&self) -> &[u8];
@@ -104,17 +104,17 @@ pub struct Row<F> {
     pub job: Result<Job, &'static str>,
 }
 
-/// A peer behind two closures, each of which repeats its direction as often as it is told.
+/// A peer as two closures. Each repeats its direction the given number of times.
 pub struct Job {
     /// Wraps or encrypts.
     pub there: Box<dyn Fn(u64)>,
     /// Unwraps or decrypts.
     pub back: Box<dyn Fn(u64)>,
-    /// The length of what was wrapped or encrypted.
+    /// The length of the wrapped or encrypted data.
     pub len: usize,
 }
 
-/// The row of a peer, once the peer has shown that it does the job.
+/// Makes the row of a peer, after checking that the peer does the job.
 pub fn measured<P: Peer<Context: 'static, Made: 'static> + 'static>(peer: P) -> Result<Row<Facts>, String> {
     let context = P::context(CONTEXT);
     let made = peer.wrap(&context);
@@ -170,8 +170,8 @@ pub fn map(pairs: Pairs) -> Map {
     pairs.into()
 }
 
-/// The associated data that a service author makes of a context where the peer takes bytes: each name and each value with its
-/// length before it, in the order of the map. One allocation.
+/// The associated data that a service author would make of a context for a peer that takes bytes: each name and each
+/// value after its length, in the order of the map. It takes one allocation.
 pub fn joined(context: &Map) -> Vec<u8> {
     let parts = || context.iter().flat_map(|(name, value)| [name, value]);
     let mut bytes = Vec::with_capacity(parts().map(|part| size_of::<u32>() + part.len()).sum());
@@ -183,12 +183,12 @@ pub fn joined(context: &Map) -> Vec<u8> {
     bytes
 }
 
-/// [`joined`] for a peer that takes text: with lengths below 128 the bytes are UTF-8 too.
+/// [`joined`] for a peer that takes text. With lengths below 128, the bytes are valid UTF-8.
 pub fn joined_text(context: &Map) -> String {
     String::from_utf8(joined(context)).expect("the lengths are below 128")
 }
 
-/// The output of a future that never waits, without a runtime's cost.
+/// The output of a future that never waits, without the cost of a runtime.
 pub fn ready<F: Future>(future: F) -> F::Output {
     use std::task::{Context, Poll, Waker};
 

@@ -1,4 +1,4 @@
-//! An aligned table in Markdown.
+//! Makes an aligned table in Markdown.
 
 use crate::{
     measure::{Direction, Numbers},
@@ -34,7 +34,7 @@ const PAYLOADS: [&str; 13] = [
     "key commitment",
     "context binding",
 ];
-/// Columns of numbers, aligned to the right, of either table.
+/// The columns of numbers in both tables, which are aligned to the right.
 const NUMBERS: std::ops::RangeInclusive<usize> = 1..=6;
 
 /// The table of keys, with ratios to the row at `base`.
@@ -76,7 +76,7 @@ pub fn payloads(rows: &[Row<PayloadFacts>], numbers: &[Option<Numbers>], base: u
                 cells[8] = facts.segment.to_owned();
                 cells[9] = match facts.truncation {
                     Truncation::Detected => "yes".to_owned(),
-                    Truncation::Missed(place) => format!("yes, but for one {place}"),
+                    Truncation::Missed(place) => format!("yes, except {place}"),
                 };
                 cells[10] = facts.random_access.to_owned();
                 cells[11] = facts.commitment.to_owned();
@@ -117,7 +117,7 @@ fn render<F, const N: usize>(
     )
 }
 
-/// A line with nothing in it but the name.
+/// A line that contains only the name.
 fn named<const N: usize>(name: &str, package: (&str, &str)) -> [String; N] {
     let mut cells = [const { String::new() }; N];
     cells[0] = peer(name, package);
@@ -132,7 +132,7 @@ fn allocs(Numbers { there, back }: &Numbers) -> String {
     format!("{:.0}/{:.0}", there.allocs, back.allocs)
 }
 
-/// Megabytes of 10^6 bytes a second.
+/// Megabytes of 10^6 bytes per second.
 fn rate(direction: &Direction) -> String {
     format!("{:.0}", PLAINTEXT_LEN as f64 / direction.ns() * 1e3)
 }
@@ -159,7 +159,7 @@ fn peer(name: &str, (package, begins): (&str, &str)) -> String {
     name.replacen(package, &format!("{package} {}", version(package, begins)), 1)
 }
 
-/// The version in the lock file, so that the table cannot name another than was built.
+/// The version in the lock file, so that the table names the version that was built.
 fn version(package: &str, begins: &str) -> String {
     let lock = include_str!("../Cargo.lock");
     lock.split("[[package]]")

@@ -1,4 +1,4 @@
-//! Tink: envelope encryption of the key, with an AEAD of the process in the place of the remote KMS; and that AEAD alone.
+//! Tink: envelope encryption of the key, with an AEAD in this process in place of the remote KMS; and that AEAD alone.
 
 use tink_core::{Aead, keyset, subtle::random::get_random_bytes};
 
@@ -13,7 +13,7 @@ fn keyset_aead() -> Box<dyn Aead> {
     tink_aead::new(&handle).expect("the keyset is of AEAD keys")
 }
 
-/// Makes a key and wraps it; both rows call Tink alike.
+/// Makes a key and wraps it. Both rows call Tink in the same way.
 fn wrap(aead: &dyn Aead, context: &Map) -> (Vec<u8>, Vec<u8>) {
     let key = get_random_bytes(64);
     let wrapped = aead

@@ -1,4 +1,4 @@
-//! age: a file key of the message, wrapped for an X25519 recipient. It has no context.
+//! age: a file key for each message, wrapped for an X25519 recipient. It has no context.
 
 use std::iter;
 

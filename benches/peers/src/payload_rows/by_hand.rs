@@ -1,6 +1,6 @@
-//! What a service author writes without a library for the job: a random key of the message, wrapped under the master key
-//! with the context as associated data, and the data in segments of 64 KiB, each copied and then encrypted in place. The
-//! nonce of a segment is its number and whether it is the last, as in the STREAM construction.
+//! The code of a service author without a library for the job. It uses a random key for each message, wrapped under the
+//! master key with the context as associated data. The data is in segments of 64 KiB, each copied and then encrypted in
+//! place. The nonce of a segment consists of its number and whether it is the last, as in the STREAM construction.
 
 use aes_gcm::{
     AeadInOut, KeyInit,
@@ -21,17 +21,17 @@ type Key = [u8; KEY_LEN];
 type Nonce = [u8; NONCE_LEN];
 type Tag = [u8; TAG_LEN];
 
-/// An AEAD of whichever library.
+/// An AEAD of any library.
 pub trait Cipher {
     const FACTS: PayloadFacts;
 
     fn new(key: &Key) -> Self;
     fn seal(&self, nonce: Nonce, aad: &[u8], text: &mut [u8]) -> Tag;
-    /// Opens what has its tag behind it.
+    /// Opens a segment with its tag at the end.
     fn open(&self, nonce: Nonce, aad: &[u8], sealed: &mut [u8]) -> Option<()>;
 }
 
-/// The master key, set up.
+/// The master key.
 pub struct ByHand<C>(C);
 
 impl<C: Cipher> ByHand<C> {
@@ -87,14 +87,14 @@ impl<C: Cipher> PayloadPeer for ByHand<C> {
     }
 }
 
-/// Once or twice a message, so of no weight here whose generator it is.
+/// Called once or twice for each message, so the choice of the generator does not matter.
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("there is randomness");
     bytes
 }
 
-/// Copies `text` into the room, encrypts it there, and puts the tag behind it.
+/// Copies `text` into the room, encrypts it there, and appends the tag.
 fn append(room: &mut Vec<u8>, text: &[u8], seal: impl FnOnce(&mut [u8]) -> Tag) {
     let start = room.len();
     room.extend_from_slice(text);
@@ -102,7 +102,7 @@ fn append(room: &mut Vec<u8>, text: &[u8], seal: impl FnOnce(&mut [u8]) -> Tag) 
     room.extend_from_slice(&tag);
 }
 
-/// No other segment of the message has this nonce, and no other message the key.
+/// The nonce of a segment. It is unique in the message, and no other message has the same key.
 fn place(index: usize, last: bool) -> Nonce {
     let mut nonce = [0; NONCE_LEN];
     nonce[..8].copy_from_slice(&(index as u64).to_be_bytes());
@@ -123,7 +123,7 @@ const fn facts(name: &'static str, package: (&'static str, &'static str), aead: 
     }
 }
 
-/// aws-lc-rs has the API of ring, so one text does for both.
+/// aws-lc-rs has the same API as ring, so one macro serves both.
 macro_rules! ring_like {
     ($cipher:ident, $library:ident, $facts:expr) => {
         pub struct $cipher($library::aead::LessSafeKey);
@@ -170,7 +170,7 @@ ring_like!(
 /// A cipher of RustCrypto.
 pub struct RustCrypto<A>(A);
 
-/// Which of the ciphers it is, for the table.
+/// The name of the cipher in the table.
 pub trait Named {
     const FACTS: PayloadFacts;
 }
@@ -187,7 +187,7 @@ impl Named for chacha20poly1305::ChaCha20Poly1305 {
     );
 }
 
-// Never inlined: in the midst of other code the loops of aes-gcm come out up to two times slower, which dekseal has seen to.
+// Never inlined: when they are, the loops of aes-gcm compile to code up to two times slower. dekseal does the same.
 impl<A: Named + KeyInit + AeadInOut<NonceSize = U12, TagSize = U16>> Cipher for RustCrypto<A> {
     const FACTS: PayloadFacts = A::FACTS;
 
@@ -210,7 +210,7 @@ impl<A: Named + KeyInit + AeadInOut<NonceSize = U12, TagSize = U16>> Cipher for 
     }
 }
 
-/// aes-gcm as it was before.
+/// The older version of aes-gcm.
 pub struct AesGcm010(aes_gcm_010::Aes256Gcm);
 
 impl Cipher for AesGcm010 {

@@ -1,4 +1,4 @@
-//! dekseal: as streams, and in one call.
+//! dekseal as streams, and in one call.
 
 use dekseal::{
     EncryptionContext,
@@ -12,7 +12,7 @@ use crate::{
     peer::{Binding, Bytes, Pairs},
 };
 
-/// A name with what the library was built with, for the two runs that there are.
+/// A name that says which feature the library was built with, for the two runs.
 macro_rules! name {
     ($rest:literal) => {
         if cfg!(feature = "dekseal-ring") {
@@ -81,7 +81,7 @@ impl PayloadPeer for Stream {
     }
 }
 
-/// In one call, into memory that the call allocates; the data is wiped when it is dropped.
+/// In one call, into memory that the call allocates. The decrypted data is wiped when it is dropped.
 pub struct Whole(Service);
 
 impl Whole {
@@ -117,7 +117,7 @@ impl PayloadPeer for Whole {
     }
 }
 
-/// As [`Whole`], into the caller's memory.
+/// [`Whole`], into a buffer of the caller.
 pub struct IntoBuffer(Service);
 
 impl IntoBuffer {

@@ -1,5 +1,5 @@
-//! The AWS Encryption SDK, with the raw AES keyring and the suite without signature of its row of keys. In Rust it has no
-//! streams: data goes in and comes out as a whole, in memory that the request and the answer own.
+//! The AWS Encryption SDK with the raw AES keyring, and the suite without a signature from its rows of keys. The Rust
+//! SDK has no streams: the request and the response own all of the data.
 
 use std::collections::HashMap;
 

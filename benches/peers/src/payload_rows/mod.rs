@@ -1,4 +1,4 @@
-//! The peers at the job of the payloads.
+//! The peers for the job of the payloads.
 
 mod age;
 mod by_hand;
@@ -13,7 +13,7 @@ use crate::{
     peer::Row,
 };
 
-/// Every row of the table of payloads.
+/// All rows of the table of payloads.
 pub fn rows() -> Result<Vec<Row<PayloadFacts>>, String> {
     let rooms = &Rooms::new();
     Ok(vec![

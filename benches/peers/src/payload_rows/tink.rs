@@ -1,5 +1,5 @@
-//! Tink's streaming AEAD: a key of the message, derived from the keyset's with a random salt. Its reader and its writer are
-//! boxed and own what they read from and write to.
+//! Tink's streaming AEAD: a key for each message, derived from the key of the keyset with a random salt. The reader and
+//! the writer are boxed, and own their source and target.
 
 use std::{
     cell::RefCell,
@@ -26,7 +26,7 @@ impl Tink {
     }
 }
 
-/// The room, lent to a writer that wants to own it.
+/// The room, for a writer that needs to own it.
 #[derive(Clone, Default)]
 struct Lent(Rc<RefCell<Vec<u8>>>);
 
@@ -51,7 +51,7 @@ impl PayloadPeer for Tink {
         commitment: "none",
         binding: Binding::Bytes,
     };
-    /// A segment is 1 MiB with its tag, and the header counts as a part of the first.
+    /// A segment with its tag is 1 MiB, and the header is part of the first.
     const LAST_SEGMENT_LEN: usize = 40 + 17 * 16;
     type Context = Map;
     type Sealed<'a> = &'a [u8];
