@@ -45,6 +45,11 @@ fn process_with(store: &Arc<MemoryStore>, set: impl FnOnce(&mut StoreSettings)) 
     Engine::new(StoreKeyring::with_settings(store.clone(), root(0), [], settings).unwrap())
 }
 
+/// A process that has one root alone.
+fn process_under(store: &Arc<MemoryStore>, version: u32) -> Engine<Keyring> {
+    Engine::new(StoreKeyring::new(store.clone(), root(version)))
+}
+
 /// A store with key 1, and the process that made the key.
 fn one_key() -> (Arc<MemoryStore>, Engine<Keyring>) {
     let store = Arc::new(MemoryStore::new());
@@ -404,6 +409,67 @@ fn an_unknown_outcome_followed_by_another_change_is_settled_too() {
         assert_eq!(version, if on_top { 1 } else { 2 });
         assert_eq!(process(&store).keyring().info(&id(1)).unwrap().current_version, 2);
     }
+}
+
+#[test]
+fn an_unknown_outcome_followed_by_another_root_is_settled_too() {
+    let (store, engine) = one_key();
+    engine.keyring().set_roots(root(0), [root(1)]);
+    let resealer = process(&store);
+    resealer.keyring().set_roots(root(1), [root(0)]);
+    let first = AtomicBool::new(true);
+    let lost = store.clone();
+    store.set_script(move |request, _call| match request {
+        Request::Put { .. } if first.swap(false, Ordering::SeqCst) => Action::LoseAnswer,
+        Request::Get { .. } if !first.load(Ordering::SeqCst) => {
+            lost.set_script(|_request, _call| Action::Serve);
+            let pass = resealer.keyring().reseal(None, |_, _| ControlFlow::Continue(()));
+            assert_eq!(pass.unwrap().resealed, 1);
+            Action::Serve
+        }
+        _ => Action::Serve,
+    });
+    assert_eq!(rotate(&engine, 1), 1, "rotated twice");
+    assert_eq!(process_under(&store, 1).keyring().versions(&id(1)).unwrap().len(), 2);
+}
+
+/// What a process has changed it uses, whatever else it heard while the change was on its way.
+#[test]
+fn a_change_that_was_overtaken_by_answers_is_not_undone_in_memory() {
+    // By a newer document, right after a key was made.
+    let store = Arc::new(MemoryStore::new());
+    let here = Arc::new(process(&store));
+    let (hears, elsewhere) = (here.clone(), process(&store));
+    let first = AtomicBool::new(true);
+    store.set_script(move |request, _call| match request {
+        Request::Put { .. } if first.swap(false, Ordering::SeqCst) => {
+            let (hears, elsewhere) = (hears.clone(), process(elsewhere.keyring().store()));
+            Action::ServeThen(Box::new(move || {
+                rotate(&elsewhere, 1);
+                hears.keyring().load(&id(1)).unwrap();
+            }))
+        }
+        _ => Action::Serve,
+    });
+    create(&here, 1);
+    assert_eq!(seal(&here, 1).unwrap().1.key_version(), 1);
+
+    // By an older one, which was fetched because there was no room for it.
+    let store = Arc::new(MemoryStore::new());
+    let here = Arc::new(process_with(&store, |settings| settings.capacity = 1));
+    create(&here, 1);
+    create(&here, 2);
+    let hears = here.clone();
+    let first = AtomicBool::new(true);
+    store.set_script(move |request, _call| {
+        if matches!(request, Request::Put { .. }) && first.swap(false, Ordering::SeqCst) {
+            hears.keyring().load(&id(2)).unwrap();
+            hears.keyring().load(&id(1)).unwrap();
+        }
+        Action::Serve
+    });
+    assert_eq!(rotate(&here, 1), 1);
+    assert_eq!(seal(&here, 1).unwrap().1.key_version(), 1);
 }
 
 #[test]

@@ -300,18 +300,36 @@ impl<S: KeyStore> Shared<S> {
             return Ok(false);
         }
         match (change.after, change.before) {
-            // If a newer document was accepted meanwhile, this one is ignored.
-            (Some(NewDocument { stored, .. }), Some(_)) => {
-                let _ = self.take(change.key_id, begun, Answer::Document(stored), change.keep);
-            }
-            (Some(NewDocument { stored, .. }), None) => {
-                self.cache
-                    .adopt(change.key_id, begun, Some(stored), &self.roots.load())?;
-            }
+            (Some(new), before) => self.take_up_own(change.key_id, begun, new, before.is_none(), change.keep, call)?,
             (None, Some(before)) => self.cache.forget(change.key_id, before.edition),
             (None, None) => {}
         }
         Ok(true)
+    }
+
+    /// Accepts a document that this process has written.
+    fn take_up_own(
+        &self,
+        key_id: &KeyId,
+        begun: Begun,
+        new: NewDocument,
+        follows_none: bool,
+        keep: bool,
+        call: &Call,
+    ) -> Result<(), Error> {
+        let NewDocument { stored, edition, .. } = new;
+        if follows_none && self.cache.get(key_id).is_some_and(|held| held.rolled_back) {
+            // The document was written back.
+            return self.cache.adopt(key_id, begun, Some(stored), &self.roots.load());
+        }
+        let taken = self.take(key_id, begun, Answer::Document(stored), keep);
+        // Another document was accepted meanwhile. It is a newer one, or an older one if the key had been evicted.
+        let is_older = |held: Held| held.edition.generation < edition.generation;
+        if matches!(taken, Ok(Taken::Dropped)) && self.cache.get(key_id).is_some_and(is_older) {
+            // If the read fails, the next refresh finds the document.
+            let _ = self.read(key_id, call);
+        }
+        Ok(())
     }
 
     fn send(&self, change: &Change<'_>, call: &Call) -> Result<(), StoreError> {
@@ -379,12 +397,10 @@ impl<S: KeyStore> Shared<S> {
             .before
             .is_none_or(|before| before.key.current_version() < version)
         {
-            return match key.get(version) {
-                Some(same) if same.sealed == ours.key.current.sealed => Some(true),
-                Some(_) => Some(false),
-                // The version was destroyed, or never existed.
-                None => None,
-            };
+            // If the version is absent, it was destroyed or never existed.
+            key.get(version)?;
+            // The materials are compared, since another process may have sealed the document under another root.
+            return Some(document::check_key_successor(&ours.key, &key).is_ok());
         }
         // If the change made no version, its effect may be visible. Otherwise the document does not tell.
         let effect = |key: &Key| (key.state(), key.min_version, key.oldest_version());
