@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod key_document;
 mod keyring_file;
 mod keyrings;
 mod payload_read;
@@ -10,7 +11,10 @@ pub mod roundtrip;
 
 pub use dekseal_reference as second;
 
-pub use crate::{keyring_file::keyring_file, keyrings::keyrings, payload_read::payload_read, roundtrip::roundtrip};
+pub use crate::{
+    key_document::key_document, keyring_file::keyring_file, keyrings::keyrings, payload_read::payload_read,
+    roundtrip::roundtrip,
+};
 
 use std::{collections::BTreeMap, convert::Infallible, sync::LazyLock};
 
@@ -26,9 +30,10 @@ use sha2::{Digest, Sha256};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("blob_parse", blob_parse),
     ("context", context),
+    ("key_document", key_document),
     ("keyring_file", keyring_file),
     ("keyrings", keyrings),
     ("open", open),

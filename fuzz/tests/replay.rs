@@ -58,6 +58,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
                 )
                 .collect()
         }
+        "key_document" => plans(1..24).collect(),
         "keyring_file" => {
             let raw = keyring_files().into_iter().map(|text| [vec![0], text].concat());
             raw.chain(plans(1..4)).collect()
