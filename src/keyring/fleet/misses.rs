@@ -1,16 +1,16 @@
 //! Joins the calls that miss, so that they share queries.
+//!
+//! `tests/misses` compiles this file over other locks, and tries the orders in which threads can run.
 
 use core::time::Duration;
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-    vec::Vec,
-};
+use std::{collections::VecDeque, time::Instant, vec::Vec};
 
 use hashbrown::{HashMap, HashSet};
 
-use super::cache::Taken;
+use super::{
+    cache::Taken,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
 use crate::{
     error::{Error, StoreFault},
     key_id::KeyId,

@@ -9,6 +9,10 @@ mod remembered;
 mod settings;
 mod shared;
 mod snapshot;
+/// The locks of `misses`.
+mod sync {
+    pub(super) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+}
 #[cfg(test)]
 mod tests;
 mod write;
