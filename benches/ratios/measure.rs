@@ -135,6 +135,7 @@ pub(crate) fn in_turns<A, B>(round: usize, a: impl FnOnce() -> A, b: impl FnOnce
 /// Measures in several processes, one after the other, and prints the table.
 pub(crate) fn in_several_processes(parts: &[String]) -> ExitCode {
     let program = env::current_exe().expect("this program has a path");
+    println!("{}\n", processor());
     let runs: Vec<Vec<Line>> = (0..PROCESSES).map(|_| one_process(&program, parts)).collect();
     println!("| what | against | in the middle | lowest | highest | bound | | one call | of the other |");
     println!("|---|---|---:|---:|---:|---:|---|---:|---:|");
@@ -161,22 +162,63 @@ pub(crate) fn in_several_processes(parts: &[String]) -> ExitCode {
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The name of the processor, and the names of its instructions that the primitives use.
+pub(crate) fn processor() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = info.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let flags = field("flags").or_else(|| field("Features")).unwrap_or_default();
+    let wanted = [
+        "aes",
+        "vaes",
+        "pclmulqdq",
+        "vpclmulqdq",
+        "sha_ni",
+        "avx2",
+        "avx512f",
+        "pmull",
+        "sha2",
+    ];
+    let has: Vec<&str> = wanted
+        .into_iter()
+        .filter(|flag| flags.split(' ').any(|f| f == *flag))
+        .collect();
+    let name = field("model name").unwrap_or_else(|| env::consts::ARCH.to_owned());
+    let family = field("cpu family").unwrap_or_default();
+    let model = field("model\t").unwrap_or_default();
+    format!("{name}, family {family}, model {model}: {}", has.join(" "))
+}
+
+/// The most that one call may take, compared with the first program.
+const SLOWER: f64 = 1.15;
+/// The fastest of this many processes counts.
+const PROCESSES_BESIDE: usize = 5;
+
 /// Prints the time of one call in each of these programs. They are this program, built with other flags, and run in
-/// turns.
-pub(crate) fn beside_one_another(programs: &[&str], parts: &[String]) {
+/// turns. Fails if one is slow.
+pub(crate) fn beside_one_another(programs: &[&str], parts: &[String]) -> ExitCode {
     let mut runs: Vec<Vec<Vec<Line>>> = programs.iter().map(|_| Vec::new()).collect();
-    for _ in 0..PROCESSES {
+    for _ in 0..PROCESSES_BESIDE {
         for (program, runs) in programs.iter().zip(&mut runs) {
             runs.push(one_process(program.as_ref(), parts));
         }
     }
+    let mut holds = true;
     for at in 0..runs[0][0].len() {
+        let fastest = |runs: &Vec<Vec<Line>>| runs.iter().map(|lines| lines[at].sides.0).fold(f64::MAX, f64::min);
+        let first = fastest(&runs[0]);
         print!("| {} ", runs[0][0][at].what);
-        for runs in &runs {
-            print!("| {} ", duration(median(runs.iter().map(|lines| lines[at].sides.0))));
+        for time in runs.iter().map(fastest) {
+            let verdict = if time > SLOWER * first { " FAILS" } else { "" };
+            holds &= verdict.is_empty();
+            print!("| {}{verdict} ", duration(time));
         }
         println!("|");
     }
+    println!("\n{}", processor());
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn one_process(program: &Path, parts: &[String]) -> Vec<Line> {

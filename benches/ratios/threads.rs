@@ -19,8 +19,8 @@ use crate::{
 /// The argument that makes this program a worker process.
 pub(crate) const WORKER: &str = "--worker";
 /// The time that threads and processes seal, and the number of repetitions.
-const SEALING: Duration = Duration::from_millis(50);
-const TURNS: usize = 11;
+const SEALING: Duration = Duration::from_millis(20);
+const TURNS: usize = 31;
 
 /// Seals for some time whenever it reads a byte, and answers with the number of seals.
 pub(crate) fn worker() -> ExitCode {
