@@ -131,6 +131,16 @@ fn forged_ids_cost_no_read_of_a_file_that_nobody_changes() {
     assert_eq!(seals(&keyring, OTHER_KEY_ID), Err(ErrorKind::UnknownKey));
 }
 
+#[test]
+fn a_file_that_is_gone_does_not_look_as_before() {
+    let (_directory, path) = directory();
+    let keyring = one_key(&path);
+    set_modified(&path, long_ago());
+    assert!(!keyring.refresh().unwrap());
+    fs::remove_file(&path).unwrap();
+    assert_eq!(seals(&keyring, OTHER_KEY_ID), Err(ErrorKind::File(FileFault::Io)));
+}
+
 /// Its time of modification is too coarse to show another change.
 #[test]
 fn a_file_that_was_young_when_it_was_read_is_read_again() {
@@ -248,6 +258,32 @@ fn the_closure_of_update_may_look_keys_up() {
     assert!(panicked.is_err());
     spoil(&path);
     assert_eq!(seals(&keyring, OTHER_KEY_ID), Err(UNREADABLE));
+}
+
+/// Whoever holds the lock, a thread whose update has ended looks at the file.
+#[test]
+fn an_update_that_has_ended_is_not_taken_for_one_under_way() {
+    let (_directory, path) = directory();
+    let keyring = one_key(&path);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        keyring.update(|_| -> Result<(), _> { panic!("on purpose") })
+    }));
+    assert!(panicked.is_err());
+    // It takes a while to read.
+    fs::write(&path, vec![b' '; 1 << 20]).unwrap();
+    thread::scope(|scope| {
+        let refreshing = scope.spawn(|| {
+            for _ in 0..20 {
+                keyring.refresh().unwrap_err();
+            }
+        });
+        while !refreshing.is_finished() {
+            assert_eq!(
+                seals(&keyring, OTHER_KEY_ID),
+                Err(ErrorKind::File(FileFault::Truncated))
+            );
+        }
+    });
 }
 
 /// A lookup in another thread waits for the update, and finds what it made.
