@@ -68,6 +68,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             .chunks(4)
             .take(8)
             .map(|v| v.iter().flat_map(|v| bytes(&v["blob"])).collect())
+            .chain([branch()])
             .collect(),
         "payload_read" => {
             let payloads = vectors("payload.json");
@@ -189,6 +190,29 @@ fn keyring_files() -> Vec<Vec<u8>> {
         texts.push(pretty.replacen(line, &twice, 1).into_bytes());
     }
     texts
+}
+
+/// For `keyrings`: an older file is restored, and the second process takes the branch further than the first one is.
+fn branch() -> Vec<u8> {
+    // `Arbitrary` chooses a variant by the first four bytes.
+    let variant = |number: u64, of: u64| (((number << 32) + (1 << 31)) / of).to_le_bytes()[..4].to_vec();
+    let op = |number, fields: &[u8]| [&variant(number, 13), fields].concat();
+    let update = |who, step, fields: &[u8]| op(0, &[&[who, 1], &*variant(step, 11), fields, &[0, 0]].concat());
+    let (import, rotate) = ([0, 34], [0]);
+    [
+        update(0, 0, &import),
+        update(0, 1, &rotate),
+        op(6, &[0, 0]),
+        op(8, &[2, 0, 0]),
+        op(5, &[1, 1]),
+        update(1, 1, &rotate),
+        update(1, 1, &rotate),
+        op(6, &[1, 0]),
+        op(1, &[0]),
+        op(7, &[1, 0]),
+        op(3, &[0]),
+    ]
+    .concat()
 }
 
 /// For each first byte: an empty plan, and plans of bytes from the test vectors.
