@@ -1,7 +1,7 @@
 //! envelopers: its envelope cipher, which takes the job's key as a message; and its key provider alone, which makes a
 //! key itself. Its master key has 128 bits, whatever the data cipher is.
 
-use envelopers::{Aes256Gcm, EncryptedRecord, EnvelopeCipher, Key, KeyProvider, PayloadCipher, SimpleKeyProvider};
+use envelopers::{Aes256Gcm, DataKey, EncryptedRecord, EnvelopeCipher, Key, KeyProvider, SimpleKeyProvider};
 use rand_core::RngCore;
 
 use crate::peer::{Binding, Bytes, Facts, MASTER_KEY, Made, Map, Pairs, Peer, joined_text, map, ready};
@@ -62,7 +62,7 @@ impl Provider {
     }
 }
 
-impl Made for PayloadCipher<Aes256Gcm> {
+impl Made for DataKey<Aes256Gcm> {
     fn key(&self) -> &[u8] {
         &self.key
     }
@@ -85,7 +85,7 @@ impl Peer for Provider {
         ..Envelope::FACTS
     };
     type Context = Map;
-    type Made = PayloadCipher<Aes256Gcm>;
+    type Made = DataKey<Aes256Gcm>;
     type Unwrapped = Key<Aes256Gcm>;
 
     fn context(pairs: Pairs) -> Map {

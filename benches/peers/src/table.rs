@@ -19,6 +19,19 @@ const KEYS: [&str; 11] = [
     "commitment",
     "context binding",
 ];
+const RECORDS: [&str; 11] = [
+    "peer",
+    "encrypt ns",
+    "ratio",
+    "decrypt ns",
+    "ratio",
+    "allocs (encrypt/decrypt)",
+    "bytes",
+    "randomness",
+    "nonce",
+    "commitment",
+    "context binding",
+];
 const PAYLOADS: [&str; 13] = [
     "peer",
     "encrypt MB/s",
@@ -39,7 +52,16 @@ const NUMBERS: std::ops::RangeInclusive<usize> = 1..=6;
 
 /// The table of keys, with ratios to the row at `base`.
 pub fn keys(rows: &[Row<Facts>], numbers: &[Option<Numbers>], base: usize) -> String {
-    render(KEYS, rows, numbers, base, |facts, measured| {
+    small(KEYS, rows, numbers, base)
+}
+
+/// The table of records, with ratios to the row at `base`.
+pub fn records(rows: &[Row<Facts>], numbers: &[Option<Numbers>], base: usize) -> String {
+    small(RECORDS, rows, numbers, base)
+}
+
+fn small(head: [&str; 11], rows: &[Row<Facts>], numbers: &[Option<Numbers>], base: usize) -> String {
+    render(head, rows, numbers, base, |facts, measured| {
         let mut cells = named(facts.name, facts.package);
         match measured {
             Ok(Measured { len, own, base }) => {
