@@ -176,37 +176,45 @@ const OPENERS: usize = 4;
 /// A sealed DEK and the DEK.
 const FRAME: usize = 188 + Dek::LEN;
 
-/// Seals under all keys and sends each blob to all openers. Each sealer rotates a key every 200 ms, so that together
-/// they do every 50 ms; and sends what it seals under the new version at once.
+/// Seals under all keys and sends each blob to all openers. Each sealer rotates a key every 200 ms, so that together they
+/// do every 50 ms; and sends what it seals under the new version at once.
 fn sealer(engine: &Engine<impl Keys>, directory: &str, number: u64) {
     engine.keyring().refreshes();
-    let mut openers: Vec<_> = (0..OPENERS)
-        .map(|opener| UnixStream::connect(socket(directory, opener)).unwrap())
-        .collect();
+    let connect = || -> Vec<_> {
+        (0..OPENERS)
+            .map(|opener| UnixStream::connect(socket(directory, opener)).unwrap())
+            .collect()
+    };
+    let (mut openers, mut hurried) = (connect(), connect());
     let ended = input_ended();
-    let pause = Duration::from_millis(50 * SEALERS);
-    let mut next_rotation = Instant::now() + pause.mul_f64(number as f64 / SEALERS as f64);
-    let (mut rotated, mut sealed) = (0, 0);
-    while !ended.load(Ordering::Relaxed) {
-        let mut key = key_id(sealed * 7 % KEYS);
-        if Instant::now() >= next_rotation {
-            next_rotation += pause;
-            key = key_id((rotated * SEALERS + number) % KEYS);
-            let version = engine.keyring().rotates(&key).unwrap();
-            rotated += 1;
-            let (dek, blob) = engine.create_dek(&key, &context()).unwrap();
-            assert!(blob.key_version() >= version, "sealed under a version before its own");
+    let rotated = thread::scope(|scope| {
+        let rotating = scope.spawn(|| {
+            let pause = Duration::from_millis(50 * SEALERS);
+            let mut next = Instant::now() + pause.mul_f64(number as f64 / SEALERS as f64);
+            let mut rotated = 0;
+            while !ended.load(Ordering::Relaxed) {
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+                next = Instant::now().max(next + pause);
+                let key = key_id((rotated * SEALERS + number) % KEYS);
+                let version = engine.keyring().rotates(&key).unwrap();
+                rotated += 1;
+                let (dek, blob) = engine.create_dek(&key, &context()).unwrap();
+                assert!(blob.key_version() >= version, "sealed under a version before its own");
+                send(&mut hurried, &dek, &blob);
+            }
+            rotated
+        });
+        let mut sealed = 0;
+        while !ended.load(Ordering::Relaxed) {
+            let (dek, blob) = engine.create_dek(&key_id(sealed * 7 % KEYS), &context()).unwrap();
             send(&mut openers, &dek, &blob);
-        } else {
-            let (dek, blob) = engine.create_dek(&key, &context()).unwrap();
-            send(&mut openers, &dek, &blob);
-            // Openers that cannot follow would see many rotations at once.
+            sealed += 1;
             if sealed % 8 == 0 {
                 thread::sleep(Duration::from_millis(1));
             }
         }
-        sealed += 1;
-    }
+        rotating.join().unwrap()
+    });
     say(&format!("rotated {rotated}"));
 }
 
@@ -227,10 +235,10 @@ fn opener(engine: &Engine<impl Keys>, socket: &Path) {
     let listener = UnixListener::bind(socket).unwrap();
     say("ready");
     let (opens, unseen) = (AtomicU64::new(0), AtomicU64::new(0));
-    let working = AtomicU64::new(SEALERS);
+    let working = AtomicU64::new(2 * SEALERS);
     let report = || say(&format!("opened {opens:?} {unseen:?}"));
     thread::scope(|scope| {
-        for _ in 0..SEALERS {
+        for _ in 0..2 * SEALERS {
             let mut sealer = listener.accept().unwrap().0;
             let (opens, unseen, working) = (&opens, &unseen, &working);
             scope.spawn(move || {
