@@ -11,6 +11,10 @@ pub enum Rule {
     OvertakenCallFetchesAgain,
     /// An answer to a request that began before the newest document was taken up is dropped.
     DropOvertaken,
+    /// So is the confirmation of a `put`.
+    DropOvertakenPut,
+    /// After a change was settled by reading, what was read is taken up, and not what was put.
+    TakeUpWhatWasRead,
     /// A revision is the MAC, not the generation.
     RevisionIsMac,
     /// A `put` names the revision that was read.
@@ -19,7 +23,7 @@ pub enum Rule {
     SettleByReading,
     /// While the old document is there, the same bytes are sent again, since the first `put` can still arrive.
     SendSameBytesAgain,
-    /// A conflict of a `put` that was sent more than once is settled by reading too.
+    /// A conflict is settled by reading too, since a copy of the same `put` can be what it conflicts with.
     SettleConflicts,
     /// A later document without a trace of the change proves nothing, unless it has the generation that was attempted.
     LaterDocumentProvesNothing,
@@ -130,7 +134,10 @@ pub const PUT_TIME: Moment = 2;
 /// The configurations, each with a small bound or a large one.
 pub fn all(large: bool) -> Vec<Configuration> {
     use Bound::{Adopt, Crash, Duplicate, Evict, Lose, Rollback, Snapshot};
-    use Change::{Create, Destroy, Disable, Enable, Purge, Reseal, Rotate, ScheduleDeletion, SetMin, WriteBack};
+    use Change::{
+        Create, Destroy, Disable, Enable, Purge, Reseal, Rotate, ScheduleDeletion, SetMin,
+        WriteBack,
+    };
     let change = Bound::Change;
     let more = u8::from(large);
     vec![
@@ -140,7 +147,12 @@ pub fn all(large: bool) -> Vec<Configuration> {
             prompt: Prompt::Reads,
             ..Configuration::new(
                 "create",
-                &[(change(Create), 2), (Lose, 1 + more), (Duplicate, 1), (Crash, more)],
+                &[
+                    (change(Create), 2),
+                    (Lose, 1 + more),
+                    (Duplicate, 1),
+                    (Crash, more),
+                ],
             )
         },
         // Two processes rotate a key, which must not lose a version.
@@ -148,7 +160,12 @@ pub fn all(large: bool) -> Vec<Configuration> {
             prompt: Prompt::Reads,
             ..Configuration::new(
                 "rotate",
-                &[(change(Rotate), 2), (Lose, 1 + more), (Duplicate, 1), (Crash, more)],
+                &[
+                    (change(Rotate), 2),
+                    (Lose, 1 + more),
+                    (Duplicate, 1),
+                    (Crash, more),
+                ],
             )
         },
         // Changes that add no version, and one that seals all versions again.
@@ -168,13 +185,19 @@ pub fn all(large: bool) -> Vec<Configuration> {
         // Calls, whose fetches take their time, while another process rotates.
         Configuration {
             reads: 2,
-            ..Configuration::new("open", &[(change(Rotate), 1), (Lose, 1), (Evict, more), (Crash, more)])
+            ..Configuration::new(
+                "open",
+                &[(change(Rotate), 1), (Lose, 1), (Evict, more), (Crash, more)],
+            )
         },
         // The age of what a call relies on.
         Configuration {
             clock: 3 + more,
             prompt: Prompt::Changes,
-            ..Configuration::new("disable", &[(change(Disable), 1), (change(Enable), more), (Lose, 1)])
+            ..Configuration::new(
+                "disable",
+                &[(change(Disable), 1), (change(Enable), more), (Lose, 1)],
+            )
         },
         Configuration {
             clock: 3,
@@ -191,7 +214,11 @@ pub fn all(large: bool) -> Vec<Configuration> {
             opens: false,
             retries: 0,
             resends: more,
-            prompt: if large { Prompt::Reads } else { Prompt::AllButRotations },
+            prompt: if large {
+                Prompt::Reads
+            } else {
+                Prompt::AllButRotations
+            },
             ..Configuration::new(
                 "destroy",
                 &[
@@ -209,7 +236,12 @@ pub fn all(large: bool) -> Vec<Configuration> {
             prompt: if large { Prompt::Reads } else { Prompt::All },
             ..Configuration::new(
                 "delete",
-                &[(change(ScheduleDeletion), 1), (change(Purge), 1), (Lose, 1), (Evict, 1)],
+                &[
+                    (change(ScheduleDeletion), 1),
+                    (change(Purge), 1),
+                    (Lose, 1),
+                    (Evict, 1),
+                ],
             )
         },
         // The store is put back, and grows another branch.

@@ -82,6 +82,23 @@ impl Document {
         self.versions[usize::from(number)].map(|version| version.material)
     }
 
+    /// What a change can have changed, apart from a new version.
+    pub fn effect(&self) -> (u8, bool, Option<Moment>, u8, Option<usize>) {
+        let oldest = self.versions.iter().position(Option::is_some);
+        (
+            self.root,
+            self.disabled,
+            self.deletion,
+            self.min_version,
+            oldest,
+        )
+    }
+
+    /// Whether it could have been purged by now.
+    pub fn is_due(&self, now: Moment) -> bool {
+        self.deletion.is_some_and(|date| date <= now)
+    }
+
     /// Whether it seals and opens at all.
     pub fn is_in_use(&self) -> bool {
         !self.disabled && self.deletion.is_none()
@@ -91,7 +108,12 @@ impl Document {
     pub fn keeps(&self, number: u8, material: u8, missing_are_oldest: bool) -> bool {
         match self.material(number) {
             Some(present) => present == material,
-            None => !missing_are_oldest || self.versions[..usize::from(number)].iter().all(Option::is_none),
+            None => {
+                !missing_are_oldest
+                    || self.versions[..usize::from(number)]
+                        .iter()
+                        .all(Option::is_none)
+            }
         }
     }
 
@@ -108,7 +130,13 @@ impl Document {
     }
 
     /// Applies a change to what was read. `new` is random: a material, or the ID of a new document.
-    pub fn apply(read: Option<Self>, change: Change, now: Moment, new: u8, grace: Moment) -> Applied {
+    pub fn apply(
+        read: Option<Self>,
+        change: Change,
+        now: Moment,
+        new: u8,
+        grace: Moment,
+    ) -> Applied {
         let Some(read) = read else {
             return match change {
                 Change::Create => Applied::Write(Some(Self::new(new, new, now))),
@@ -138,8 +166,10 @@ impl Document {
             }
             Change::Reseal => next.root = 1,
             Change::ScheduleDeletion => next.deletion = read.deletion.or(Some(now + 1)),
-            Change::Purge if read.deletion.is_some_and(|date| date <= now) => return Applied::Write(None),
-            Change::Create | Change::Rotate | Change::Purge | Change::WriteBack => return Applied::Nothing,
+            Change::Purge if read.is_due(now) => return Applied::Write(None),
+            Change::Create | Change::Rotate | Change::Purge | Change::WriteBack => {
+                return Applied::Nothing;
+            }
         }
         match (Self {
             generation: read.generation,

@@ -73,6 +73,7 @@ pub enum Event {
     Stale,
     Dropped,
     RolledBack,
+    Healed,
     Gone,
     SentAgain,
     SettledAsDone,
@@ -93,11 +94,12 @@ impl Event {
             Self::Stale => 3,
             Self::Dropped => 4,
             Self::RolledBack => 5,
-            Self::Gone => 6,
-            Self::SentAgain => 7,
-            Self::SettledAsDone => 8,
-            Self::SettledAsNotDone => 9,
-            Self::Reported(change, report) => 10 + change as u32 * 3 + report as u32,
+            Self::Healed => 6,
+            Self::Gone => 7,
+            Self::SentAgain => 8,
+            Self::SettledAsDone => 9,
+            Self::SettledAsNotDone => 10,
+            Self::Reported(change, report) => 11 + change as u32 * 3 + report as u32,
         }
     }
 }
@@ -183,7 +185,10 @@ impl stateright::Model for Model {
                     Step::Read | Step::Settle => {}
                 }
             }
-            let refreshes = process.reads.iter().any(|read| read.purpose == Purpose::Refresh);
+            let refreshes = process
+                .reads
+                .iter()
+                .any(|read| read.purpose == Purpose::Refresh);
             let reads = process
                 .reads
                 .iter()
@@ -212,8 +217,13 @@ impl stateright::Model for Model {
             if left(Bound::Snapshot) && process.cached.is_some() {
                 actions.push(Action::Snapshot(index));
             }
-            // A key that a call holds is not evicted.
-            if left(Bound::Evict) && process.cached.is_some() && process.call.is_none() && process.write.is_none() {
+            // A key that a call holds is not evicted, and neither is one that was rolled back.
+            if left(Bound::Evict)
+                && process.cached.is_some()
+                && !process.rolled_back
+                && process.call.is_none()
+                && process.write.is_none()
+            {
                 actions.push(Action::Evict(index));
             }
             if left(Bound::Adopt) && process.rolled_back && process.write.is_none() {
@@ -248,7 +258,9 @@ impl stateright::Model for Model {
                 reads[read].answer = Some(store);
                 reads.sort_unstable();
             }
-            Action::ReceiveRead(process, read) => next.receive(configuration, process, read, &mut seen),
+            Action::ReceiveRead(process, read) => {
+                next.receive(configuration, process, read, &mut seen)
+            }
             Action::LoseRead(process, read) => {
                 next.spend(configuration, Bound::Lose);
                 next.read_lost(configuration, process, read, &mut seen);
@@ -320,7 +332,7 @@ impl stateright::Model for Model {
                 let process = &mut next.processes[process];
                 process.overtake();
                 (process.cached, process.newest, process.seen) = (None, None, None);
-                process.rolled_back = false;
+                (process.gone, process.rolled_back) = (false, false);
             }
         }
         next.serve_promptly(configuration, &mut seen);
@@ -358,7 +370,10 @@ impl State {
         for index in 0..self.processes.len() {
             loop {
                 let process = &self.processes[index];
-                let changes = process.write.as_ref().is_some_and(|write| prompt.changes(write.change));
+                let changes = process
+                    .write
+                    .as_ref()
+                    .is_some_and(|write| prompt.changes(write.change));
                 let is_prompt = |read: &Read| {
                     if read.purpose == Purpose::Write {
                         changes
@@ -372,7 +387,9 @@ impl State {
                 self.processes[index].reads[read].answer = Some(self.store);
                 self.receive(configuration, index, read, seen);
                 let write = self.processes[index].write.as_ref();
-                if let Some(write) = write.filter(|write| write.step == Step::Put && prompt.changes(write.change)) {
+                if let Some(write) =
+                    write.filter(|write| write.step == Step::Put && prompt.changes(write.change))
+                {
                     let put = write.put.expect("a put that was sent");
                     let done = self.serve_put(configuration, &put);
                     self.put_answered(configuration, index, done, seen);

@@ -14,6 +14,8 @@ pub struct Process {
     /// Stands for the stamp of the newest document seen: generation, MAC, `id`, deletion date, and its newest version
     /// with a check value of the material.
     pub newest: Option<Document>,
+    /// The key was purged since.
+    pub gone: bool,
     pub rolled_back: bool,
     /// A miss is remembered. Only with a rule broken.
     pub missed: bool,
@@ -70,9 +72,20 @@ pub enum Judged {
 
 impl Process {
     fn take_up(&mut self, document: Document, confirmed: Moment) {
-        self.cached = Some(Cached { document, confirmed });
+        self.cached = Some(Cached {
+            document,
+            confirmed,
+        });
         self.newest = Some(document);
+        self.gone = false;
         self.seen = Some(document);
+        self.overtake();
+    }
+
+    /// The key was purged.
+    fn forget(&mut self) {
+        self.cached = None;
+        self.gone = true;
         self.overtake();
     }
 
@@ -98,7 +111,14 @@ impl Process {
             snapshot,
             ..Self::default()
         };
-        if let (Some(Cached { document, confirmed }), true) = (snapshot, from_snapshot) {
+        if let (
+            Some(Cached {
+                document,
+                confirmed,
+            }),
+            true,
+        ) = (snapshot, from_snapshot)
+        {
             self.take_up(
                 document,
                 if configuration.keeps(Rule::SnapshotKeepsAge) {
@@ -125,22 +145,35 @@ impl State {
     }
 
     /// The answer to a read arrives.
-    pub fn receive(&mut self, configuration: &Configuration, process: usize, read: usize, seen: &mut Seen) {
+    pub fn receive(
+        &mut self,
+        configuration: &Configuration,
+        process: usize,
+        read: usize,
+        seen: &mut Seen,
+    ) {
         let read = self.processes[process].reads.remove(read);
         let answer = read.answer.expect("an answer that was sent");
-        let judged = match self.processes[process].is_writing_back() && read.purpose == Purpose::Write {
-            // The host has decided.
-            true => Judged::Accepted,
-            false => self.judge(configuration, process, &read, answer, seen),
-        };
+        let judged =
+            match self.processes[process].is_writing_back() && read.purpose == Purpose::Write {
+                // The host has decided.
+                true => Judged::Accepted,
+                false => self.judge(configuration, process, &read, answer, seen),
+            };
         match read.purpose {
             Purpose::Refresh => {}
             Purpose::Write => self.write_read(configuration, process, judged, answer, seen),
-            Purpose::Call if judged == Judged::Dropped && configuration.keeps(Rule::OvertakenCallFetchesAgain) => {
+            Purpose::Call
+                if judged == Judged::Dropped
+                    && configuration.keeps(Rule::OvertakenCallFetchesAgain) =>
+            {
                 self.begin_read(process, Purpose::Call);
             }
             Purpose::Call => {
-                let call = self.processes[process].call.take().expect("a call that waits");
+                let call = self.processes[process]
+                    .call
+                    .take()
+                    .expect("a call that waits");
                 self.decide(configuration, process, &call, true, seen);
                 if !configuration.keeps(Rule::NoNegativeCache) {
                     self.processes[process].missed = self.processes[process].cached.is_none();
@@ -150,12 +183,21 @@ impl State {
     }
 
     /// No answer to a read will arrive.
-    pub fn read_lost(&mut self, configuration: &Configuration, process: usize, read: usize, seen: &mut Seen) {
+    pub fn read_lost(
+        &mut self,
+        configuration: &Configuration,
+        process: usize,
+        read: usize,
+        seen: &mut Seen,
+    ) {
         match self.processes[process].reads.remove(read).purpose {
             Purpose::Refresh => {}
             Purpose::Write => self.write_read_lost(process, seen),
             Purpose::Call => {
-                let call = self.processes[process].call.take().expect("a call that waits");
+                let call = self.processes[process]
+                    .call
+                    .take()
+                    .expect("a call that waits");
                 self.decide(configuration, process, &call, false, seen);
             }
         }
@@ -175,95 +217,105 @@ impl State {
             seen.insert(Event::Dropped);
             return Judged::Dropped;
         }
-        if process.rolled_back && configuration.keeps(Rule::StopAfterRollback) {
-            return Judged::RolledBack;
-        }
         let confirmed = if configuration.keeps(Rule::AgeCountsFromRequest) {
             read.began
         } else {
             self.clock
         };
         let held = process.cached.map(|cached| cached.document);
-        let accepted = match (process.newest, answer) {
-            (None, None) => return Judged::Accepted,
-            (Some(newest), None) => {
-                // Without a date in the stamp, what is left of an evicted document does not have it.
-                let dated = if configuration.keeps(Rule::StampHasDeletionDate) {
-                    Some(newest)
-                } else {
-                    held
-                };
-                let due = dated
-                    .and_then(|document| document.deletion)
-                    .is_some_and(|date| date <= self.clock);
-                if due {
-                    seen.insert(Event::Gone);
-                    process.cached = None;
-                    return Judged::Accepted;
-                }
-                false
+        let Some(newest) = process.newest else {
+            if let Some(document) = answer {
+                self.take_up(index, document, confirmed);
             }
-            (None, Some(_)) => true,
-            (Some(newest), Some(document)) => {
-                let same = document == newest
-                    || !configuration.keeps(Rule::RevisionIsMac) && document.generation == newest.generation;
-                if same {
-                    let document = held.unwrap_or(document);
-                    process.cached = Some(Cached { document, confirmed });
-                    if Some(document) != answer {
-                        self.fault(Fault::FalseConfirmation);
-                    }
-                    return Judged::Accepted;
+            return Judged::Accepted;
+        };
+        // Without a date in the stamp, what is left of an evicted document does not have it.
+        let dated = if configuration.keeps(Rule::StampHasDeletionDate) {
+            Some(newest)
+        } else {
+            held
+        };
+        let due = dated.is_some_and(|document| document.is_due(self.clock));
+        let stopped = process.rolled_back && configuration.keeps(Rule::StopAfterRollback);
+        let accepted = match answer {
+            None if process.gone => return Judged::Accepted,
+            None if due && !stopped => {
+                seen.insert(Event::Gone);
+                process.forget();
+                return Judged::Accepted;
+            }
+            None => None,
+            Some(document) if is_same(configuration, &document, &newest) && !process.gone => {
+                if process.rolled_back {
+                    seen.insert(Event::Healed);
                 }
-                let missing_are_oldest = configuration.keeps(Rule::MissingVersionsAreOldest);
-                let number = newest.newest();
-                let material = newest.material(number).expect("the newest version is there");
-                document.id == newest.id
-                    && document.generation > newest.generation
-                    && held.is_none_or(|held| document.keeps_all(&held, missing_are_oldest))
-                    && (!configuration.keeps(Rule::StampHasNewestVersion)
-                        || document.keeps(number, material, missing_are_oldest))
+                process.rolled_back = false;
+                let document = held.unwrap_or(document);
+                process.cached = Some(Cached {
+                    document,
+                    confirmed,
+                });
+                if Some(document) != answer {
+                    self.fault(Fault::FalseConfirmation);
+                }
+                return Judged::Accepted;
+            }
+            Some(document) => {
+                // A purged key can be created again, with another `id`.
+                let new = document.id != newest.id && process.gone;
+                let follows = new
+                    || !process.gone && follows(configuration, &document, &newest, held.as_ref());
+                Some(document).filter(|_| follows && !stopped)
             }
         };
-        match (accepted, answer) {
-            (true, Some(document)) => {
-                let follows = |seen: Document| {
-                    document == seen || document.generation > seen.generation && document.keeps_all(&seen, true)
-                };
-                let unnoticed = !process.seen.is_none_or(follows);
-                process.take_up(document, confirmed);
-                if unnoticed {
-                    self.fault(Fault::RollbackNotNoticed);
-                }
-                Judged::Accepted
-            }
-            _ => {
-                seen.insert(Event::RolledBack);
-                process.rolled_back = true;
-                // Who has not seen that the key was to be deleted cannot tell its deletion from a rollback.
-                let unseen_deletion = answer.is_none() && process.seen.is_some_and(|seen| seen.deletion.is_none());
-                if !self.rolled_back && !unseen_deletion {
-                    self.fault(Fault::FalseRollback);
-                }
-                Judged::RolledBack
-            }
+        if let Some(document) = accepted {
+            self.take_up(index, document, confirmed);
+            return Judged::Accepted;
+        }
+        seen.insert(Event::RolledBack);
+        process.rolled_back = true;
+        // Who has not seen that the key was to be deleted cannot tell its deletion from a rollback.
+        let other = answer.is_none_or(|document| document.id != newest.id);
+        let unseen_deletion = other && process.seen.is_some_and(|seen| seen.deletion.is_none());
+        if !self.rolled_back && !unseen_deletion {
+            self.fault(Fault::FalseRollback);
+        }
+        Judged::RolledBack
+    }
+
+    /// A process takes up a document, in place of what it holds.
+    fn take_up(&mut self, index: usize, document: Document, confirmed: Moment) {
+        let process = &mut self.processes[index];
+        let follows = process.seen.is_none_or(|seen| {
+            let recreated = document.id != seen.id && seen.is_due(self.clock);
+            let later = document.id == seen.id && document.generation > seen.generation;
+            document == seen || recreated || later && document.keeps_all(&seen, true)
+        });
+        process.take_up(document, confirmed);
+        if !follows {
+            self.fault(Fault::RollbackNotNoticed);
+        }
+        if !self.history.contains(&document) {
+            self.fault(Fault::FalseConfirmation);
         }
     }
 
     /// Takes up what this process has put, after the store has confirmed it.
     pub fn take_up_put(&mut self, index: usize, document: Option<Document>, began: Moment) {
-        let process = &mut self.processes[index];
         match document {
-            Some(document) => process.take_up(document, began),
-            None => {
-                process.cached = None;
-                process.overtake();
-            }
+            Some(document) => self.take_up(index, document, began),
+            None => self.processes[index].forget(),
         }
     }
 
     /// A host seals, or opens a blob.
-    pub fn call(&mut self, configuration: &Configuration, index: usize, blob: Option<(u8, u8)>, seen: &mut Seen) {
+    pub fn call(
+        &mut self,
+        configuration: &Configuration,
+        index: usize,
+        blob: Option<(u8, u8)>,
+        seen: &mut Seen,
+    ) {
         let call = Call {
             blob,
             began: self.clock,
@@ -273,9 +325,14 @@ impl State {
         let stopped = process.rolled_back && configuration.keeps(Rule::StopAfterRollback);
         let needs_fetch = match process.cached {
             None => !process.missed,
-            Some(Cached { document, confirmed }) => {
-                let old = configuration.keeps(Rule::ConfirmAfterMaxAge) && self.clock - confirmed >= MAX_AGE;
-                old || self.clock - confirmed >= MAX_STALE || blob.is_some_and(|(number, _)| number > document.newest())
+            Some(Cached {
+                document,
+                confirmed,
+            }) => {
+                let old = configuration.keeps(Rule::ConfirmAfterMaxAge)
+                    && self.clock - confirmed >= MAX_AGE;
+                old || self.clock - confirmed >= MAX_STALE
+                    || blob.is_some_and(|(number, _)| number > document.newest())
             }
         };
         if stopped || !needs_fetch {
@@ -283,38 +340,63 @@ impl State {
         }
         let process = &mut self.processes[index];
         process.call = Some(call);
-        match process.reads.iter_mut().find(|read| read.purpose == Purpose::Refresh) {
-            Some(read) if !configuration.keeps(Rule::FetchBeginsAfterCall) => read.purpose = Purpose::Call,
+        match process
+            .reads
+            .iter_mut()
+            .find(|read| read.purpose == Purpose::Refresh)
+        {
+            Some(read) if !configuration.keeps(Rule::FetchBeginsAfterCall) => {
+                read.purpose = Purpose::Call
+            }
             _ => self.begin_read(index, Purpose::Call),
         }
         self.processes[index].reads.sort_unstable();
     }
 
     /// Decides a call by what the cache has.
-    pub fn decide(&mut self, rules: &Configuration, index: usize, call: &Call, answered: bool, seen: &mut Seen) {
+    pub fn decide(
+        &mut self,
+        rules: &Configuration,
+        index: usize,
+        call: &Call,
+        answered: bool,
+        seen: &mut Seen,
+    ) {
         let process = &self.processes[index];
         let stopped = process.rolled_back && rules.keeps(Rule::StopAfterRollback);
         let rolled_back = process.rolled_back;
         let must_succeed = call.in_force && answered && !self.rolled_back;
-        let Some(Cached { document, confirmed }) = process.cached else {
+        let Some(Cached {
+            document,
+            confirmed,
+        }) = process.cached
+        else {
             if must_succeed {
                 self.fault(Fault::CannotOpen);
             }
             return;
         };
-        if rules.keeps(Rule::RefuseAfterMaxStale) && self.clock - confirmed >= MAX_STALE {
+        // After a rollback nothing is confirmed, and what is held opens until the host decides.
+        if !stopped && rules.keeps(Rule::RefuseAfterMaxStale) && self.clock - confirmed >= MAX_STALE
+        {
             seen.insert(Event::Stale);
             return;
         }
         // A change is seen within `max_age`, not at once.
-        if !document.is_in_use() || call.blob.is_some_and(|(number, _)| number < document.min_version) {
+        if !document.is_in_use()
+            || call
+                .blob
+                .is_some_and(|(number, _)| number < document.min_version)
+        {
             return;
         }
         match call.blob {
             None if stopped => {}
             None => {
                 let newest = document.newest();
-                let material = document.material(newest).expect("the newest version is there");
+                let material = document
+                    .material(newest)
+                    .expect("the newest version is there");
                 seen.insert(Event::Sealed);
                 if rolled_back {
                     self.fault(Fault::ActedAfterRollback);
@@ -334,4 +416,33 @@ impl State {
             Some(_) => {}
         }
     }
+}
+
+/// Whether two documents are one, by their revisions.
+fn is_same(configuration: &Configuration, document: &Document, newest: &Document) -> bool {
+    match configuration.keeps(Rule::RevisionIsMac) {
+        true => document == newest,
+        false => document.generation == newest.generation,
+    }
+}
+
+/// Whether a document can follow the newest one seen, and the one that is held.
+fn follows(
+    configuration: &Configuration,
+    document: &Document,
+    newest: &Document,
+    held: Option<&Document>,
+) -> bool {
+    let missing_are_oldest = configuration.keeps(Rule::MissingVersionsAreOldest);
+    let (number, stamp) = (
+        newest.newest(),
+        configuration.keeps(Rule::StampHasNewestVersion),
+    );
+    let material = newest
+        .material(number)
+        .expect("the newest version is there");
+    document.id == newest.id
+        && document.generation > newest.generation
+        && held.is_none_or(|held| document.keeps_all(held, missing_are_oldest))
+        && (!stamp || document.keeps(number, material, missing_are_oldest))
 }

@@ -21,8 +21,6 @@ pub struct Write {
     pub overtaken: bool,
     pub retries: u8,
     pub resends: u8,
-    /// An earlier `put` may have been carried out.
-    pub unsure: bool,
     /// Known to the bystander: all that was tried.
     pub tried: Vec<Document>,
 }
@@ -80,7 +78,6 @@ impl State {
             overtaken: false,
             retries: configuration.retries,
             resends: configuration.resends,
-            unsure: false,
             tried: Vec::new(),
         });
         self.begin_read(process, Purpose::Write);
@@ -102,32 +99,32 @@ impl State {
             (Judged::RolledBack, _) => self.fail(process, seen),
             (Judged::Accepted, Step::Settle) => {
                 let put = write.put.expect("a put to settle");
-                match (settle(configuration, &put, answer), write.change) {
-                    (Verdict::Done, _) => {
+                match settle(configuration, &put, answer) {
+                    Verdict::Done => {
                         seen.insert(Event::SettledAsDone);
-                        self.confirm_write_back(process, &put);
+                        // What was read is taken up. What was put may never have been in the store.
+                        if put.write_back || !configuration.keeps(Rule::TakeUpWhatWasRead) {
+                            self.confirm_put(process, &put);
+                        }
                         self.report(process, Report::Done, seen);
                     }
-                    (Verdict::NotDone, _) => {
+                    Verdict::NotDone => {
                         seen.insert(Event::SettledAsNotDone);
                         self.start_over(configuration, process, answer, seen);
                     }
-                    (Verdict::UnderWay, _) if !configuration.keeps(Rule::SendSameBytesAgain) => {
+                    Verdict::UnderWay if !configuration.keeps(Rule::SendSameBytesAgain) => {
                         self.start_over(configuration, process, answer, seen);
                     }
-                    (Verdict::UnderWay, _) if write.resends > 0 => {
+                    Verdict::UnderWay if write.resends > 0 => {
                         seen.insert(Event::SentAgain);
                         write.resends -= 1;
                         write.step = Step::Put;
                         write.overtaken = false;
                         write.began = self.clock;
                     }
-                    // A second rotation would not be what the host asked for; the other changes can be repeated.
-                    (Verdict::Unsure, change) if change != Change::Rotate => {
-                        write.unsure = true;
-                        self.start_over(configuration, process, answer, seen);
+                    Verdict::UnderWay | Verdict::Unsure => {
+                        self.report(process, Report::Unknown, seen)
                     }
-                    (Verdict::UnderWay | Verdict::Unsure, _) => self.report(process, Report::Unknown, seen),
                 }
             }
             (Judged::Accepted, _) => self.send(configuration, process, answer, seen),
@@ -135,7 +132,13 @@ impl State {
     }
 
     /// Applies the change to what was read, and sends the `put`.
-    fn send(&mut self, configuration: &Configuration, process: usize, read: Option<Document>, seen: &mut Seen) {
+    fn send(
+        &mut self,
+        configuration: &Configuration,
+        process: usize,
+        read: Option<Document>,
+        seen: &mut Seen,
+    ) {
         let change = self.processes[process].writing().change;
         let applied = match change {
             Change::WriteBack => {
@@ -181,16 +184,20 @@ impl State {
     }
 
     /// The answer to the `put` arrives.
-    pub fn put_answered(&mut self, configuration: &Configuration, process: usize, done: bool, seen: &mut Seen) {
+    pub fn put_answered(
+        &mut self,
+        configuration: &Configuration,
+        process: usize,
+        done: bool,
+        seen: &mut Seen,
+    ) {
         let write = self.processes[process].writing();
         let put = write.put.expect("a put that was answered");
         if done {
-            // The store had this document when it was told so; what was taken up since then is newer.
-            if !write.overtaken {
-                let began = write.began;
-                self.take_up_put(process, put.new, began);
+            // What was taken up since it was sent is newer.
+            if !write.overtaken || !configuration.keeps(Rule::DropOvertakenPut) {
+                self.confirm_put(process, &put);
             }
-            self.confirm_write_back(process, &put);
             self.report(process, Report::Done, seen);
         } else if configuration.keeps(Rule::SettleConflicts) {
             write.step = Step::Settle;
@@ -227,7 +234,13 @@ impl State {
     }
 
     /// What was tried is not in the store. `answer` is, and the change is applied to it.
-    fn start_over(&mut self, rules: &Configuration, process: usize, answer: Option<Document>, seen: &mut Seen) {
+    fn start_over(
+        &mut self,
+        rules: &Configuration,
+        process: usize,
+        answer: Option<Document>,
+        seen: &mut Seen,
+    ) {
         let write = self.processes[process].writing();
         if write.retries > 0 {
             write.retries -= 1;
@@ -237,27 +250,34 @@ impl State {
         }
     }
 
-    /// The change was not made, unless an earlier `put` made it.
     fn fail(&mut self, process: usize, seen: &mut Seen) {
-        let unsure = self.processes[process].writing().unsure;
-        self.report(process, if unsure { Report::Unknown } else { Report::Failed }, seen);
+        self.report(process, Report::Failed, seen);
     }
 
-    fn confirm_write_back(&mut self, process: usize, put: &Put) {
+    /// Takes up what the store has confirmed.
+    fn confirm_put(&mut self, process: usize, put: &Put) {
+        let began = self.processes[process].writing().began;
         if put.write_back {
-            let began = self.processes[process].writing().began;
             self.processes[process].rolled_back = false;
+        }
+        if !self.processes[process].rolled_back {
             self.take_up_put(process, put.new, began);
         }
     }
 
     fn report(&mut self, process: usize, report: Report, seen: &mut Seen) {
-        let write = self.processes[process].write.take().expect("a change under way");
+        let write = self.processes[process]
+            .write
+            .take()
+            .expect("a change under way");
         seen.insert(Event::Reported(write.change, report));
         match report {
             Report::Done => {
                 let new = write.put.and_then(|put| put.new);
-                if new.is_some_and(|new| !self.history.contains(&new)) {
+                let shows = |new: &Document, old: &Document| {
+                    old == new || old.generation > new.generation && old.effect() == new.effect()
+                };
+                if new.is_some_and(|new| !self.history.iter().any(|old| shows(&new, old))) {
                     self.fault(Fault::DoneButNotStored);
                 }
             }
@@ -282,31 +302,36 @@ fn settle(configuration: &Configuration, put: &Put, read: Option<Document>) -> V
     if read == put.new {
         return Verdict::Done;
     }
-    let (Some(new), Some(read)) = (put.new, read) else {
-        // A document that is removed does not come back.
-        return if put.new.is_none() {
-            Verdict::NotDone
-        } else {
-            Verdict::Unsure
-        };
+    let (new, read) = match (put.new, read) {
+        (Some(new), Some(read)) => (new, read),
+        (Some(_), None) => return Verdict::Unsure,
+        // Another document of the same key shows that it was not purged, and a document of a new key that it was.
+        (None, read) => {
+            let same = read.map(|read| read.id) == put.expected.map(|expected| expected.id);
+            return if same {
+                Verdict::NotDone
+            } else {
+                Verdict::Done
+            };
+        }
     };
-    if put.expected.is_none() {
-        return if read.id == new.id {
-            Verdict::Done
-        } else {
-            Verdict::NotDone
+    if read.id != new.id || read.generation <= new.generation {
+        return Verdict::NotDone;
+    }
+    let version = new.newest();
+    if put.expected.is_some_and(|old| old.newest() >= version) {
+        // No version was made. The effect is there, or the document does not tell.
+        return match configuration.keeps(Rule::LaterDocumentProvesNothing) {
+            _ if read.effect() == new.effect() => Verdict::Done,
+            true => Verdict::Unsure,
+            false => Verdict::NotDone,
         };
     }
-    let adds = put.expected.is_some_and(|old| old.newest() < new.newest());
     let same_seal = configuration.keeps(Rule::CompareMaterial) || read.root == new.root;
-    if adds && same_seal && read.material(new.newest()) == new.material(new.newest()) {
-        return Verdict::Done;
-    }
-    // Each generation is made from the one before. So another document of the same generation rules this one out.
-    let another = read.generation == new.generation || adds && read.material(new.newest()).is_some();
-    if another || !configuration.keeps(Rule::LaterDocumentProvesNothing) {
-        Verdict::NotDone
-    } else {
-        Verdict::Unsure
+    match read.material(version) {
+        Some(_) if same_seal && read.material(version) == new.material(version) => Verdict::Done,
+        Some(_) => Verdict::NotDone,
+        // It was destroyed, or never was there.
+        None => Verdict::Unsure,
     }
 }

@@ -9,8 +9,12 @@ use stateright::{Checker, HasDiscoveries, Model as _};
 
 #[track_caller]
 fn falls(rule: Rule, name: &str, fault: Fault) {
-    let configuration = all(false).into_iter().find(|configuration| configuration.name == name);
-    let configuration = configuration.expect("a configuration of this name").breaking(rule);
+    let configuration = all(false)
+        .into_iter()
+        .find(|configuration| configuration.name == name);
+    let configuration = configuration
+        .expect("a configuration of this name")
+        .breaking(rule);
     let found = HasDiscoveries::AllOf([fault.property()].into());
     let checker = Model::new(configuration)
         .checker()
@@ -21,7 +25,10 @@ fn falls(rule: Rule, name: &str, fault: Fault) {
         .discovery(fault.property())
         .unwrap_or_else(|| panic!("{rule:?} can be broken"));
     let actions = path.into_actions();
-    println!("{rule:?}: {fault:?} after {} steps: {actions:?}", actions.len());
+    println!(
+        "{rule:?}: {fault:?} after {} steps: {actions:?}",
+        actions.len()
+    );
 }
 
 macro_rules! fall {
@@ -37,6 +44,8 @@ fall! {
     fetch_begins_after_call: FetchBeginsAfterCall, "open", CannotOpen;
     overtaken_call_fetches_again: OvertakenCallFetchesAgain, "open", CannotOpen;
     drop_overtaken: DropOvertaken, "open", FalseRollback;
+    drop_overtaken_put: DropOvertakenPut, "rotate", RollbackNotNoticed;
+    take_up_what_was_read: TakeUpWhatWasRead, "change", RollbackNotNoticed;
     no_negative_cache: NoNegativeCache, "create", CannotOpen;
     put_names_revision: PutNamesRevision, "rotate", VersionLost;
     settle_by_reading: SettleByReading, "rotate", FailedButStored;
