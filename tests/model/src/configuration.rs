@@ -134,10 +134,7 @@ pub const PUT_TIME: Moment = 2;
 /// The configurations, each with a small bound or a large one.
 pub fn all(large: bool) -> Vec<Configuration> {
     use Bound::{Adopt, Crash, Duplicate, Evict, Lose, Rollback, Snapshot};
-    use Change::{
-        Create, Destroy, Disable, Enable, Purge, Reseal, Rotate, ScheduleDeletion, SetMin,
-        WriteBack,
-    };
+    use Change::{Create, Destroy, Disable, Enable, Purge, Reseal, Rotate, ScheduleDeletion, SetMin, WriteBack};
     let change = Bound::Change;
     let more = u8::from(large);
     vec![
@@ -147,12 +144,7 @@ pub fn all(large: bool) -> Vec<Configuration> {
             prompt: Prompt::Reads,
             ..Configuration::new(
                 "create",
-                &[
-                    (change(Create), 2),
-                    (Lose, 1 + more),
-                    (Duplicate, 1),
-                    (Crash, more),
-                ],
+                &[(change(Create), 2), (Lose, 1 + more), (Duplicate, 1), (Crash, more)],
             )
         },
         // Two processes rotate a key, which must not lose a version.
@@ -160,12 +152,7 @@ pub fn all(large: bool) -> Vec<Configuration> {
             prompt: Prompt::Reads,
             ..Configuration::new(
                 "rotate",
-                &[
-                    (change(Rotate), 2),
-                    (Lose, 1 + more),
-                    (Duplicate, 1),
-                    (Crash, more),
-                ],
+                &[(change(Rotate), 2), (Lose, 1 + more), (Duplicate, 1), (Crash, more)],
             )
         },
         // Changes that add no version, and one that seals all versions again.
@@ -185,19 +172,13 @@ pub fn all(large: bool) -> Vec<Configuration> {
         // Calls, whose fetches take their time, while another process rotates.
         Configuration {
             reads: 2,
-            ..Configuration::new(
-                "open",
-                &[(change(Rotate), 1), (Lose, 1), (Evict, more), (Crash, more)],
-            )
+            ..Configuration::new("open", &[(change(Rotate), 1), (Lose, 1), (Evict, more), (Crash, more)])
         },
         // The age of what a call relies on.
         Configuration {
             clock: 3 + more,
             prompt: Prompt::Changes,
-            ..Configuration::new(
-                "disable",
-                &[(change(Disable), 1), (change(Enable), more), (Lose, 1)],
-            )
+            ..Configuration::new("disable", &[(change(Disable), 1), (change(Enable), more), (Lose, 1)])
         },
         Configuration {
             clock: 3,
@@ -214,11 +195,7 @@ pub fn all(large: bool) -> Vec<Configuration> {
             opens: false,
             retries: 0,
             resends: more,
-            prompt: if large {
-                Prompt::Reads
-            } else {
-                Prompt::AllButRotations
-            },
+            prompt: if large { Prompt::Reads } else { Prompt::AllButRotations },
             ..Configuration::new(
                 "destroy",
                 &[
@@ -236,12 +213,7 @@ pub fn all(large: bool) -> Vec<Configuration> {
             prompt: if large { Prompt::Reads } else { Prompt::All },
             ..Configuration::new(
                 "delete",
-                &[
-                    (change(ScheduleDeletion), 1),
-                    (change(Purge), 1),
-                    (Lose, 1),
-                    (Evict, 1),
-                ],
+                &[(change(ScheduleDeletion), 1), (change(Purge), 1), (Lose, 1), (Evict, 1)],
             )
         },
         // The store is put back, and grows another branch.

@@ -85,13 +85,7 @@ impl Document {
     /// What a change can have changed, apart from a new version.
     pub fn effect(&self) -> (u8, bool, Option<Moment>, u8, Option<usize>) {
         let oldest = self.versions.iter().position(Option::is_some);
-        (
-            self.root,
-            self.disabled,
-            self.deletion,
-            self.min_version,
-            oldest,
-        )
+        (self.root, self.disabled, self.deletion, self.min_version, oldest)
     }
 
     /// Whether it could have been purged by now.
@@ -108,12 +102,7 @@ impl Document {
     pub fn keeps(&self, number: u8, material: u8, missing_are_oldest: bool) -> bool {
         match self.material(number) {
             Some(present) => present == material,
-            None => {
-                !missing_are_oldest
-                    || self.versions[..usize::from(number)]
-                        .iter()
-                        .all(Option::is_none)
-            }
+            None => !missing_are_oldest || self.versions[..usize::from(number)].iter().all(Option::is_none),
         }
     }
 
@@ -130,13 +119,7 @@ impl Document {
     }
 
     /// Applies a change to what was read. `new` is random: a material, or the ID of a new document.
-    pub fn apply(
-        read: Option<Self>,
-        change: Change,
-        now: Moment,
-        new: u8,
-        grace: Moment,
-    ) -> Applied {
+    pub fn apply(read: Option<Self>, change: Change, now: Moment, new: u8, grace: Moment) -> Applied {
         let Some(read) = read else {
             return match change {
                 Change::Create => Applied::Write(Some(Self::new(new, new, now))),

@@ -185,10 +185,7 @@ impl stateright::Model for Model {
                     Step::Read | Step::Settle => {}
                 }
             }
-            let refreshes = process
-                .reads
-                .iter()
-                .any(|read| read.purpose == Purpose::Refresh);
+            let refreshes = process.reads.iter().any(|read| read.purpose == Purpose::Refresh);
             let reads = process
                 .reads
                 .iter()
@@ -258,9 +255,7 @@ impl stateright::Model for Model {
                 reads[read].answer = Some(store);
                 reads.sort_unstable();
             }
-            Action::ReceiveRead(process, read) => {
-                next.receive(configuration, process, read, &mut seen)
-            }
+            Action::ReceiveRead(process, read) => next.receive(configuration, process, read, &mut seen),
             Action::LoseRead(process, read) => {
                 next.spend(configuration, Bound::Lose);
                 next.read_lost(configuration, process, read, &mut seen);
@@ -370,10 +365,7 @@ impl State {
         for index in 0..self.processes.len() {
             loop {
                 let process = &self.processes[index];
-                let changes = process
-                    .write
-                    .as_ref()
-                    .is_some_and(|write| prompt.changes(write.change));
+                let changes = process.write.as_ref().is_some_and(|write| prompt.changes(write.change));
                 let is_prompt = |read: &Read| {
                     if read.purpose == Purpose::Write {
                         changes
@@ -387,9 +379,7 @@ impl State {
                 self.processes[index].reads[read].answer = Some(self.store);
                 self.receive(configuration, index, read, seen);
                 let write = self.processes[index].write.as_ref();
-                if let Some(write) =
-                    write.filter(|write| write.step == Step::Put && prompt.changes(write.change))
-                {
+                if let Some(write) = write.filter(|write| write.step == Step::Put && prompt.changes(write.change)) {
                     let put = write.put.expect("a put that was sent");
                     let done = self.serve_put(configuration, &put);
                     self.put_answered(configuration, index, done, seen);

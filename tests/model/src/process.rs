@@ -72,10 +72,7 @@ pub enum Judged {
 
 impl Process {
     fn take_up(&mut self, document: Document, confirmed: Moment) {
-        self.cached = Some(Cached {
-            document,
-            confirmed,
-        });
+        self.cached = Some(Cached { document, confirmed });
         self.newest = Some(document);
         self.gone = false;
         self.seen = Some(document);
@@ -111,14 +108,7 @@ impl Process {
             snapshot,
             ..Self::default()
         };
-        if let (
-            Some(Cached {
-                document,
-                confirmed,
-            }),
-            true,
-        ) = (snapshot, from_snapshot)
-        {
+        if let (Some(Cached { document, confirmed }), true) = (snapshot, from_snapshot) {
             self.take_up(
                 document,
                 if configuration.keeps(Rule::SnapshotKeepsAge) {
@@ -145,35 +135,22 @@ impl State {
     }
 
     /// The answer to a read arrives.
-    pub fn receive(
-        &mut self,
-        configuration: &Configuration,
-        process: usize,
-        read: usize,
-        seen: &mut Seen,
-    ) {
+    pub fn receive(&mut self, configuration: &Configuration, process: usize, read: usize, seen: &mut Seen) {
         let read = self.processes[process].reads.remove(read);
         let answer = read.answer.expect("an answer that was sent");
-        let judged =
-            match self.processes[process].is_writing_back() && read.purpose == Purpose::Write {
-                // The host has decided.
-                true => Judged::Accepted,
-                false => self.judge(configuration, process, &read, answer, seen),
-            };
+        let judged = match self.processes[process].is_writing_back() && read.purpose == Purpose::Write {
+            // The host has decided.
+            true => Judged::Accepted,
+            false => self.judge(configuration, process, &read, answer, seen),
+        };
         match read.purpose {
             Purpose::Refresh => {}
             Purpose::Write => self.write_read(configuration, process, judged, answer, seen),
-            Purpose::Call
-                if judged == Judged::Dropped
-                    && configuration.keeps(Rule::OvertakenCallFetchesAgain) =>
-            {
+            Purpose::Call if judged == Judged::Dropped && configuration.keeps(Rule::OvertakenCallFetchesAgain) => {
                 self.begin_read(process, Purpose::Call);
             }
             Purpose::Call => {
-                let call = self.processes[process]
-                    .call
-                    .take()
-                    .expect("a call that waits");
+                let call = self.processes[process].call.take().expect("a call that waits");
                 self.decide(configuration, process, &call, true, seen);
                 if !configuration.keeps(Rule::NoNegativeCache) {
                     self.processes[process].missed = self.processes[process].cached.is_none();
@@ -183,21 +160,12 @@ impl State {
     }
 
     /// No answer to a read will arrive.
-    pub fn read_lost(
-        &mut self,
-        configuration: &Configuration,
-        process: usize,
-        read: usize,
-        seen: &mut Seen,
-    ) {
+    pub fn read_lost(&mut self, configuration: &Configuration, process: usize, read: usize, seen: &mut Seen) {
         match self.processes[process].reads.remove(read).purpose {
             Purpose::Refresh => {}
             Purpose::Write => self.write_read_lost(process, seen),
             Purpose::Call => {
-                let call = self.processes[process]
-                    .call
-                    .take()
-                    .expect("a call that waits");
+                let call = self.processes[process].call.take().expect("a call that waits");
                 self.decide(configuration, process, &call, false, seen);
             }
         }
@@ -251,10 +219,7 @@ impl State {
                 }
                 process.rolled_back = false;
                 let document = held.unwrap_or(document);
-                process.cached = Some(Cached {
-                    document,
-                    confirmed,
-                });
+                process.cached = Some(Cached { document, confirmed });
                 if Some(document) != answer {
                     self.fault(Fault::FalseConfirmation);
                 }
@@ -263,8 +228,7 @@ impl State {
             Some(document) => {
                 // A purged key can be created again, with another `id`.
                 let new = document.id != newest.id && process.gone;
-                let follows = new
-                    || !process.gone && follows(configuration, &document, &newest, held.as_ref());
+                let follows = new || !process.gone && follows(configuration, &document, &newest, held.as_ref());
                 Some(document).filter(|_| follows && !stopped)
             }
         };
@@ -309,13 +273,7 @@ impl State {
     }
 
     /// A host seals, or opens a blob.
-    pub fn call(
-        &mut self,
-        configuration: &Configuration,
-        index: usize,
-        blob: Option<(u8, u8)>,
-        seen: &mut Seen,
-    ) {
+    pub fn call(&mut self, configuration: &Configuration, index: usize, blob: Option<(u8, u8)>, seen: &mut Seen) {
         let call = Call {
             blob,
             began: self.clock,
@@ -325,14 +283,9 @@ impl State {
         let stopped = process.rolled_back && configuration.keeps(Rule::StopAfterRollback);
         let needs_fetch = match process.cached {
             None => !process.missed,
-            Some(Cached {
-                document,
-                confirmed,
-            }) => {
-                let old = configuration.keeps(Rule::ConfirmAfterMaxAge)
-                    && self.clock - confirmed >= MAX_AGE;
-                old || self.clock - confirmed >= MAX_STALE
-                    || blob.is_some_and(|(number, _)| number > document.newest())
+            Some(Cached { document, confirmed }) => {
+                let old = configuration.keeps(Rule::ConfirmAfterMaxAge) && self.clock - confirmed >= MAX_AGE;
+                old || self.clock - confirmed >= MAX_STALE || blob.is_some_and(|(number, _)| number > document.newest())
             }
         };
         if stopped || !needs_fetch {
@@ -340,63 +293,39 @@ impl State {
         }
         let process = &mut self.processes[index];
         process.call = Some(call);
-        match process
-            .reads
-            .iter_mut()
-            .find(|read| read.purpose == Purpose::Refresh)
-        {
-            Some(read) if !configuration.keeps(Rule::FetchBeginsAfterCall) => {
-                read.purpose = Purpose::Call
-            }
+        match process.reads.iter_mut().find(|read| read.purpose == Purpose::Refresh) {
+            Some(read) if !configuration.keeps(Rule::FetchBeginsAfterCall) => read.purpose = Purpose::Call,
             _ => self.begin_read(index, Purpose::Call),
         }
         self.processes[index].reads.sort_unstable();
     }
 
     /// Decides a call by what the cache has.
-    pub fn decide(
-        &mut self,
-        rules: &Configuration,
-        index: usize,
-        call: &Call,
-        answered: bool,
-        seen: &mut Seen,
-    ) {
+    pub fn decide(&mut self, rules: &Configuration, index: usize, call: &Call, answered: bool, seen: &mut Seen) {
         let process = &self.processes[index];
         let stopped = process.rolled_back && rules.keeps(Rule::StopAfterRollback);
         let rolled_back = process.rolled_back;
         let must_succeed = call.in_force && answered && !self.rolled_back;
-        let Some(Cached {
-            document,
-            confirmed,
-        }) = process.cached
-        else {
+        let Some(Cached { document, confirmed }) = process.cached else {
             if must_succeed {
                 self.fault(Fault::CannotOpen);
             }
             return;
         };
         // After a rollback nothing is confirmed, and what is held opens until the host decides.
-        if !stopped && rules.keeps(Rule::RefuseAfterMaxStale) && self.clock - confirmed >= MAX_STALE
-        {
+        if !stopped && rules.keeps(Rule::RefuseAfterMaxStale) && self.clock - confirmed >= MAX_STALE {
             seen.insert(Event::Stale);
             return;
         }
         // A change is seen within `max_age`, not at once.
-        if !document.is_in_use()
-            || call
-                .blob
-                .is_some_and(|(number, _)| number < document.min_version)
-        {
+        if !document.is_in_use() || call.blob.is_some_and(|(number, _)| number < document.min_version) {
             return;
         }
         match call.blob {
             None if stopped => {}
             None => {
                 let newest = document.newest();
-                let material = document
-                    .material(newest)
-                    .expect("the newest version is there");
+                let material = document.material(newest).expect("the newest version is there");
                 seen.insert(Event::Sealed);
                 if rolled_back {
                     self.fault(Fault::ActedAfterRollback);
@@ -427,20 +356,10 @@ fn is_same(configuration: &Configuration, document: &Document, newest: &Document
 }
 
 /// Whether a document can follow the newest one seen, and the one that is held.
-fn follows(
-    configuration: &Configuration,
-    document: &Document,
-    newest: &Document,
-    held: Option<&Document>,
-) -> bool {
+fn follows(configuration: &Configuration, document: &Document, newest: &Document, held: Option<&Document>) -> bool {
     let missing_are_oldest = configuration.keeps(Rule::MissingVersionsAreOldest);
-    let (number, stamp) = (
-        newest.newest(),
-        configuration.keeps(Rule::StampHasNewestVersion),
-    );
-    let material = newest
-        .material(number)
-        .expect("the newest version is there");
+    let (number, stamp) = (newest.newest(), configuration.keeps(Rule::StampHasNewestVersion));
+    let material = newest.material(number).expect("the newest version is there");
     document.id == newest.id
         && document.generation > newest.generation
         && held.is_none_or(|held| document.keeps_all(held, missing_are_oldest))

@@ -99,9 +99,7 @@ impl Fault {
             Self::TwoMaterials => "no two materials for one version are in use",
             Self::CannotOpen => "what is in force opens and seals while the store answers",
             Self::UsedAfterMaxStale => "no key is used max_stale after it was disabled",
-            Self::UsedAfterMaxAge => {
-                "no key is used max_age after it was disabled if the store answers"
-            }
+            Self::UsedAfterMaxAge => "no key is used max_age after it was disabled if the store answers",
             Self::SealedUnderDestroyed => "no version seals after it was destroyed",
             Self::DoneButNotStored => "a change reported as done is in the store",
             Self::FailedButStored => "a change reported as failed is not made",
@@ -121,11 +119,7 @@ impl State {
             store,
             processes: vec![Process::default(); configuration.processes],
             adrift: Vec::new(),
-            left: configuration
-                .bounds
-                .iter()
-                .map(|&(_, times)| times)
-                .collect(),
+            left: configuration.bounds.iter().map(|&(_, times)| times).collect(),
             draw: 1,
             history: store.into_iter().collect(),
             failed: Vec::new(),
@@ -168,19 +162,13 @@ impl State {
             return false;
         }
         if let (Some(old), Some(new), false) = (self.store, put.new, put.write_back) {
-            let newest_kept = new
-                .versions
-                .iter()
-                .position(Option::is_some)
-                .unwrap_or_default();
+            let newest_kept = new.versions.iter().position(Option::is_some).unwrap_or_default();
             for (number, version) in old.versions.iter().enumerate() {
                 let Some(version) = version else { continue };
                 match new.material(number as u8) {
                     Some(material) if material == version.material => {}
                     // What the change destroyed.
-                    None if number < newest_kept
-                        && put.expected.is_some_and(|read| read == old) =>
-                    {
+                    None if number < newest_kept && put.expected.is_some_and(|read| read == old) => {
                         insert(&mut self.destroyed, version.material);
                     }
                     _ => self.fault(Fault::VersionLost),
@@ -260,12 +248,7 @@ impl State {
             self.fault(Fault::SealedUnderDestroyed);
         }
         // After a rollback there can be two branches.
-        if !self.rolled_back
-            && self
-                .blobs
-                .iter()
-                .any(|&(of, other)| of == number && other != material)
-        {
+        if !self.rolled_back && self.blobs.iter().any(|&(of, other)| of == number && other != material) {
             self.fault(Fault::TwoMaterials);
         }
         insert(&mut self.blobs, (number, material));

@@ -122,9 +122,7 @@ impl State {
                         write.overtaken = false;
                         write.began = self.clock;
                     }
-                    Verdict::UnderWay | Verdict::Unsure => {
-                        self.report(process, Report::Unknown, seen)
-                    }
+                    Verdict::UnderWay | Verdict::Unsure => self.report(process, Report::Unknown, seen),
                 }
             }
             (Judged::Accepted, _) => self.send(configuration, process, answer, seen),
@@ -132,13 +130,7 @@ impl State {
     }
 
     /// Applies the change to what was read, and sends the `put`.
-    fn send(
-        &mut self,
-        configuration: &Configuration,
-        process: usize,
-        read: Option<Document>,
-        seen: &mut Seen,
-    ) {
+    fn send(&mut self, configuration: &Configuration, process: usize, read: Option<Document>, seen: &mut Seen) {
         let change = self.processes[process].writing().change;
         let applied = match change {
             Change::WriteBack => {
@@ -184,13 +176,7 @@ impl State {
     }
 
     /// The answer to the `put` arrives.
-    pub fn put_answered(
-        &mut self,
-        configuration: &Configuration,
-        process: usize,
-        done: bool,
-        seen: &mut Seen,
-    ) {
+    pub fn put_answered(&mut self, configuration: &Configuration, process: usize, done: bool, seen: &mut Seen) {
         let write = self.processes[process].writing();
         let put = write.put.expect("a put that was answered");
         if done {
@@ -234,13 +220,7 @@ impl State {
     }
 
     /// What was tried is not in the store. `answer` is, and the change is applied to it.
-    fn start_over(
-        &mut self,
-        rules: &Configuration,
-        process: usize,
-        answer: Option<Document>,
-        seen: &mut Seen,
-    ) {
+    fn start_over(&mut self, rules: &Configuration, process: usize, answer: Option<Document>, seen: &mut Seen) {
         let write = self.processes[process].writing();
         if write.retries > 0 {
             write.retries -= 1;
@@ -266,10 +246,7 @@ impl State {
     }
 
     fn report(&mut self, process: usize, report: Report, seen: &mut Seen) {
-        let write = self.processes[process]
-            .write
-            .take()
-            .expect("a change under way");
+        let write = self.processes[process].write.take().expect("a change under way");
         seen.insert(Event::Reported(write.change, report));
         match report {
             Report::Done => {
@@ -308,11 +285,7 @@ fn settle(configuration: &Configuration, put: &Put, read: Option<Document>) -> V
         // Another document of the same key shows that it was not purged, and a document of a new key that it was.
         (None, read) => {
             let same = read.map(|read| read.id) == put.expected.map(|expected| expected.id);
-            return if same {
-                Verdict::NotDone
-            } else {
-                Verdict::Done
-            };
+            return if same { Verdict::NotDone } else { Verdict::Done };
         }
     };
     if read.id != new.id || read.generation <= new.generation {

@@ -9,12 +9,8 @@ use stateright::{Checker, HasDiscoveries, Model as _};
 
 #[track_caller]
 fn falls(rule: Rule, name: &str, fault: Fault) {
-    let configuration = all(false)
-        .into_iter()
-        .find(|configuration| configuration.name == name);
-    let configuration = configuration
-        .expect("a configuration of this name")
-        .breaking(rule);
+    let configuration = all(false).into_iter().find(|configuration| configuration.name == name);
+    let configuration = configuration.expect("a configuration of this name").breaking(rule);
     let found = HasDiscoveries::AllOf([fault.property()].into());
     let checker = Model::new(configuration)
         .checker()
@@ -25,10 +21,7 @@ fn falls(rule: Rule, name: &str, fault: Fault) {
         .discovery(fault.property())
         .unwrap_or_else(|| panic!("{rule:?} can be broken"));
     let actions = path.into_actions();
-    println!(
-        "{rule:?}: {fault:?} after {} steps: {actions:?}",
-        actions.len()
-    );
+    println!("{rule:?}: {fault:?} after {} steps: {actions:?}", actions.len());
 }
 
 macro_rules! fall {

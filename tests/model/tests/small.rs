@@ -9,9 +9,7 @@ use dekseal_model::{
 use stateright::{Checker, HasDiscoveries, Model as _};
 
 fn explore(name: &str, events: &[Event]) {
-    let configuration = all(false)
-        .into_iter()
-        .find(|configuration| configuration.name == name);
+    let configuration = all(false).into_iter().find(|configuration| configuration.name == name);
     let model = Model::new(configuration.expect("a configuration of this name"));
     let checker = model
         .checker()
@@ -20,10 +18,7 @@ fn explore(name: &str, events: &[Event]) {
         .join();
     checker.assert_properties();
     for &event in events {
-        assert!(
-            checker.model().has_seen(event),
-            "{name} does not meet {event:?}"
-        );
+        assert!(checker.model().has_seen(event), "{name} does not meet {event:?}");
     }
 }
 
@@ -35,40 +30,25 @@ fn reported(changes: &[Change]) -> Vec<Event> {
         .collect()
 }
 
-const SETTLED: [Event; 3] = [
-    Event::SettledAsDone,
-    Event::SettledAsNotDone,
-    Event::SentAgain,
-];
+const SETTLED: [Event; 3] = [Event::SettledAsDone, Event::SettledAsNotDone, Event::SentAgain];
 
 #[test]
 fn create() {
     let met = [Event::Sealed, Event::Opened];
-    explore(
-        "create",
-        &[&SETTLED[..], &met, &reported(&[Change::Create])].concat(),
-    );
+    explore("create", &[&SETTLED[..], &met, &reported(&[Change::Create])].concat());
 }
 
 #[test]
 fn rotate() {
     explore(
         "rotate",
-        &[
-            &SETTLED[..],
-            &[Event::Dropped],
-            &reported(&[Change::Rotate]),
-        ]
-        .concat(),
+        &[&SETTLED[..], &[Event::Dropped], &reported(&[Change::Rotate])].concat(),
     );
 }
 
 #[test]
 fn change() {
-    explore(
-        "change",
-        &reported(&[Change::Rotate, Change::Disable, Change::Reseal]),
-    );
+    explore("change", &reported(&[Change::Rotate, Change::Disable, Change::Reseal]));
 }
 
 #[test]
@@ -90,19 +70,13 @@ fn snapshot() {
 fn destroy() {
     explore(
         "destroy",
-        &[
-            Event::Sealed,
-            Event::Reported(Change::Destroy, Report::Done),
-        ],
+        &[Event::Sealed, Event::Reported(Change::Destroy, Report::Done)],
     );
 }
 
 #[test]
 fn delete() {
-    explore(
-        "delete",
-        &[Event::Gone, Event::Reported(Change::Purge, Report::Done)],
-    );
+    explore("delete", &[Event::Gone, Event::Reported(Change::Purge, Report::Done)]);
 }
 
 #[test]
