@@ -176,8 +176,8 @@ const OPENERS: usize = 4;
 /// A sealed DEK and the DEK.
 const FRAME: usize = 188 + Dek::LEN;
 
-/// Seals under all keys and sends each blob to all openers. Each sealer rotates a key every 200 ms, so that together they
-/// do every 50 ms; and sends what it seals under the new version at once.
+/// Seals under all keys and sends each blob to all openers. Each sealer rotates a key every 200 ms, so that all of them
+/// rotate one every 50 ms, and sends what it seals under the new version at once.
 fn sealer(engine: &Engine<impl Keys>, directory: &str, number: u64) {
     engine.keyring().refreshes();
     let connect = || -> Vec<_> {
