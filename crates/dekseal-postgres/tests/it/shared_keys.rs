@@ -69,7 +69,7 @@ fn what_becomes_of_a_rotation_is_known_although_the_server_is_killed() {
             .collect();
         for kill in 0..20 {
             thread::sleep(Duration::from_millis(100 + 37 * kill % 150));
-            // In every second round commits are durable and not answered, since they wait for a standby that there is not.
+            // In every second round commits are durable and not answered: they wait for a standby that is not there.
             if kill % 2 == 1 {
                 server.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
                 server.sql("SELECT pg_reload_conf()");
