@@ -164,7 +164,7 @@ impl Error {
         self
     }
 
-    /// The same error, for another caller that waited for the same thing.
+    /// A copy of this error, for another call that waited for the same query.
     #[cfg(feature = "store-keyring")]
     pub(crate) fn duplicate(&self) -> Self {
         Self {
@@ -173,7 +173,7 @@ impl Error {
         }
     }
 
-    /// The same details under another kind.
+    /// The same details with another kind.
     #[cfg(feature = "store-keyring")]
     pub(crate) fn with_kind(self, kind: ErrorKind) -> Self {
         Self { kind, ..self }

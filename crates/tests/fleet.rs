@@ -1,8 +1,8 @@
-//! Processes that share CMKs through one real database, each with a [`StoreKeyring`] of its own.
+//! Processes that share CMKs through one real database, each with its own [`StoreKeyring`].
 //!
-//! Include this file by its path as the module `fleet` of a test binary that has a function `fleet_store`, which opens
-//! the store at an address. A process is that binary, run again for the test `fleet::child`. The sizes are those of the
-//! ordinary tests; `FLEET_FULL=1` makes them those of `scripts/assure fleet`.
+//! Include this file by its path as the module `fleet` of a test binary. The binary has a function `fleet_store`, which
+//! opens the store at an address. Each process is that binary, run again for the test `fleet::child`. The sizes are
+//! those of ordinary tests; with `FLEET_FULL=1` they are those of `scripts/assure fleet`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,7 +36,7 @@ pub(crate) fn is_full() -> bool {
     env::var_os("FLEET_FULL").is_some()
 }
 
-/// The size of a test: the ordinary one, or that of the full run.
+/// The size of a test: the ordinary size, or that of the full run.
 pub(crate) fn size<T>(ordinary: T, full: T) -> T {
     if is_full() { full } else { ordinary }
 }
@@ -46,7 +46,7 @@ fn root() -> CmkVersion {
     CmkVersion::new(key_id, 0, &[7; 32]).unwrap()
 }
 
-/// A deadline that a busy machine meets, and that a database which is started again meets too.
+/// A deadline that is long enough for a busy machine and for a restart of the database.
 pub(crate) fn patient() -> StoreSettings {
     let mut settings = StoreSettings::default();
     settings.deadline = Duration::from_secs(30);
@@ -61,7 +61,7 @@ pub(crate) fn engine<S: KeyStore>(store: S, settings: StoreSettings) -> Engine<S
     Engine::new(keyring(store, settings))
 }
 
-/// Makes the keys that the processes share.
+/// Creates the keys that the processes share.
 pub(crate) fn create_keys(store: impl KeyStore) {
     let engine = engine(store, patient());
     for number in 0..KEYS {
@@ -73,7 +73,7 @@ pub(crate) fn create_keys(store: impl KeyStore) {
     }
 }
 
-/// A process of the fleet. It ends when its input does, which is when this is dropped or this process ends.
+/// A process of the fleet. It ends when its input ends: when this is dropped, or when the test process ends.
 pub(crate) struct Process {
     child: Child,
     input: Option<ChildStdin>,
@@ -98,7 +98,7 @@ impl Process {
         }
     }
 
-    /// The next line that the process says, apart from what the test harness does.
+    /// The next line of the process, without the output of the test harness.
     pub(crate) fn line(&mut self) -> Option<String> {
         self.output
             .by_ref()
@@ -106,18 +106,18 @@ impl Process {
             .find_map(|line| Some(line.strip_prefix("> ")?.to_owned()))
     }
 
-    /// The answer to a command.
+    /// Sends a command, and returns the answer.
     pub(crate) fn ask(&mut self, command: &str) -> String {
         writeln!(self.input.as_mut().unwrap(), "{command}").unwrap();
         self.line().expect("the process has ended")
     }
 
-    /// The process ends when this is dropped.
+    /// The process ends when the returned input is dropped.
     pub(crate) fn take_input(&mut self) -> Option<ChildStdin> {
         self.input.take()
     }
 
-    /// What it says until it has ended well.
+    /// The remaining lines of the process, which must succeed.
     pub(crate) fn finish(mut self) -> Vec<String> {
         let lines = std::iter::from_fn(|| self.line()).collect();
         assert!(self.child.wait().unwrap().success());
@@ -133,7 +133,7 @@ impl Drop for Process {
 }
 
 fn say(line: &str) {
-    // The test harness may have begun a line.
+    // The test harness may have started a line.
     let mut output = std::io::stdout().lock();
     output.write_all(format!("\n> {line}\n").as_bytes()).unwrap();
     output.flush().unwrap();
@@ -158,7 +158,7 @@ fn child() {
     }
 }
 
-/// Says `true` once the input has ended.
+/// Becomes `true` when the input has ended.
 fn input_ended() -> Arc<AtomicBool> {
     let ended = Arc::new(AtomicBool::new(false));
     let ends = ended.clone();
@@ -169,7 +169,7 @@ fn input_ended() -> Arc<AtomicBool> {
     ended
 }
 
-// What is sealed anywhere opens everywhere.
+// DEKs that one process seals open in all others.
 
 const SEALERS: u64 = 4;
 const OPENERS: usize = 4;
@@ -229,7 +229,7 @@ fn socket(directory: &str, opener: usize) -> String {
     format!("{directory}/opener-{opener}")
 }
 
-/// Opens all that the sealers send.
+/// Opens all blobs of the sealers.
 fn opener(engine: &Engine<impl Keys>, socket: &Path) {
     engine.keyring().refreshes();
     let listener = UnixListener::bind(socket).unwrap();
@@ -267,8 +267,8 @@ fn opener(engine: &Engine<impl Keys>, socket: &Path) {
     say(&engine.keyring().counts());
 }
 
-/// 4 processes seal and rotate, 4 others open what they seal, until there were so many opens, and one in a hundred was
-/// of a version that the opener had not seen.
+/// 4 processes seal and rotate, and 4 others open their blobs. The test ends after enough opens, one in a hundred of
+/// them under a version that the opener had not seen.
 pub(crate) fn what_is_sealed_anywhere_opens_everywhere(name: &str, address: &str) {
     let opens = env::var("FLEET_OPENS").map_or(size(20_000, 1_000_000), |opens| opens.parse().unwrap());
     create_keys(fleet_store(address));
@@ -284,7 +284,7 @@ pub(crate) fn what_is_sealed_anywhere_opens_everywhere(name: &str, address: &str
     let mut sealers: Vec<_> = (0..SEALERS)
         .map(|number| Process::start("sealer", address, &[directory, &number.to_string()]))
         .collect();
-    // What each opener said last.
+    // The last report of each opener.
     let counts: Vec<_> = (0..OPENERS).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect();
     let total = |which: usize| -> u64 { counts.iter().map(|counts| counts[which].load(Ordering::Relaxed)).sum() };
     let failures = thread::scope(|scope| {
@@ -311,7 +311,7 @@ pub(crate) fn what_is_sealed_anywhere_opens_everywhere(name: &str, address: &str
                 })
             })
             .collect();
-        // One reader ends early if its opener does.
+        // A reader ends early if its opener does.
         while (total(0) < opens || total(1) < opens / 100) && !readers.iter().any(|reader| reader.is_finished()) {
             thread::sleep(Duration::from_millis(100));
         }
@@ -344,8 +344,8 @@ pub(crate) fn what_is_sealed_anywhere_opens_everywhere(name: &str, address: &str
 
 // No rotation is lost.
 
-/// Rotates the keys so many times, or until the input ends, and says what became of each rotation and what the new
-/// version sealed. Every second one has a refresher.
+/// Rotates the keys this many times, or until the input ends. Reports the outcome of each rotation, and a blob under
+/// the new version. Every second rotator has a refresher.
 fn rotator(engine: &Engine<impl Keys>, number: u64, times: u64) {
     if number.is_multiple_of(2) {
         engine.keyring().refreshes();
@@ -383,7 +383,7 @@ fn rotator(engine: &Engine<impl Keys>, number: u64, times: u64) {
     say(&format!("conflicts {}", engine.keyring().conflicts()));
 }
 
-/// What rotators said.
+/// The reports of rotators.
 #[derive(Default)]
 pub(crate) struct Rotations {
     done: BTreeMap<KeyId, BTreeSet<u32>>,
@@ -417,7 +417,7 @@ impl Rotations {
         }
     }
 
-    /// How many were done, and how many outcomes stayed unknown.
+    /// The numbers of rotations that were done and of outcomes that stayed unknown.
     pub(crate) fn count(&self) -> (usize, usize) {
         let done = self.done.values().map(BTreeSet::len).sum();
         (done, self.unknown.values().sum())
@@ -431,7 +431,8 @@ impl Rotations {
         )
     }
 
-    /// Each change that was reported as done is there, and none that was reported as failed.
+    /// Asserts that each change that was reported as done was made, and that no change that was reported as failed was
+    /// made.
     pub(crate) fn check(&self, address: &str) {
         let versions = versions(fleet_store(address));
         let store = fleet_store(address);
@@ -451,7 +452,7 @@ impl Rotations {
             let stored = store.get(&key, &call()).unwrap().unwrap();
             assert_eq!(generation(&stored.document), made.len() as u64 + 1, "{key}");
         }
-        // In a process that has seen none of it.
+        // In a process that has seen none of the changes.
         let engine = engine(fleet_store(address), patient());
         for frame in &self.sealed {
             open(&engine, frame).unwrap();
@@ -485,7 +486,7 @@ pub(crate) fn no_rotation_of_many_processes_is_lost(name: &str, address: &str) {
     let rotators: Vec<_> = (0..PROCESSES)
         .map(|number| Process::start("rotator", address, &[&number.to_string(), &times.to_string()]))
         .collect();
-    // Their output is read while they run: a pipe does not hold it all.
+    // The output is read while the processes run, because a pipe cannot hold all of it.
     let readers: Vec<_> = rotators
         .into_iter()
         .map(|rotator| thread::spawn(move || rotator.finish()))
@@ -503,7 +504,7 @@ pub(crate) fn no_rotation_of_many_processes_is_lost(name: &str, address: &str) {
     rotations.check(address);
 }
 
-// A process that does as it is told.
+// A process that follows commands.
 
 /// Answers commands: `seal KEY`, `open FRAME`, `rotate KEY`, `create KEY`, `load KEY`, `refresh`, `adopt KEY`,
 /// `write_back KEY`.
@@ -528,7 +529,7 @@ fn member(engine: &Engine<impl Keys>) {
     }
 }
 
-/// A database that can be put back to what it was.
+/// A database that can be restored to an earlier state.
 pub(crate) trait Backup {
     fn back_up(&self);
     fn restore(&self);
@@ -542,7 +543,7 @@ fn ok(answer: &str) -> &str {
     answer.strip_prefix("ok ").unwrap_or_else(|| panic!("{answer}"))
 }
 
-/// The process has noticed a rollback of the key: it opens these blobs, and neither seals nor changes anything.
+/// Asserts that the process has noticed a rollback of the key: it opens these blobs, and neither seals nor changes it.
 fn assert_rolled_back(process: &mut Process, address: &str, key: &KeyId, blobs: &[&str]) {
     let store = fleet_store(address);
     let before = store.get(key, &call()).unwrap();
@@ -558,7 +559,7 @@ fn assert_rolled_back(process: &mut Process, address: &str, key: &KeyId, blobs: 
     assert!(store.get(key, &call()).unwrap() == before, "it has written");
 }
 
-/// The processes seal and open each other's blobs, and a rotation of one is heard by all.
+/// Asserts that the processes seal and open each other's blobs, and that both see a rotation.
 fn assert_at_work(processes: [&mut Process; 2], key: &KeyId) {
     let [mut one, mut other] = processes;
     for _ in 0..2 {
@@ -569,13 +570,13 @@ fn assert_at_work(processes: [&mut Process; 2], key: &KeyId) {
     }
 }
 
-/// What a database that was put back does to running processes.
+/// The effect of a restored database on running processes.
 pub(crate) fn a_rollback_is_noticed_and_the_host_decides(address: &str, database: &dyn Backup) {
     create_keys(fleet_store(address));
     let mut first = Process::start("member", address, &[]);
     let mut second = Process::start("member", address, &[]);
 
-    // An older state, for all keys.
+    // An older state for all keys.
     let (adopted, written) = (key_id(0), key_id(1));
     let mut blobs = BTreeMap::new();
     for key in [adopted, written] {
@@ -609,7 +610,7 @@ pub(crate) fn a_rollback_is_noticed_and_the_host_decides(address: &str, database
         "AuthenticationFailed"
     );
     assert_eq!(first.ask(&format!("write_back {written}")), "ok ");
-    // The other process has noticed too, and goes on opening until it is told what to do.
+    // The other process has noticed it too, and opens until the host decides.
     assert_eq!(second.ask(&format!("load {written}")), ROLLED_BACK);
     assert_eq!(second.ask(&format!("seal {written}")), UNRESOLVED);
     assert_eq!(second.ask(&format!("adopt {written}")), "ok ");
@@ -619,14 +620,14 @@ pub(crate) fn a_rollback_is_noticed_and_the_host_decides(address: &str, database
         }
     }
     assert_at_work([&mut first, &mut second], &written);
-    // A process that starts now sees one line of changes.
+    // A new process sees a single history.
     let engine = engine(fleet_store(address), patient());
     assert_eq!(engine.keyring().info(&written).unwrap().current_version, 3);
     for blob in &blobs[&written] {
         open(&engine, &unhex(blob)).unwrap();
     }
 
-    // A row that is deleted.
+    // A row is deleted.
     let (adopted, written) = (key_id(2), key_id(3));
     for key in [adopted, written] {
         let blob = first.ask(&format!("seal {key}"));
@@ -646,7 +647,7 @@ pub(crate) fn a_rollback_is_noticed_and_the_host_decides(address: &str, database
     assert_eq!(first.ask(&format!("adopt {written}")), "ok ");
     assert_at_work([&mut second, &mut first], &written);
 
-    // Two branches with equal generations: what the first has changed is lost, and the second has not heard of it.
+    // Two branches with equal generations: the change of the first process is lost, and the second has not seen it.
     for (key, way) in [(key_id(4), "adopt"), (key_id(5), "write_back")] {
         ok(&second.ask(&format!("load {key}")));
         let old = first.ask(&format!("seal {key}"));
@@ -666,7 +667,7 @@ pub(crate) fn a_rollback_is_noticed_and_the_host_decides(address: &str, database
     }
 }
 
-/// The store has the branch of the second process, and the first one has another of the same generation.
+/// The store has the branch of the second process, and the first one has another branch of the same generation.
 pub(crate) fn branches(address: &str, processes: [&mut Process; 2], key: &KeyId, blobs: [&str; 3], way: &str) {
     let [first, second] = processes;
     let [old, ours, theirs] = blobs;
@@ -686,7 +687,7 @@ pub(crate) fn branches(address: &str, processes: [&mut Process; 2], key: &KeyId,
 
 // Helpers.
 
-/// What the children do with a keyring over any store.
+/// The operations of the child processes, for a keyring over any store.
 trait Keys: dekseal::Keyring + Sync {
     fn refreshes(&self);
     fn rotates(&self, key: &KeyId) -> Result<u32, Error>;

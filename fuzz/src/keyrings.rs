@@ -1,5 +1,5 @@
-//! Two keyrings over one file, other programs that restore and swap that file, and a model of all of it: no version is
-//! lost, what is held still opens, a rollback is reported when there is one, and generations count every write.
+//! Tests two keyrings over one file, and other programs that restore and swap the file, against a model. No version is
+//! lost, held versions still open, a rollback is reported exactly when there is one, and generations count all writes.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use dekseal::{
 use crate::Once;
 
 const ROOT_ID: &str = "00000000-0000-0000-0000-00000000root";
-/// The last one is that of the root, which no key may have.
+/// The last ID is that of the root, which no key may have.
 const KEY_IDS: [&str; 3] = [
     "0d0466b0-e727-4d9c-b35d-f84bb474a37f",
     "43e243b5-0095-1b21-67b2-58370386cc4a",
@@ -35,12 +35,12 @@ enum Op {
     Adopt(bool),
     WriteBack(bool),
     ChangeRoot(bool, bool),
-    /// With the root that the file is under, or with another one.
+    /// With the root of the file, or with another one.
     Reopen(bool, bool),
     Seal(bool, u8),
     Open(bool, u8),
-    /// Any file that ever was there: an older one, or that of another keyring. In another text, and in place or as a
-    /// new file.
+    /// Restores any file that ever existed: an older one, or one of another keyring. The text may differ, and the file
+    /// is overwritten or replaced.
     Restore(u8, bool, bool),
     Remove,
     Spoil,
@@ -64,7 +64,7 @@ enum Step {
     Purge(u8, bool),
 }
 
-/// What a document says. Two that are equal are one state.
+/// The contents of a document. Two equal documents are the same state.
 #[derive(Clone, Debug, PartialEq)]
 struct Document {
     keyring: u8,
@@ -93,7 +93,7 @@ enum File {
     Is(Document),
 }
 
-/// One process: its keyring, and what it should hold.
+/// A process: its keyring, and the state that it should hold.
 struct Process {
     engine: Engine<FileKeyring>,
     held: Document,
@@ -114,9 +114,9 @@ struct World {
     past: Vec<(Document, Vec<u8>)>,
     blobs: Vec<Blob>,
     now: u64,
-    /// Makes every material and every DEK another one.
+    /// Makes every material and every DEK different.
     count: u64,
-    /// Made files old so often, each time by another age.
+    /// The number of times that files were made older. Each time the age differs.
     aged: u64,
 }
 
@@ -136,7 +136,7 @@ pub fn keyrings(data: &[u8]) {
         ops.push(op);
     }
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    // In memory where there is such a place.
+    // In memory, if the system has such a directory.
     let directory = Some(PathBuf::from("/dev/shm")).filter(|directory| directory.is_dir());
     let directory = directory.unwrap_or_else(env::temp_dir);
     let directory = directory.join(format!("dekseal-fuzz-keyrings-{}", process::id()));
@@ -167,8 +167,7 @@ pub fn keyrings(data: &[u8]) {
             process.is_as_in_the_model();
         }
     }
-    // In the end each can be brought to what the file holds, and then opens all that is sealed under a version in
-    // force.
+    // At the end each keyring can accept the contents of the file, and then opens every blob under an allowed version.
     for who in [false, true] {
         world.run(&Op::Adopt(who), &mut processes);
         for blob in 0..world.blobs.len() {
@@ -216,7 +215,7 @@ impl World {
         self.path.parent().expect("a directory")
     }
 
-    /// A keyring of its own, in a new file.
+    /// Creates a separate keyring in a new file.
     fn create(&mut self, keyring: u8) -> Process {
         let made = FileKeyring::create(&self.path, root(false)).expect("a file");
         let held = Document {
@@ -233,7 +232,7 @@ impl World {
         }
     }
 
-    /// A keyring has written the file.
+    /// Records that a keyring wrote the file.
     fn wrote(&mut self, document: Document) {
         self.past
             .push((document.clone(), fs::read(&self.path).expect("a file")));
@@ -243,7 +242,7 @@ impl World {
     fn bytes(&mut self, length: usize) -> Vec<u8> {
         self.count += 1;
         let count = self.count.to_le_bytes();
-        // A generator whose halves are equal is refused as stuck.
+        // A generator that returns equal halves is refused as stuck.
         (0..=u8::MAX)
             .zip(count.into_iter().cycle())
             .map(|(at, byte)| at ^ byte)
@@ -410,7 +409,7 @@ impl Process {
         self.engine.keyring()
     }
 
-    /// The document that the file holds, if this process can read it.
+    /// The document in the file, if this process can read it.
     fn readable(&self, file: &File) -> Result<Document, ErrorKind> {
         match file {
             File::Missing => fault(FileFault::Io),
@@ -420,7 +419,7 @@ impl Process {
         }
     }
 
-    /// C6: takes up what the file holds, and gives whether that is new, or why it is refused.
+    /// C6: accepts the contents of the file, and returns whether they are new, or why they are refused.
     fn judge(&mut self, file: &File) -> Result<bool, ErrorKind> {
         let document = self.readable(file)?;
         if document.keyring != self.held.keyring {
@@ -440,7 +439,7 @@ impl Process {
         Ok(true)
     }
 
-    /// What comes before a change.
+    /// The step before a change.
     fn prepare(&mut self, file: &File) -> Result<(), ErrorKind> {
         if self.rolled_back {
             return Err(ErrorKind::RollbackUnresolved);
@@ -448,7 +447,7 @@ impl Process {
         self.judge(file).map(drop)
     }
 
-    /// A look at the file for what is not held.
+    /// Reads the file for a key or a version that is not held.
     fn look(&mut self, file: &File) -> Result<(), ErrorKind> {
         match self.judge(file) {
             Err(_) if self.rolled_back => Err(ErrorKind::RollbackUnresolved),
@@ -493,7 +492,7 @@ impl Process {
             Some(_) if blob.version < key.min => Err(ErrorKind::KeyVersionRetired),
             Some(version) => {
                 key.enabled()?;
-                // A branch that was adopted may have another version of the same number.
+                // A branch that was adopted may have another version with the same number.
                 let same = version.material == blob.material;
                 same.then_some(()).ok_or(ErrorKind::AuthenticationFailed)
             }
@@ -520,7 +519,7 @@ impl Process {
     }
 }
 
-/// C6: whether `next` has every version that is held, but for the oldest ones.
+/// C6: whether `next` has all held versions except the oldest ones.
 fn keeps(held: &Document, next: &Document) -> bool {
     held.keys.iter().all(|(id, key)| {
         let Some(next) = next.keys.get(id) else { return true };
@@ -563,13 +562,13 @@ impl Key {
     }
 }
 
-/// 30 to 67 bytes, so that some lengths are refused.
+/// 30 to 67 bytes, so some lengths are refused.
 fn length(number: u8) -> usize {
     30 + usize::from(number) % 37
 }
 
 impl Op {
-    /// Which of the two processes does it.
+    /// The process that does the step.
     fn who(&self) -> bool {
         match *self {
             Self::Update(who, ..)

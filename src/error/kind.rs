@@ -256,7 +256,7 @@ pub enum FileFault {
     NotSynced,
 }
 
-/// What is wrong with the store of a [`StoreKeyring`](crate::StoreKeyring), or with a document in it.
+/// The fault of the store of a [`StoreKeyring`](crate::StoreKeyring), or of a document in it.
 ///
 /// # Examples
 ///
@@ -279,13 +279,13 @@ pub enum FileFault {
 pub enum StoreFault {
     /// The store did not answer before the deadline of the call. Nothing was changed.
     Deadline,
-    /// The store cannot be reached, or cannot serve now. Nothing was changed.
+    /// The store cannot be reached, or cannot serve the call now. Nothing was changed.
     Unavailable,
-    /// The store does not do this: [`source`](core::error::Error::source) says why. Nothing was changed.
+    /// The store does not allow this: [`source`](core::error::Error::source) says why. Nothing was changed.
     Refused,
     /// The store has not confirmed the document for longer than `max_stale`, so the key may be disabled or retired.
     Stale,
-    /// The change was sent, and the store did not say whether it was made. Look at the key once the store answers.
+    /// The change was sent, and the store did not say whether it was made. Read the key when the store answers again.
     OutcomeUnknown,
     /// Other writers changed the document at each attempt. Nothing was changed.
     Conflict,
@@ -297,13 +297,13 @@ pub enum StoreFault {
     TooLarge,
     /// The document, or the snapshot, is sealed under a root that the keyring does not have.
     WrongRoot,
-    /// The MAC of the document, or of the snapshot, does not match: something other than this crate changed it.
+    /// The MAC of the document or the snapshot does not match: a program other than this crate changed it.
     Changed,
     /// The document has no key, or more than one.
     KeyCount,
-    /// The document is that of another key.
+    /// The document belongs to another key.
     OtherKey,
-    /// The document is older than one that was seen before, comes from another line of changes, or is gone.
+    /// The document is older than one that was seen before, has another history, or is gone.
     RolledBack,
     /// The bytes are not a snapshot.
     NotASnapshot,

@@ -333,7 +333,7 @@ fn the_first_check_that_fails_says_why() {
     }
 }
 
-/// C6, for a keyring that holds the known file: which later texts it takes up.
+/// C6: the later texts that a keyring with the known file accepts.
 #[test]
 fn a_successor_keeps_every_version_that_is_held() {
     let known = Known::new();
@@ -389,7 +389,7 @@ fn a_successor_keeps_every_version_that_is_held() {
     assert!(after(&|d| without(d, 0)).0.unwrap());
     // A whole key may be purged.
     assert!(after(&|d| drop(d["keys"].as_array_mut().unwrap().remove(0))).0.unwrap());
-    // Two states of one generation are of two branches, also where no version contradicts the other.
+    // Two states with the same generation are on two branches, even if no version contradicts the other.
     assert_eq!(
         refused(&|d| {
             d["generation"] = json!(7);
@@ -402,7 +402,7 @@ fn a_successor_keeps_every_version_that_is_held() {
     assert!(!same.unwrap());
     fs::write(&path, format!("{file:#}")).unwrap();
     assert!(!keyring.refresh().unwrap());
-    // A version that is known is not opened again, but its date is that of the file.
+    // A known version is not opened again, but its date is read from the file.
     let (later, keyring) = after(&|d| d["keys"][0]["versions"][0]["created"] = json!("2021-01-01T00:00:00Z"));
     assert!(later.unwrap());
     let created = keyring.keys().versions(&id).unwrap()[0].created;

@@ -262,7 +262,7 @@ fn a_known_file_is_read_and_written_to_the_byte() {
         .unwrap();
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), v.after.file);
-    // For people and their tools: a field to a line, and an end to the last one.
+    // For people and their tools: one field on each line, and a newline at the end.
     assert!(text.starts_with("{\n  \"format\": \"dekseal keyring\",\n  \"version\": 1,\n  \"id\": "));
     assert!(text.ends_with("\"\n}\n"));
 }
@@ -655,7 +655,7 @@ fn the_root_can_be_changed() {
 
     assert_eq!(open(&path).unwrap_err(), fault(FileFault::WrongRoot));
     assert_eq!(bystander.refresh().unwrap_err().kind(), fault(FileFault::WrongRoot));
-    // It goes on with what it holds. What it does not hold may be in the file that it cannot open.
+    // The keyring still uses the keys that it holds. Keys that it does not hold may be in the file that it cannot open.
     let is_unknown = |kind: &ErrorKind| [ErrorKind::UnknownKey, ErrorKind::UnknownKeyVersion].contains(kind);
     for (is, was) in behaviour(&bystander).into_iter().zip(expected) {
         match was {
@@ -1028,8 +1028,8 @@ fn what_has_not_changed_is_not_derived_again() {
     assert_ne!(place(1).unwrap(), place(2).unwrap());
 }
 
-/// A file whose text is the one that was read or written last is compared, and not parsed: reading it makes three
-/// allocations and holds the text once, however many keys are in it.
+/// A file with the text that was read or written last is compared, and not parsed. Reading it makes three allocations
+/// and holds the text once, however many keys the file has.
 #[test]
 fn a_refresh_with_nothing_new_does_not_parse() {
     look_for_a_subscriber();

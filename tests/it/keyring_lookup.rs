@@ -1,4 +1,4 @@
-//! A call that names a key or a version that is not in memory looks at the file before it says so.
+//! A call that names a key or a version that is not in memory reads the file before it reports that it is unknown.
 
 use std::{
     fs::{self, File, FileTimes},
@@ -19,7 +19,7 @@ fn open(path: &Path) -> FileKeyring {
     FileKeyring::open(path, root()).unwrap()
 }
 
-/// One key of version 0.
+/// A keyring with one key of version 0.
 fn one_key(path: &Path) -> FileKeyring {
     let keyring = FileKeyring::create(path, root()).unwrap();
     import(&keyring, KEY_ID);
@@ -47,7 +47,7 @@ fn set_modified(path: &Path, modified: SystemTime) {
     file.set_times(FileTimes::new().set_modified(modified)).unwrap();
 }
 
-/// The same file of the same length and time of modification, with other bytes in it: whoever reads it fails.
+/// The same file with the same length and time of modification, but with other bytes: reading it fails.
 fn spoil(path: &Path) -> Vec<u8> {
     let (good, modified) = (fs::read(path).unwrap(), fs::metadata(path).unwrap().modified().unwrap());
     fs::write(path, vec![b'x'; good.len()]).unwrap();
@@ -74,11 +74,11 @@ fn what_one_process_seals_opens_in_another_at_once() {
         assert_eq!(theirs.decrypt_dek(&id, &none, &sealed).unwrap(), dek);
         assert_eq!(theirs.keyring().generation(), ours.keyring().generation());
     }
-    // A new key seals and opens too.
+    // A new key also seals and opens.
     import(ours.keyring(), OTHER_KEY_ID);
     let (dek, sealed) = theirs.create_dek(&key_id(OTHER_KEY_ID), &none).unwrap();
     assert_eq!(ours.decrypt_dek(&key_id(OTHER_KEY_ID), &none, &sealed).unwrap(), dek);
-    // What is not in the file either is unknown.
+    // A key that is not in the file either is unknown.
     assert_eq!(opens(theirs.keyring(), KEY_ID, 4), Err(ErrorKind::UnknownKeyVersion));
     assert_eq!(
         seals(theirs.keyring(), "43e243b5-0095-1b21-67b2-58370386cc4a"),
@@ -103,7 +103,7 @@ fn forged_ids_cost_no_read_of_a_file_that_nobody_changes() {
     }
     assert_eq!(keyring.last_refreshed(), refreshed);
 
-    // Another time of modification, length or file is looked at.
+    // A file with another time of modification, another length or another inode is read.
     let spoilt = fs::read(&path).unwrap();
     set_modified(&path, SystemTime::now());
     assert_eq!(seals(&keyring, OTHER_KEY_ID), Err(UNREADABLE));
@@ -123,7 +123,7 @@ fn forged_ids_cost_no_read_of_a_file_that_nobody_changes() {
         set_modified(&path, modified);
         assert!(matches!(seals(&keyring, OTHER_KEY_ID), Err(ErrorKind::File(_))));
     }
-    // It was read, and is as old as before: so it need not be read again once it was.
+    // The file was read, and its age is the same as before, so after this it need not be read again.
     fs::write(&path, &good).unwrap();
     set_modified(&path, long_ago());
     assert_eq!(seals(&keyring, OTHER_KEY_ID), Err(ErrorKind::UnknownKey));
@@ -150,7 +150,7 @@ fn a_file_that_was_young_when_it_was_read_is_read_again() {
     assert!(!keyring.refresh().unwrap());
     let good = spoil(&path);
     assert_eq!(seals(&keyring, OTHER_KEY_ID), Err(UNREADABLE));
-    // It does not matter how old it is by now.
+    // The present age of the file does not matter.
     fs::write(&path, good).unwrap();
     let modified = SystemTime::now() - Duration::from_millis(1500);
     set_modified(&path, modified);
@@ -158,7 +158,7 @@ fn a_file_that_was_young_when_it_was_read_is_read_again() {
     thread::sleep(Duration::from_millis(700));
     spoil(&path);
     assert_eq!(seals(&keyring, OTHER_KEY_ID), Err(UNREADABLE));
-    // Nor is a time in the future believed.
+    // A time in the future is not trusted either.
     let (_directory, path) = directory();
     let keyring = one_key(&path);
     set_modified(&path, SystemTime::now() + Duration::from_secs(3600));
@@ -183,7 +183,7 @@ fn a_file_that_cannot_be_read_answers_for_unknown_keys_alone() {
     let held = || {
         assert_eq!(seals(&keyring, KEY_ID), Ok(1));
         assert_eq!(opens(&keyring, KEY_ID, 1), Ok(1));
-        // Below the newest version nothing can be new.
+        // No version below the newest one can be new.
         assert_eq!(opens(&keyring, KEY_ID, 0), Err(ErrorKind::KeyVersionDestroyed));
         assert_eq!(seals(&keyring, OTHER_KEY_ID), Err(ErrorKind::KeyDisabled));
     };
@@ -207,7 +207,7 @@ fn a_file_that_cannot_be_read_answers_for_unknown_keys_alone() {
     held();
 }
 
-/// Whether the file of another branch has the key is for the host to decide.
+/// The host must decide whether the key exists on the other branch.
 #[test]
 fn a_lookup_that_finds_a_rollback_reports_it_until_it_is_resolved() {
     let (_directory, path) = directory();
@@ -227,14 +227,14 @@ fn a_lookup_that_finds_a_rollback_reports_it_until_it_is_resolved() {
         }
         let refreshed = keyring.refresh().unwrap_err();
         assert_eq!(refreshed.kind(), ErrorKind::File(FileFault::RolledBack));
-        // The newer file is back, and a lookup finds it.
+        // The newer file is restored, and a look-up finds it.
         fs::write(&path, &newer).unwrap();
         assert_eq!(opens(&keyring, KEY_ID, 2), Err(ErrorKind::UnknownKeyVersion));
         assert_eq!(seals(&keyring, KEY_ID), Ok(1));
     }
 }
 
-/// It holds the lock that a look at the file takes. This test would never end if it waited for itself.
+/// The update holds the lock that a look-up takes to read the file. If it waited for itself, this test would never end.
 #[test]
 fn the_closure_of_update_may_look_keys_up() {
     let (_directory, path) = directory();
@@ -245,12 +245,12 @@ fn the_closure_of_update_may_look_keys_up() {
             assert_eq!(seals(&keyring, OTHER_KEY_ID), Err(ErrorKind::UnknownKey));
             assert_eq!(opens(&keyring, KEY_ID, 1), Err(ErrorKind::UnknownKeyVersion));
             keys.rotate(&id)?;
-            // Not before it is written.
+            // The key cannot be used before it is written.
             assert_eq!(opens(&keyring, KEY_ID, 1), Err(ErrorKind::UnknownKeyVersion));
             Ok(())
         })
         .unwrap();
-    // Afterwards this thread looks at the file as every other does, also if a closure panicked.
+    // After the update, this thread reads the file as any other does, even if a closure panicked.
     let panicked = thread::scope(|scope| {
         let thread = scope.spawn(|| keyring.update(|_| -> Result<(), _> { panic!("on purpose") }));
         thread.join()
@@ -303,13 +303,14 @@ fn a_lookup_waits_for_an_update_of_another_thread() {
             })
         });
         start.recv().unwrap();
-        // What is in memory is not waited for.
+        // A look-up of a key in memory does not wait.
         assert_eq!(seals(&keyring, KEY_ID), Ok(0));
         assert_eq!(opens(&keyring, KEY_ID, 1), Ok(1));
     });
 }
 
-/// Nor does it wait for a writer of another process, which may take its time, though an update of this process does.
+/// It does not wait for a writer in another process either, which may take long, although an update of this process
+/// does.
 #[test]
 fn a_lookup_waits_for_no_other_process() {
     let (_directory, path) = directory();

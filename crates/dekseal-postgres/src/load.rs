@@ -1,4 +1,4 @@
-//! Loading keys in an async host.
+//! Loads keys in an async host.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use dekseal::{Error, KeyId, StoreFault, StoreKeyring};
 
 use crate::PostgresStore;
 
-/// As [`StoreKeyring::load`], for an async host: waits for the database without keeping the task's thread.
+/// [`StoreKeyring::load`] for an async host: waits for the database without blocking the thread of the task.
 ///
-/// An async host calls this before the engine's call, if [`is_ready`](StoreKeyring::is_ready) says that the call would
-/// need the database. It works in every async runtime, because the store waits on a thread of its own. If the future is
-/// dropped, the query goes on.
+/// An async host calls this before the call of the engine, if [`is_ready`](StoreKeyring::is_ready) says that the call
+/// would need the database. It works with every async runtime, because the store waits on its own thread. If the future
+/// is dropped, the query continues.
 ///
 /// # Errors
 ///
-/// Those of [`StoreKeyring::load`]; no others.
+/// The errors of [`StoreKeyring::load`]; no others.
 ///
 /// # Examples
 ///
@@ -38,7 +38,7 @@ pub async fn load(keyring: &Arc<StoreKeyring<PostgresStore>>, key_id: KeyId) -> 
     let runtime = keyring.store().runtime();
     let loading = Arc::clone(keyring);
     let load = runtime.spawn_blocking(move || loading.load(&key_id));
-    // `load` does not panic, and the store's runtime lives as long as the keyring that the closure holds.
+    // `load` does not panic, and the store's runtime lives as long as the keyring in the closure.
     load.await
         .unwrap_or_else(|_| Err(Error::from(StoreFault::Unavailable).with_key_id(&key_id)))
 }

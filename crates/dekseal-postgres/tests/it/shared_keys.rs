@@ -18,13 +18,13 @@ use crate::{
     server::{Server, create},
 };
 
-/// How a child of `fleet` opens the store.
+/// Opens the store in a child process of `fleet`.
 pub(crate) fn fleet_store(address: &str) -> PostgresStore {
     let (connection, notify) = address.split_once('|').unwrap();
     PostgresStore::new(Options::new(connection).unwrap().notify(notify == "notify")).unwrap()
 }
 
-/// The address of the table in a server, with which notifications go.
+/// The address of the table in a server, with the setting for notifications.
 fn address(server: &Server, notify: &str) -> String {
     create(server.options());
     format!("{}|{notify}", server.socket())
@@ -57,7 +57,7 @@ fn what_becomes_of_a_rotation_is_known_although_the_server_is_killed() {
     let begun = Instant::now();
     let mut rotations = Rotations::default();
     let mut kills = 0;
-    // New processes from time to time: documents of many versions would take all the time.
+    // Starts new processes from time to time, because documents with many versions would take most of the time.
     while kills < size(20, 200) {
         let mut rotators: Vec<_> = (0..PROCESSES)
             .map(|number| Process::start("rotator", &address, &[&number.to_string(), &u64::MAX.to_string()]))
@@ -90,12 +90,12 @@ fn what_becomes_of_a_rotation_is_known_although_the_server_is_killed() {
         rotations.describe(),
         begun.elapsed().as_secs_f64()
     );
-    // The database was back long before the deadline.
+    // The database was available again long before the deadline.
     assert_eq!(rotations.count().1, 0, "outcomes that were not settled");
     rotations.check(&address);
 }
 
-/// How long hits took, in nanoseconds, in ascending order.
+/// The times of hits in nanoseconds, in ascending order.
 fn hits(engine: &Engine<StoreKeyring<PostgresStore>>, until: &AtomicBool) -> Vec<u64> {
     let keys: Vec<_> = (0..fleet::KEYS).map(key_id).collect();
     let blobs: Vec<_> = keys
@@ -126,7 +126,7 @@ fn hits_for(engine: &Engine<StoreKeyring<PostgresStore>>, time: Duration) -> Vec
     })
 }
 
-/// How long a call waits for a server that is stopped.
+/// The deadline of calls to a server that is stopped.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 fn settings(max_age: Duration, max_stale: Duration) -> StoreSettings {
@@ -178,8 +178,7 @@ fn no_hit_waits_for_a_server_that_is_stopped() {
         counters.oldest.unwrap() > time.mul_f64(0.8) && counters.failures > 0,
         "{counters:?}"
     );
-    // A call that waited for the server would have taken its deadline. What a busy machine does to a thread stays far
-    // below.
+    // A call that waited for the server would have reached its deadline. Delays by a busy machine are much shorter.
     assert!(at(&stopped, 0.999_999) * 1e3 < DEADLINE.mul_f64(0.8).as_nanos() as f64);
     assert!(again < Duration::from_secs(1), "{again:?}");
     engine.decrypt_dek(&key_id(0), &context(), &blob).unwrap();
@@ -221,7 +220,7 @@ fn a_key_is_out_of_use_after_max_stale_and_back_within_a_second() {
         assert_eq!(error.kind(), ErrorKind::Store(StoreFault::Stale), "{error:?}");
         assert_eq!(error.key_id(), Some(key_id(7)));
         assert!(stale >= max_stale.mul_f64(0.7), "{stale:?}");
-        // For as long as it is stopped.
+        // As long as it is stopped.
         let until = Instant::now() + size(Duration::from_millis(500), Duration::from_secs(20));
         while Instant::now() < until {
             let error = calls(&key_id(8)).unwrap_err();
@@ -241,7 +240,7 @@ fn a_key_is_out_of_use_after_max_stale_and_back_within_a_second() {
     }
 }
 
-/// `pg_dump` and its restoration.
+/// `pg_dump`, and restoring its output.
 struct Dump<'a>(&'a Server);
 
 impl fleet::Backup for Dump<'_> {

@@ -10,7 +10,7 @@ use dekseal_sqlite::SqliteStore;
 
 use crate::{conformance::call, fleet, temporary};
 
-/// How a child of `fleet` opens the store.
+/// Opens the store in a child process of `fleet`.
 pub(crate) fn fleet_store(address: &str) -> SqliteStore {
     SqliteStore::open(address).unwrap()
 }
@@ -31,7 +31,7 @@ fn no_rotation_of_many_processes_is_lost() {
     fleet::no_rotation_of_many_processes_is_lost("SQLite", address(&store.path()));
 }
 
-/// A database whose file is put in the place of what it has become.
+/// A database whose file is replaced by an older copy.
 struct Files(PathBuf);
 
 impl Files {
