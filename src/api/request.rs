@@ -3,7 +3,6 @@
 use alloc::{borrow::ToOwned, string::String};
 use core::fmt;
 
-use arrayvec::ArrayString;
 use rand_core::TryCryptoRng;
 
 use super::{
@@ -16,9 +15,6 @@ use crate::{
     blob::SealedDek, context::EncryptionContext, dek::Dek, engine::Engine, key_id::KeyId, keyring::Keyring,
     secret::Secret, sha256::sha256,
 };
-
-/// The most characters of a project ID.
-const MAX_PROJECT_ID: usize = 64;
 
 /// A request that keeps all rules that can be checked without a key.
 ///
@@ -48,8 +44,7 @@ const MAX_PROJECT_ID: usize = 64;
 /// ```
 pub struct Request {
     payload: Payload,
-    /// Without an allocation, which would take longer than the rest of reading the path.
-    project_id: ArrayString<MAX_PROJECT_ID>,
+    project_id: String,
     key_id: KeyId,
     sequence: Option<String>,
     context: EncryptionContext,
@@ -89,7 +84,7 @@ impl Request {
         let payload = fields.payload(operation, &key_id)?;
         Ok(Self {
             payload,
-            project_id,
+            project_id: project_id.to_owned(),
             key_id,
             sequence,
             context,
@@ -213,16 +208,15 @@ impl fmt::Debug for Request {
 }
 
 /// `/v1.0/{project_id}/kms/OPERATION`
-fn parse_path(path: &str) -> Option<(ArrayString<MAX_PROJECT_ID>, Operation)> {
+fn parse_path(path: &str) -> Option<(&str, Operation)> {
     let (project_id, rest) = path.strip_prefix("/v1.0/")?.split_once('/')?;
     let name = rest.strip_prefix("kms/")?;
     let operation = Operation::ALL
         .into_iter()
         .find(|operation| operation.as_str() == name)?;
-    let well_formed = !project_id.is_empty()
+    let well_formed = matches!(project_id.len(), 1..=64)
         && project_id
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    let project_id = well_formed.then(|| ArrayString::from(project_id).ok())??;
-    Some((project_id, operation))
+    well_formed.then_some((project_id, operation))
 }

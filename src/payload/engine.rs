@@ -6,6 +6,8 @@ use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
 use super::{PayloadCipher, header::PayloadSalt, keys::Prk, oneshot::Payload};
+#[cfg(feature = "std")]
+use super::{PayloadHeader, keys::PayloadKey};
 use crate::{
     blob::SealedDek,
     context::EncryptionContext,
@@ -203,21 +205,29 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         sealed: &SealedDek,
     ) -> Result<PayloadCipher, Error> {
-        Event::new("open_payload_cipher", Some(key_id), Some(context))
-            .of(|event| self.payload_cipher(key_id, context, sealed, event))
+        Event::new("open_payload_cipher", Some(key_id), Some(context)).of(|event| {
+            event.opens(sealed.key_version());
+            let dek = self.open(key_id, context, sealed)?;
+            Ok(PayloadCipher::new(&dek, *sealed))
+        })
     }
 
-    /// [`open_payload_cipher`](Self::open_payload_cipher) as a step of an operation that emits its own event.
-    pub(super) fn payload_cipher(
+    /// Opens the DEK of the payload that begins with `header`, and derives the key of the payload.
+    ///
+    /// The PRK stays where it is made. A move would leave a copy of it on the stack.
+    #[cfg(feature = "std")]
+    pub(super) fn payload_key(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
-        sealed: &SealedDek,
+        header: &PayloadHeader,
         event: &mut Event<'_>,
-    ) -> Result<PayloadCipher, Error> {
+    ) -> Result<PayloadKey, Error> {
+        let sealed = header.sealed_dek();
         event.opens(sealed.key_version());
-        let dek = self.open(key_id, context, sealed)?;
-        Ok(PayloadCipher::new(&dek, *sealed))
+        let mut prk = Secret::zeroed();
+        self.open_beside(key_id, context, sealed, Prk::beside(&mut prk))?;
+        Prk::new(&prk).open_payload(header)
     }
 }
 

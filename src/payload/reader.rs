@@ -238,8 +238,8 @@ impl<K: Keyring> Engine<K> {
     ) -> io::Result<PayloadReader<R>> {
         Event::new("decrypt_reader", Some(key_id), Some(context)).of(|event| {
             let header = read_header(&mut inner)?;
-            let payload_cipher = self.payload_cipher(key_id, context, header.sealed_dek(), event)?;
-            Ok(PayloadReader::new(payload_cipher.opener(&header)?, inner))
+            let key = self.payload_key(key_id, context, &header, event)?;
+            Ok(PayloadReader::new(SegmentOpener::new(key), inner))
         })
     }
 }

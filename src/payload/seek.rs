@@ -256,8 +256,8 @@ impl<K: Keyring> Engine<K> {
         Event::new("decrypt_seek_reader", Some(key_id), Some(context)).of(|event| {
             seek_to(&mut inner, 0)?;
             let header = read_header(&mut inner)?;
-            let payload_cipher = self.payload_cipher(key_id, context, header.sealed_dek(), event)?;
-            PayloadSeekReader::new(payload_cipher.open_payload(&header)?, inner)
+            let key = self.payload_key(key_id, context, &header, event)?;
+            PayloadSeekReader::new(key, inner)
         })
     }
 }
