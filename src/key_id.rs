@@ -144,7 +144,7 @@ impl KeyId {
     }
 }
 
-/// Hashes the 36 bytes without their length, which is the same for all IDs. [`KeyIdHash`] expects exactly these bytes.
+/// Hashes the 36 bytes without their length, which is the same for all IDs. `KeyIdHash` expects exactly these bytes.
 impl Hash for KeyId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(&self.0);

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// The kinds of [`Error`].
+/// The kinds of [`Error`](crate::Error).
 ///
 /// # Examples
 ///

@@ -43,7 +43,7 @@ pub use self::{
 /// cannot answer now, and [`Error::keyring`] if its store fails in another way. The engine returns these errors to its
 /// caller. If an error names no key, the engine adds the key ID and the version.
 ///
-/// [`FileKeyring`](crate::FileKeyring) also returns `ErrorKind::File`, if a key is not in memory and the file cannot be
+/// [`FileKeyring`] also returns `ErrorKind::File`, if a key is not in memory and the file cannot be
 /// read, and [`RollbackUnresolved`](crate::ErrorKind::RollbackUnresolved).
 ///
 /// # Examples
