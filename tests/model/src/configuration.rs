@@ -155,6 +155,13 @@ pub fn all(large: bool) -> Vec<Configuration> {
                 &[(change(Rotate), 2), (Lose, 1 + more), (Duplicate, 1), (Crash, more)],
             )
         },
+        // A third process, which only large bounds allow.
+        Configuration {
+            processes: 2 + usize::from(large),
+            opens: false,
+            prompt: Prompt::Reads,
+            ..Configuration::new("three", &[(change(Rotate), 2), (change(Disable), more), (Lose, 1)])
+        },
         // Changes that add no version, and one that seals all versions again.
         Configuration {
             prompt: Prompt::Reads,

@@ -237,6 +237,9 @@ impl State {
             return Judged::Accepted;
         }
         seen.insert(Event::RolledBack);
+        if process.rolled_back {
+            return Judged::RolledBack;
+        }
         process.rolled_back = true;
         // Who has not seen that the key was to be deleted cannot tell its deletion from a rollback.
         let other = answer.is_none_or(|document| document.id != newest.id);

@@ -175,7 +175,7 @@ impl State {
                 }
             }
         }
-        if put.new.is_some_and(|new| self.failed.contains(&new)) {
+        if !self.rolled_back && put.new.is_some_and(|new| self.failed.contains(&new)) {
             self.fault(Fault::FailedButStored);
         }
         self.replace(put.new);

@@ -260,7 +260,8 @@ impl State {
             }
             Report::Failed => {
                 for document in write.tried {
-                    if self.history.contains(&document) {
+                    // A rollback of the store can undo what was made.
+                    if !self.rolled_back && self.history.contains(&document) {
                         self.fault(Fault::FailedButStored);
                     }
                     insert(&mut self.failed, document);
