@@ -265,6 +265,15 @@ impl CmkVersion {
         self.wrap.expand::<1, N, 0>(label, &[], key);
     }
 
+    /// The MAC of `message` under a key for another purpose: `HMAC-SHA-256(HKDF-Expand(wrap_key, label, 32), message)`.
+    #[cfg(feature = "file-keyring")]
+    pub(crate) fn mac<const N: usize>(&self, label: &[u8; N], message: &[u8]) -> [u8; KEY_LEN] {
+        let (mut key, mut mac) = (Secret::zeroed(), [0; KEY_LEN]);
+        self.derive(label, &mut key);
+        HmacKey::new(&key).mac_of(message, &mut mac);
+        mac
+    }
+
     /// `salt = HMAC-SHA-256(salt_key, SHA-256(context) ‖ dek)`
     #[inline]
     fn salt(&self, context: &EncryptionContext, dek: &[u8; CIPHERTEXT_LEN], beside: Beside<'_>) -> [u8; SALT_LEN] {

@@ -73,6 +73,15 @@ pub(crate) fn create_keys(store: impl KeyStore) {
     }
 }
 
+/// This test binary, run again for one test, which is ignored otherwise. Its output goes through a pipe.
+pub(crate) fn rerun(test: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture", "--ignored"])
+        .stdout(Stdio::piped());
+    command
+}
+
 /// A process of the fleet. It ends when its input ends: when this is dropped, or when the test process ends.
 pub(crate) struct Process {
     child: Child,
@@ -82,13 +91,11 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(role: &str, address: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "fleet::child", "--nocapture", "--ignored"])
+        let mut child = rerun("fleet::child")
             .env("FLEET_ROLE", role)
             .env("FLEET_ADDRESS", address)
             .env("FLEET_ARGUMENTS", arguments.join("\n"))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         Self {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use arbitrary::{Arbitrary, Unstructured};
 use dekseal::{
-    CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, KeyId, SealedDek, StoreFault, StoreKeyring,
+    CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, KeyId, Keyset, SealedDek, StoreFault, StoreKeyring,
     store::{Call, KeyStore, MemoryStore, Revision, StoredDocument},
 };
 
@@ -114,7 +114,7 @@ impl World {
         &mut self,
         process: u8,
         key: u8,
-        change: impl FnMut(&mut dekseal::Keyset) -> Result<T, dekseal::Error>,
+        change: impl FnMut(&mut Keyset) -> Result<T, dekseal::Error>,
         model: impl FnOnce(Option<&mut Key>) -> Result<T, ErrorKind>,
     ) {
         let id = key_id(key);
@@ -124,6 +124,22 @@ impl World {
         }
         let expected = model(self.keys.get_mut(&id));
         assert_eq!(result.map_err(|error| error.kind()), expected, "key {key}");
+    }
+
+    /// Enables or disables a key, which fails with `refusal` if it is that already.
+    fn switch(
+        &mut self,
+        process: u8,
+        key: u8,
+        change: impl FnMut(&mut Keyset) -> Result<(), dekseal::Error>,
+        enabled: bool,
+        refusal: ErrorKind,
+    ) {
+        self.change(process, key, change, |key| {
+            let key = key.ok_or(ErrorKind::UnknownKey)?;
+            let was = std::mem::replace(&mut key.enabled, enabled);
+            (was != enabled).then_some(()).ok_or(refusal)
+        });
     }
 
     fn step(&mut self, step: Step) {
@@ -162,34 +178,16 @@ impl World {
                 );
             }
             Step::Disable { process, key } => {
-                let id = key_id(key);
-                self.change(
-                    process,
-                    key,
-                    |keys| keys.disable(&id),
-                    |key| {
-                        let key = key.ok_or(ErrorKind::UnknownKey)?;
-                        let was = std::mem::replace(&mut key.enabled, false);
-                        was.then_some(()).ok_or(ErrorKind::KeyNotEnabled)
-                    },
-                );
+                let disable = |keys: &mut Keyset| keys.disable(&key_id(key));
+                self.switch(process, key, disable, false, ErrorKind::KeyNotEnabled);
             }
             Step::Enable { process, key } => {
-                let id = key_id(key);
-                self.change(
-                    process,
-                    key,
-                    |keys| keys.enable(&id),
-                    |key| {
-                        let key = key.ok_or(ErrorKind::UnknownKey)?;
-                        let was = std::mem::replace(&mut key.enabled, true);
-                        (!was).then_some(()).ok_or(ErrorKind::KeyNotDisabled)
-                    },
-                );
+                let enable = |keys: &mut Keyset| keys.enable(&key_id(key));
+                self.switch(process, key, enable, true, ErrorKind::KeyNotDisabled);
             }
             Step::Retire { process, key } => {
                 let id = key_id(key);
-                let retire = |keys: &mut dekseal::Keyset| {
+                let retire = |keys: &mut Keyset| {
                     let current = keys.info(&id)?.current_version;
                     keys.set_min_version(&id, current)
                 };

@@ -523,17 +523,24 @@ fn rollbacks() -> [Named<Mishap>; 3] {
     ]
 }
 
+/// A store that has lost a rotation, and the process that made it, with a DEK under the lost version. The process has
+/// found the rollback.
+fn rolled_back(case: &str, roll_back: Mishap) -> (Arc<MemoryStore>, Engine<Keyring>, (Dek, SealedDek)) {
+    let (store, engine) = one_key();
+    let backup = store.copy();
+    rotate(&engine, 1);
+    let lost = seal(&engine, 1).unwrap();
+    roll_back(&store, &backup);
+    assert_eq!(fault(engine.keyring().load(&id(1))), StoreFault::RolledBack, "{case}");
+    (store, engine, lost)
+}
+
 #[test]
 fn after_a_rollback_held_versions_open_and_nothing_is_sealed_or_written() {
     for (case, roll_back) in rollbacks() {
-        let (store, engine) = one_key();
-        let backup = store.copy();
-        rotate(&engine, 1);
-        let (dek, sealed) = seal(&engine, 1).unwrap();
-        roll_back(&store, &backup);
+        let (store, engine, (dek, sealed)) = rolled_back(case, roll_back);
         let before = store.copy();
 
-        assert_eq!(fault(engine.keyring().load(&id(1))), StoreFault::RolledBack, "{case}");
         assert_eq!(open(&engine, &sealed).unwrap(), dek, "{case}");
         assert_eq!(kind(seal(&engine, 1)), ErrorKind::RollbackUnresolved, "{case}");
         let key_id = id(1);
@@ -575,12 +582,7 @@ fn the_newer_document_ends_a_rollback_if_it_comes_back() {
 #[test]
 fn write_back_puts_the_held_document_above_the_one_in_the_store() {
     for (case, roll_back) in rollbacks() {
-        let (store, engine) = one_key();
-        let backup = store.copy();
-        rotate(&engine, 1);
-        let (dek, sealed) = seal(&engine, 1).unwrap();
-        roll_back(&store, &backup);
-        assert_eq!(fault(engine.keyring().load(&id(1))), StoreFault::RolledBack, "{case}");
+        let (store, engine, (dek, sealed)) = rolled_back(case, roll_back);
 
         engine.keyring().write_back(&id(1)).unwrap();
         assert_eq!(open(&process(&store), &sealed).unwrap(), dek, "{case}");

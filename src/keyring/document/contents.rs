@@ -8,8 +8,7 @@ use crate::{
     error::{Error, FileFault},
     key_id::KeyId,
     labels,
-    secret::{Secret, ct_eq},
-    sha256::HmacKey,
+    secret::ct_eq,
     unix_time::UnixTime,
 };
 
@@ -59,11 +58,7 @@ impl Contents {
 
     /// C3: computes the MAC under `root`.
     pub(super) fn mac(&self, root: &CmkVersion) -> Result<[u8; 32], Error> {
-        let mut key = Secret::<32>::zeroed();
-        root.derive(labels::KEYRING_MAC, &mut key);
-        let mut mac = [0; 32];
-        HmacKey::new(&key).mac_of(&self.message()?, &mut mac);
-        Ok(mac)
+        Ok(root.mac(labels::KEYRING_MAC, &self.message()?))
     }
 
     /// Checks the MAC under `root`.

@@ -1,5 +1,6 @@
 //! A keyring in a file (FORMAT.md part C).
 
+mod lookup;
 mod storage;
 
 use std::{
@@ -7,22 +8,24 @@ use std::{
     path::Path,
     slice,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, ThreadId},
+    thread::ThreadId,
     time::{Duration, Instant, SystemTime},
 };
 
-use self::storage::{Locked, Seen, Snapshot, Storage};
+use self::{
+    lookup::Updating,
+    storage::{Locked, Seen, Snapshot, Storage},
+};
 use super::{
-    Keyring, Keyset, MemoryKeyring,
+    Keyset, MemoryKeyring,
     document::{self, Document, Edition},
 };
 use crate::{
     cmk::CmkVersion,
     error::{Error, ErrorKind, FileFault},
-    key_id::KeyId,
     sha256::sha256,
     trace::Event,
 };
@@ -110,9 +113,6 @@ pub struct FileKeyring {
     /// The thread that runs the closure of `update`.
     updating: Mutex<Option<ThreadId>>,
 }
-
-/// Dropped when the closure of `update` has ended, also by a panic.
-struct Updating<'a>(&'a Mutex<Option<ThreadId>>);
 
 /// The state of the file that the keys in memory come from.
 struct State {
@@ -568,42 +568,6 @@ impl FileKeyring {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
-    /// Whether the file looks as it did when it was compared last.
-    fn is_as_seen(&self) -> bool {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        seen.is_some_and(|seen| self.storage.is_as(&seen))
-    }
-
-    /// Updates the keys in memory for a call that did not find its key or version.
-    fn look(&self) -> Result<(), Error> {
-        if self.is_as_seen() {
-            return self.check_resolved();
-        }
-        let mut state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(state)) => state.into_inner(),
-            // This is the closure of `update`. Its thread holds the lock, so waiting would never end. It need not read:
-            // the file was read under the lock of the file, and has not changed since.
-            Err(TryLockError::WouldBlock) if self.is_updating() => return Ok(()),
-            Err(TryLockError::WouldBlock) => self.state(),
-        };
-        // Another thread may have read the file while this one waited.
-        if self.is_as_seen() {
-            return self.check_resolved();
-        }
-        if let Err(error) = self.read(&mut state) {
-            self.check_resolved()?;
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    /// Whether this thread runs the closure of `update`.
-    fn is_updating(&self) -> bool {
-        let updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
-        *updating == Some(thread::current().id())
-    }
-
     /// Accepts a document that is a later state than the one in memory. Refuses an older state and a branch. Returns
     /// whether the document is a later state.
     fn accept(&self, state: &mut State, document: Document, text: &[u8], now: Moment) -> Result<bool, Error> {
@@ -674,19 +638,6 @@ impl FileKeyring {
     }
 }
 
-impl<'a> Updating<'a> {
-    fn on_this_thread(thread: &'a Mutex<Option<ThreadId>>) -> Self {
-        *thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current().id());
-        Self(thread)
-    }
-}
-
-impl Drop for Updating<'_> {
-    fn drop(&mut self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
 impl Moment {
     fn now() -> Self {
         Self {
@@ -703,33 +654,6 @@ fn next(generation: u64) -> Result<u64, Error> {
 fn is_not_found(error: &Error) -> bool {
     let source = core::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     source.is_some_and(|source| source.kind() == io::ErrorKind::NotFound)
-}
-
-/// Whether the file may have a key or a version that is not in memory. A missing version below the newest one was
-/// destroyed.
-fn may_be_new(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::UnknownKey | ErrorKind::UnknownKeyVersion)
-}
-
-impl Keyring for FileKeyring {
-    fn with_current<T>(&self, key_id: &KeyId, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
-        self.check_resolved()?;
-        match self.memory.load().current(key_id) {
-            Err(error) if may_be_new(&error) => {}
-            found => return Ok(f(found?)),
-        }
-        self.look()?;
-        self.memory.with_current(key_id, f)
-    }
-
-    fn with_version<T>(&self, key_id: &KeyId, key_version: u32, f: impl FnOnce(&CmkVersion) -> T) -> Result<T, Error> {
-        match self.memory.load().opening(key_id, key_version) {
-            Err(error) if may_be_new(&error) => {}
-            found => return Ok(f(found?)),
-        }
-        self.look()?;
-        self.memory.with_version(key_id, key_version, f)
-    }
 }
 
 impl fmt::Debug for FileKeyring {

@@ -11,46 +11,20 @@ use std::{
 
 use super::{
     super::{
-        document::{self, Document, Edition},
+        document::{self, Edition},
         key::{Key, KeyState},
-        keyset::Keyset,
         store::{Revision, StoredDocument},
     },
     clock::Moment,
+    reading::{self, Read, Roots, refused},
     remembered::{Remembered, Seen},
 };
 use crate::{
     cmk::CmkVersion,
-    error::{Error, ErrorKind, FileFault, StoreFault},
+    error::{Error, StoreFault},
     key_id::{KeyId, KeyIdHash},
     unix_time::UnixTime,
 };
-
-/// The roots of a keyring.
-pub(super) struct Roots {
-    /// The writing root is the first.
-    all: Vec<Arc<CmkVersion>>,
-}
-
-impl Roots {
-    pub(super) fn new(writing: CmkVersion, reading: impl IntoIterator<Item = CmkVersion>) -> Self {
-        let all = [writing].into_iter().chain(reading).map(Arc::new).collect();
-        Self { all }
-    }
-
-    pub(super) fn one(root: Arc<CmkVersion>) -> Self {
-        Self { all: std::vec![root] }
-    }
-
-    pub(super) fn all(&self) -> &[Arc<CmkVersion>] {
-        &self.all
-    }
-
-    /// The root that new documents are written under. The list is never empty.
-    pub(super) fn writing(&self) -> Option<&Arc<CmkVersion>> {
-        self.all.first()
-    }
-}
 
 /// A key document in the cache.
 pub(super) struct Entry {
@@ -254,21 +228,20 @@ impl Cache {
                 Ok(Taken::Absent)
             }
             Answer::Document(stored) => {
-                let read = read(&stored.document, key_id, roots, held.map(|entry| &entry.key))?;
-                let (key, edition, root) = read;
+                let read = reading::read(&stored.document, key_id, roots, held.map(|entry| &entry.key))?;
                 match seen {
                     None => {}
                     // A key that was purged may be created again, with another `id`.
-                    Some(seen) if seen.gone && seen.edition.id != edition.id => {}
+                    Some(seen) if seen.gone && seen.edition.id != read.edition.id => {}
                     Some(seen) => {
-                        let later = seen.edition.precedes(&edition);
+                        let later = seen.edition.precedes(&read.edition);
                         let later = later.map_err(|error| self.refuse(held, key_id, error))?;
                         if later && let Some(entry) = held {
                             if entry.is_rolled_back() {
                                 // Only the host can decide which branch continues.
                                 return Err(self.refuse(held, key_id, StoreFault::RolledBack.into()));
                             }
-                            let follows = document::check_key_successor(&entry.key, &key);
+                            let follows = document::check_key_successor(&entry.key, &read.key);
                             follows.map_err(|error| self.refuse(held, key_id, error))?;
                         }
                         if seen.gone && !later {
@@ -285,17 +258,10 @@ impl Cache {
                         }
                     }
                 }
-                let new = Entry {
-                    key,
-                    edition,
-                    root,
-                    revision: stored.revision,
-                    document: stored.document.into(),
-                    confirmed: AtomicU64::new(begun.at.as_millis()),
-                    used: AtomicU64::new(held.map_or(begun.at.as_millis(), |held| held.used.load(Ordering::Relaxed))),
-                    rolled_back: AtomicBool::new(false),
-                    order: self.next().into(),
-                };
+                let new = self.entry(read, stored, begun);
+                if let Some(held) = held {
+                    new.used.store(held.used.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
                 let taken = Held {
                     new: true,
                     ..Held::from(&new)
@@ -326,20 +292,25 @@ impl Cache {
         };
         let pinned = self.entries.pin();
         let held = pinned.get(key_id).map(|entry| &entry.key);
-        let (key, edition, root) = read(&stored.document, key_id, roots, held)?;
-        let new = Entry {
-            key,
-            edition,
-            root,
+        let read = reading::read(&stored.document, key_id, roots, held)?;
+        let new = self.entry(read, stored, begun);
+        self.insert(&mut remembered, key_id, new);
+        Ok(())
+    }
+
+    /// The entry of a document that is accepted now.
+    fn entry(&self, read: Read, stored: StoredDocument, begun: Begun) -> Entry {
+        Entry {
+            key: read.key,
+            edition: read.edition,
+            root: read.root,
             revision: stored.revision,
             document: stored.document.into(),
             confirmed: AtomicU64::new(begun.at.as_millis()),
             used: AtomicU64::new(begun.at.as_millis()),
             rolled_back: AtomicBool::new(false),
             order: self.next().into(),
-        };
-        self.insert(&mut remembered, key_id, new);
-        Ok(())
+        }
     }
 
     /// Removes a key that this process has purged.
@@ -406,47 +377,4 @@ impl Cache {
 
 fn is_due(deletion: Option<UnixTime>) -> bool {
     deletion.is_some_and(|at| UnixTime::now().is_ok_and(|now| now >= at))
-}
-
-/// Reads the key of a document. It must be `key_id`, and the only key (D2).
-pub(super) fn read(
-    text: &[u8],
-    key_id: &KeyId,
-    roots: &Roots,
-    held: Option<&Key>,
-) -> Result<(Key, Edition, Arc<CmkVersion>), Error> {
-    let mut known = Keyset::new();
-    if let Some(held) = held {
-        known.insert(*key_id, held.clone());
-    }
-    let document = document::read(text, roots.all(), &known).map_err(|error| refused(key_id, error))?;
-    let Document { keys, edition, root } = document;
-    let mut keys = keys.into_keys();
-    match (keys.next(), keys.next()) {
-        (Some((found, key)), None) if found == *key_id => Ok((key, edition, root)),
-        (Some((found, _)), None) => {
-            let error = Error::from(StoreFault::OtherKey).with_key_id(key_id);
-            Err(error.with_found(&found, None))
-        }
-        _ => Err(Error::from(StoreFault::KeyCount).with_key_id(key_id)),
-    }
-}
-
-/// Converts an error about a file into one about a store.
-pub(super) fn refused(key_id: &KeyId, error: Error) -> Error {
-    let kind = match error.kind() {
-        ErrorKind::File(fault) => ErrorKind::Store(match fault {
-            FileFault::TooLarge => StoreFault::TooLarge,
-            FileFault::UnknownFormat => StoreFault::UnknownFormat,
-            FileFault::WrongRoot => StoreFault::WrongRoot,
-            FileFault::Changed => StoreFault::Changed,
-            FileFault::RolledBack | FileFault::OtherKeyring => StoreFault::RolledBack,
-            _ => StoreFault::NotADocument,
-        }),
-        kind => kind,
-    };
-    let names_key = error.key_id().is_some();
-    let error = error.with_kind(kind);
-    // An error about a root names the root instead.
-    if names_key { error } else { error.with_key_id(key_id) }
 }

@@ -87,11 +87,10 @@ impl Counters {
             fetches: read(&self.fetches),
             refreshes: read(&self.refreshes),
             failures: read(&self.failures),
-            evictions: 0,
             conflicts: read(&self.conflicts),
             rollbacks: read(&self.rollbacks),
-            held: 0,
-            oldest: None,
+            // The cache counts the rest.
+            ..StoreCounters::default()
         }
     }
 }

@@ -4,8 +4,10 @@ mod cache;
 mod clock;
 mod counters;
 mod misses;
+mod reading;
 mod refresh;
 mod remembered;
+mod reseal;
 mod settings;
 mod shared;
 mod snapshot;
@@ -25,11 +27,12 @@ use std::{
 };
 
 use self::{
-    cache::{Entry, Held, Roots, Taken},
+    cache::{Held, Taken},
+    reading::Roots,
     refresh::Signal,
     shared::{Need, Shared},
 };
-pub use self::{counters::StoreCounters, settings::StoreSettings, write::Resealed};
+pub use self::{counters::StoreCounters, reseal::Resealed, settings::StoreSettings};
 use super::{
     Keyring,
     key::{Key, KeyInfo, VersionInfo},
@@ -112,7 +115,7 @@ impl<S: KeyStore> StoreKeyring<S> {
     /// Makes a keyring over a store, with one root and the default settings. It does not contact the store yet.
     #[must_use]
     pub fn new(store: S, root: CmkVersion) -> Self {
-        Self::of(store, Roots::new(root, []), StoreSettings::default())
+        Self::of(store, Roots::new(Arc::new(root), []), StoreSettings::default())
     }
 
     /// Makes a keyring that writes under `root`, and also reads documents under the `reading` roots.
@@ -141,7 +144,7 @@ impl<S: KeyStore> StoreKeyring<S> {
         settings: StoreSettings,
     ) -> Result<Self, Error> {
         settings.check()?;
-        Ok(Self::of(store, Roots::new(root, reading), settings))
+        Ok(Self::of(store, Roots::new(Arc::new(root), reading), settings))
     }
 
     fn of(store: S, roots: Roots, settings: StoreSettings) -> Self {
@@ -171,7 +174,7 @@ impl<S: KeyStore> StoreKeyring<S> {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn set_roots(&self, root: CmkVersion, reading: impl IntoIterator<Item = CmkVersion>) {
-        self.shared.roots.store(Arc::new(Roots::new(root, reading)));
+        self.shared.roots.store(Arc::new(Roots::new(Arc::new(root), reading)));
     }
 
     /// Changes one key and writes it to the store. When this returns, all changes of `f` are made, or none of them.
@@ -572,7 +575,7 @@ impl<S: KeyStore> StoreKeyring<S> {
         {
             self.shared.counters.hit();
             entry.touch(now);
-            return f(&entry.key, Entry::is_rolled_back(entry));
+            return f(&entry.key, entry.is_rolled_back());
         }
         drop(pinned);
         let Held { key, rolled_back, .. } = self.shared.find(key_id, need)?;

@@ -15,10 +15,11 @@ use super::{
         key::Key,
         store::{Call, KeyStore, Revision, StoreError, StoreErrorKind},
     },
-    cache::{Answer, Cache, Entry, Held, Roots, Taken},
+    cache::{Answer, Cache, Entry, Held, Taken},
     clock::{Clock, Moment, millis},
     counters::{Counters, count},
     misses::{Found, Misses},
+    reading::Roots,
     settings::StoreSettings,
 };
 use crate::{
@@ -143,20 +144,22 @@ impl<S: KeyStore> Shared<S> {
                     Ok(Taken::Dropped) => fetched = true,
                     // The deadline of another call that sent the query has passed. This call has time left.
                     Err(error) if is_deadline(&error) && !call.remaining().is_zero() => {}
-                    Err(error) => {
-                        return match (held, fit) {
-                            (Some(held), Some(Fit::Old)) => Ok(self.cache.get(key_id).unwrap_or(held)),
-                            (Some(held), Some(Fit::Stale)) if is_away(&error) => Err(self.stale(&held, Some(error))),
-                            // The store has a document that cannot follow the held one. The held versions still open.
-                            (Some(_), Some(Fit::Stale)) => match self.cache.get(key_id) {
-                                Some(held) if held.rolled_back => Ok(held),
-                                _ => Err(error),
-                            },
-                            _ => Err(error),
-                        };
-                    }
+                    Err(error) => return self.unconfirmed(key_id, held.zip(fit), error),
                 },
             }
+        }
+    }
+
+    /// Decides about a key that the store did not confirm. `held` is the key as the call found it in the cache.
+    fn unconfirmed(&self, key_id: &KeyId, held: Option<(Held, Fit)>, error: Error) -> Result<Held, Error> {
+        // The failed query may have found a rollback since.
+        let present = || self.cache.get(key_id);
+        match held {
+            Some((held, Fit::Old)) => Ok(present().unwrap_or(held)),
+            Some((held, Fit::Stale)) if is_away(&error) => Err(self.stale(&held, Some(error))),
+            // The store has a document that cannot follow the held one. The held versions still open.
+            Some((_, Fit::Stale)) => present().filter(|held| held.rolled_back).ok_or(error),
+            _ => Err(error),
         }
     }
 
@@ -233,7 +236,7 @@ pub(super) fn is_deadline(error: &Error) -> bool {
 }
 
 /// Whether the store did not answer.
-pub(super) fn is_away(error: &Error) -> bool {
+fn is_away(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Store(StoreFault::Deadline | StoreFault::Unavailable | StoreFault::Refused)

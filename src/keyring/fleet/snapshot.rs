@@ -1,7 +1,7 @@
 //! Snapshots, from which a process starts while the store is away (FORMAT.md D6).
 
 use core::time::Duration;
-use std::{sync::Arc, time::SystemTime, vec::Vec};
+use std::{time::SystemTime, vec::Vec};
 
 use super::{
     super::store::{KeyStore, Revision, StoredDocument},
@@ -9,12 +9,10 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    cmk::CmkVersion,
     error::{Error, StoreFault},
     key_id::KeyId,
     labels,
-    secret::{Secret, ct_eq},
-    sha256::HmacKey,
+    secret::ct_eq,
 };
 
 const MAGIC: [u8; 8] = *b"dekseals";
@@ -25,7 +23,7 @@ impl<S: KeyStore> Shared<S> {
     /// `key ID ‖ u64(confirmed) ‖ u8(length) ‖ revision ‖ u32(length) ‖ document`.
     pub(super) fn snapshot(&self) -> Result<Vec<u8>, Error> {
         let roots = self.roots.load();
-        let root = roots.writing().ok_or(StoreFault::WrongRoot)?;
+        let root = &roots.writing;
         let (now, time) = (self.clock.now(), seconds());
         let mut snapshot = Vec::new();
         snapshot.extend(MAGIC);
@@ -46,8 +44,7 @@ impl<S: KeyStore> Shared<S> {
             snapshot.extend(length(entry.document.len())?.to_be_bytes());
             snapshot.extend(&entry.document);
         }
-        let mac = mac(root, &snapshot);
-        snapshot.extend(mac);
+        snapshot.extend(root.mac(labels::SNAPSHOT_MAC, &snapshot));
         Ok(snapshot)
     }
 
@@ -63,12 +60,12 @@ impl<S: KeyStore> Shared<S> {
         let root_version = u32::from_be_bytes(reader.array()?);
         let roots = self.roots.load();
         let root = roots
-            .all()
+            .all
             .iter()
             .find(|root| root.key_id() == root_id && root.key_version() == root_version);
         let root = root.ok_or_else(|| Error::from(StoreFault::WrongRoot).with_found(&root_id, Some(root_version)))?;
         let found: &[u8; MAC_LEN] = found.try_into().map_err(|_| StoreFault::NotASnapshot)?;
-        if !ct_eq(found, &mac(root, message)) {
+        if !ct_eq(found, &root.mac(labels::SNAPSHOT_MAC, message)) {
             return Err(StoreFault::Changed.into());
         }
         let count = u32::from_be_bytes(reader.array()?);
@@ -105,14 +102,6 @@ impl<S: KeyStore> Shared<S> {
             Err(StoreFault::NotASnapshot.into())
         }
     }
-}
-
-fn mac(root: &Arc<CmkVersion>, message: &[u8]) -> [u8; MAC_LEN] {
-    let mut key = Secret::<32>::zeroed();
-    root.derive(labels::SNAPSHOT_MAC, &mut key);
-    let mut mac = [0; MAC_LEN];
-    HmacKey::new(&key).mac_of(message, &mut mac);
-    mac
 }
 
 /// The Unix time in seconds.

@@ -1,6 +1,6 @@
 //! Changes the documents of a store (FORMAT.md D4).
 
-use core::{ops::ControlFlow, time::Duration};
+use core::time::Duration;
 use std::{sync::Arc, thread, vec::Vec};
 
 use rand_core::TryRng;
@@ -12,8 +12,9 @@ use super::{
         keyset::Keyset,
         store::{Call, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument},
     },
-    cache::{self, Answer, Begun, Held, Roots, Taken},
+    cache::{Answer, Begun, Held, Taken},
     counters::count,
+    reading::{self, Read, Roots, keyset_of},
     shared::{Shared, is_deadline},
 };
 use crate::{
@@ -29,49 +30,22 @@ const ATTEMPTS: usize = 64;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
 
 /// A change that is sent to the store.
-struct Change<'a> {
-    key_id: &'a KeyId,
+pub(super) struct Change<'a> {
+    pub(super) key_id: &'a KeyId,
     /// The document that the store must have for the change to be made.
-    before: Option<&'a Held>,
-    expected: Option<Revision>,
+    pub(super) before: Option<&'a Held>,
+    pub(super) expected: Option<Revision>,
     /// The new document, or `None` to remove the present one.
-    after: Option<NewDocument>,
+    pub(super) after: Option<NewDocument>,
     /// Whether to keep the new document in memory if the key was not there.
-    keep: bool,
+    pub(super) keep: bool,
 }
 
-struct NewDocument {
+pub(super) struct NewDocument {
     stored: StoredDocument,
     edition: Edition,
     root: Arc<CmkVersion>,
     key: Key,
-}
-
-/// The result of a pass over all documents of a store: see [`StoreKeyring::reseal`](crate::StoreKeyring::reseal).
-///
-/// # Examples
-///
-/// ```
-/// # use std::ops::ControlFlow;
-/// # use dekseal::{CmkVersion, StoreKeyring, store::MemoryStore};
-/// # let root = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32])?;
-/// # let keyring = StoreKeyring::new(MemoryStore::new(), root);
-/// let pass = keyring.reseal(None, |_key_id, _result| ControlFlow::Continue(()))?;
-/// let old_root_is_unused = pass.is_complete && pass.resealed == 0 && pass.failed == 0;
-/// # assert!(old_root_is_unused);
-/// # Ok::<(), dekseal::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Resealed {
-    /// The number of documents that were under the writing root already.
-    pub present: u64,
-    /// The number of documents that were sealed again under the writing root.
-    pub resealed: u64,
-    /// The number of documents that could not be read or written. Each was passed to the callback.
-    pub failed: u64,
-    /// Whether the pass reached the end.
-    pub is_complete: bool,
 }
 
 impl<S: KeyStore> Shared<S> {
@@ -85,12 +59,9 @@ impl<S: KeyStore> Shared<S> {
             // An ordinary change keeps the root of the document (D3).
             let root = match &before {
                 Some(before) => Arc::clone(&before.root),
-                None => self.writing_root()?,
+                None => Arc::clone(&self.roots.load().writing),
             };
-            let mut keys = Keyset::new();
-            if let Some(before) = &before {
-                keys.insert(*key_id, before.key.clone());
-            }
+            let mut keys = keyset_of(key_id, before.as_ref().map(|before| &before.key));
             keys.seal_under(Arc::clone(&root));
             let value = f(&mut keys)?;
             if keys.iter().any(|(other, _)| other != key_id) {
@@ -113,7 +84,7 @@ impl<S: KeyStore> Shared<S> {
     }
 
     /// Attempts a change of one key again as long as other writers come first.
-    fn attempts<T>(
+    pub(super) fn attempts<T>(
         &self,
         key_id: &KeyId,
         mut attempt: impl FnMut(&Call) -> Result<Option<T>, Error>,
@@ -130,77 +101,6 @@ impl<S: KeyStore> Shared<S> {
             }
         }
         Err(Error::from(StoreFault::Conflict).with_key_id(key_id))
-    }
-
-    /// Seals one document again under the writing root, if it is under another root. Returns whether it was.
-    fn reseal(&self, key_id: &KeyId, begun: Begun, stored: StoredDocument) -> Result<bool, Error> {
-        let mut first = Some((begun, stored));
-        self.attempts(key_id, |call| {
-            let before = match first.take() {
-                Some((begun, stored)) => self.judge(key_id, begun, Answer::Document(stored), false)?,
-                None => self.read(key_id, call)?,
-            };
-            // The key was purged meanwhile.
-            let Some(before) = before else {
-                return Ok(Some(false));
-            };
-            let root = self.writing_root()?;
-            if Arc::ptr_eq(&root, &before.root) {
-                return Ok(Some(false));
-            }
-            let mut keys = Keyset::new();
-            keys.insert(*key_id, before.key.clone());
-            let Edition { id, generation, .. } = before.edition;
-            let text = document::write_resealed(&keys, id, next(generation)?, &before.root, &root);
-            let document = parse(key_id, text?, &root)?;
-            let change = Change {
-                key_id,
-                before: Some(&before),
-                expected: Some(before.revision),
-                after: Some(document),
-                keep: false,
-            };
-            Ok(self.make(change, call)?.then_some(true))
-        })
-    }
-
-    /// Seals all documents after `after` again, one at a time.
-    pub(super) fn reseal_all(
-        &self,
-        mut after: Option<KeyId>,
-        mut progress: impl FnMut(&KeyId, Result<bool, Error>) -> ControlFlow<()>,
-    ) -> Result<Resealed, Error> {
-        let mut pass = Resealed::default();
-        loop {
-            let call = self.call();
-            let page = self.store.list(after.as_ref(), super::misses::BATCH, &call);
-            let page = page.map_err(|error| self.failed(error))?;
-            let Some(last) = page.last() else {
-                pass.is_complete = true;
-                return Ok(pass);
-            };
-            after = Some(*last);
-            let begun = self.cache.begin(self.clock.now());
-            let known: Vec<_> = page.iter().map(|key_id| (*key_id, None)).collect();
-            let documents = self.store.changed(&known, &call).map_err(|error| self.failed(error))?;
-            let mut documents: hashbrown::HashMap<_, _> = documents.into_iter().collect();
-            for key_id in page {
-                // A missing document means that the key was purged meanwhile.
-                let Some(stored) = documents.remove(&key_id).flatten() else {
-                    continue;
-                };
-                let result = self.reseal(&key_id, begun, stored);
-                let counter = match result {
-                    Ok(true) => &mut pass.resealed,
-                    Ok(false) => &mut pass.present,
-                    Err(_) => &mut pass.failed,
-                };
-                *counter = counter.saturating_add(1);
-                if progress(&key_id, result).is_break() {
-                    return Ok(pass);
-                }
-            }
-        }
     }
 
     /// Accepts the document of the store, whatever document is held.
@@ -222,8 +122,8 @@ impl<S: KeyStore> Shared<S> {
             let held = held.ok_or_else(|| Error::from(ErrorKind::UnknownKey).with_key_id(key_id))?;
             let found = match &present {
                 Some(present) => {
-                    cache::read(&present.document, key_id, &roots, Some(&held.key))?
-                        .1
+                    reading::read(&present.document, key_id, &roots, Some(&held.key))?
+                        .edition
                         .generation
                 }
                 None => 0,
@@ -233,11 +133,10 @@ impl<S: KeyStore> Shared<S> {
                 Err(error) if error.kind() == ErrorKind::Store(StoreFault::RolledBack) => {}
                 result => return result.map(|_| Some(())),
             }
-            let mut keys = Keyset::new();
-            keys.insert(*key_id, held.key.clone());
+            let keys = keyset_of(key_id, Some(&held.key));
             let generation = next(found.max(held.edition.generation))?;
             let text = document::write(&keys, held.edition.id, generation, &held.root)?;
-            let document = parse(key_id, text, &held.root)?;
+            let document = parse(key_id, text, &held.root, Some(&held.key))?;
             let change = Change {
                 key_id,
                 before: None,
@@ -250,7 +149,7 @@ impl<S: KeyStore> Shared<S> {
     }
 
     /// Reads and accepts the document of the store.
-    fn read(&self, key_id: &KeyId, call: &Call) -> Result<Option<Held>, Error> {
+    pub(super) fn read(&self, key_id: &KeyId, call: &Call) -> Result<Option<Held>, Error> {
         loop {
             let begun = self.cache.begin(self.clock.now());
             let present = self.store.get(key_id, call).map_err(|error| self.failed(error))?;
@@ -266,7 +165,13 @@ impl<S: KeyStore> Shared<S> {
         }
     }
 
-    fn judge(&self, key_id: &KeyId, begun: Begun, answer: Answer, keep: bool) -> Result<Option<Held>, Error> {
+    pub(super) fn judge(
+        &self,
+        key_id: &KeyId,
+        begun: Begun,
+        answer: Answer,
+        keep: bool,
+    ) -> Result<Option<Held>, Error> {
         match self.take(key_id, begun, answer, keep)? {
             Taken::Held(held) => Ok(Some(held)),
             Taken::Absent => Ok(None),
@@ -280,14 +185,9 @@ impl<S: KeyStore> Shared<S> {
         taken
     }
 
-    fn writing_root(&self) -> Result<Arc<CmkVersion>, Error> {
-        let roots = self.roots.load();
-        Ok(Arc::clone(roots.writing().ok_or(StoreFault::WrongRoot)?))
-    }
-
     /// Sends a change. If the store does not say whether it made the change, finds out. Returns `false` if another
     /// writer came first and nothing was changed.
-    fn make(&self, change: Change<'_>, call: &Call) -> Result<bool, Error> {
+    pub(super) fn make(&self, change: Change<'_>, call: &Call) -> Result<bool, Error> {
         let begun = self.cache.begin(self.clock.now());
         let sent = self.send(&change, call);
         let made = match sent {
@@ -352,8 +252,7 @@ impl<S: KeyStore> Shared<S> {
                 attempt = attempt.saturating_add(1);
                 pause(attempt, call);
                 if call.remaining().is_zero() {
-                    let unknown = Error::from(StoreFault::OutcomeUnknown).with_key_id(change.key_id);
-                    return Err(unknown.with_source(error));
+                    break;
                 }
                 let Ok(present) = self.store.get(change.key_id, call) else {
                     continue;
@@ -367,12 +266,11 @@ impl<S: KeyStore> Shared<S> {
                 }
                 match self.compare(change, present.as_ref()) {
                     Some(made) => return Ok(made),
-                    None => {
-                        let unknown = Error::from(StoreFault::OutcomeUnknown).with_key_id(change.key_id);
-                        return Err(unknown.with_source(error));
-                    }
+                    None => break,
                 }
             }
+            let unknown = Error::from(StoreFault::OutcomeUnknown).with_key_id(change.key_id);
+            Err(unknown.with_source(error))
         })
     }
 
@@ -384,7 +282,8 @@ impl<S: KeyStore> Shared<S> {
             _ => return Some(false),
         };
         let roots = self.roots.load();
-        let (key, edition, root) = cache::read(&present.document, change.key_id, &roots, Some(&ours.key)).ok()?;
+        let read = reading::read(&present.document, change.key_id, &roots, Some(&ours.key));
+        let Read { key, edition, root } = read.ok()?;
         if edition == ours.edition {
             return Some(true);
         }
@@ -420,14 +319,19 @@ fn new_document(
         Some(before) => (before.edition.id, next(before.edition.generation)?),
         None => (document::new_id()?, 1),
     };
-    parse(key_id, document::write(keys, id, generation, root)?, root)
+    let text = document::write(keys, id, generation, root)?;
+    parse(key_id, text, root, before.map(|before| &before.key))
 }
 
-/// Parses a document that was just made, to check that it opens.
-fn parse(key_id: &KeyId, text: Vec<u8>, root: &Arc<CmkVersion>) -> Result<NewDocument, Error> {
-    let roots = Roots::one(Arc::clone(root));
-    let read = cache::read(&text, key_id, &roots, None);
-    let (key, edition, root) = read.map_err(|_| Error::from(ErrorKind::ForeignKeys).with_key_id(key_id))?;
+/// Parses a document that was just made, to check that it opens. Versions of the `held` key were opened already.
+pub(super) fn parse(
+    key_id: &KeyId,
+    text: Vec<u8>,
+    root: &Arc<CmkVersion>,
+    held: Option<&Key>,
+) -> Result<NewDocument, Error> {
+    let read = reading::read(&text, key_id, &Roots::new(Arc::clone(root), []), held);
+    let Read { key, edition, root } = read.map_err(|_| Error::from(ErrorKind::ForeignKeys).with_key_id(key_id))?;
     let revision = Revision::new(&edition.mac).ok_or(StoreFault::NotADocument)?;
     Ok(NewDocument {
         stored: StoredDocument {
@@ -440,7 +344,7 @@ fn parse(key_id: &KeyId, text: Vec<u8>, root: &Arc<CmkVersion>) -> Result<NewDoc
     })
 }
 
-fn next(generation: u64) -> Result<u64, Error> {
+pub(super) fn next(generation: u64) -> Result<u64, Error> {
     Ok(generation.checked_add(1).ok_or(StoreFault::TooLarge)?)
 }
 

@@ -5,7 +5,7 @@ use std::{
     env,
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Child,
 };
 
 use dekseal::store::{KeyStore, StoreErrorKind};
@@ -13,6 +13,7 @@ use dekseal_sqlite::SqliteStore;
 
 use crate::{
     conformance::{call, key_id, stored},
+    fleet::rerun,
     temporary,
 };
 
@@ -22,11 +23,9 @@ const KEYS: u64 = 5;
 /// Starts a process that counts up in the keys. It prints each number after the change is done, and ends after this
 /// many changes.
 fn child(path: &Path, times: u64) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["--exact", "processes::counting_child", "--nocapture", "--ignored"])
+    rerun("processes::counting_child")
         .env(DATABASE, path)
         .env("TIMES", times.to_string())
-        .stdout(Stdio::piped())
         .spawn()
         .unwrap()
 }
