@@ -160,6 +160,23 @@ impl<S: KeyStore> StoreKeyring<S> {
         &self.shared.store
     }
 
+    /// The settings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{CmkVersion, StoreKeyring, store::MemoryStore};
+    /// # let root = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32])?;
+    /// # let keyring = StoreKeyring::new(MemoryStore::new(), root);
+    /// let settings = keyring.settings();
+    /// assert!(settings.max_age < settings.max_stale && settings.max_stale < settings.grace());
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    #[must_use]
+    pub fn settings(&self) -> StoreSettings {
+        self.shared.settings
+    }
+
     /// Replaces the roots: see [`reseal`](Self::reseal). Keys in memory stay there.
     ///
     /// # Examples

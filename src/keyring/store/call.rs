@@ -24,7 +24,7 @@ pub struct Call {
 
 impl Call {
     /// The longest timeout: long enough to mean forever, and short enough for every clock.
-    const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
+    pub(in crate::keyring) const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// Makes a call that ends in `timeout` from now, and in a day at the latest.
     #[must_use]
