@@ -48,12 +48,25 @@ impl Failure {
         Self::new(Exit::Io, message)
     }
 
+    /// A failure that was reported before: only its exit code counts.
+    pub(crate) fn reported(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
     /// An error of the operating system about `subject`, such as a path.
     pub(crate) fn of_io(subject: impl fmt::Display, error: &io::Error) -> Self {
+        Self::of_named_io(error).about(subject)
+    }
+
+    /// An error of the operating system whose text names its subject.
+    pub(crate) fn of_named_io(error: &io::Error) -> Self {
         // The readers and writers of payloads hold their error inside.
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-            Some(error) => Self::from(error).about(subject),
-            None => Self::io(format!("{subject}: {error}")),
+            Some(error) => Self::from(error),
+            None => Self::io(match io_hint(error.kind()) {
+                Some(hint) => format!("{error}; {hint}"),
+                None => error.to_string(),
+            }),
         }
     }
 
@@ -66,7 +79,9 @@ impl Failure {
     /// Prints the message to standard error.
     #[expect(clippy::print_stderr, reason = "the one place that reports a failed command")]
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("dekseal: {}", self.message);
+        if !self.message.is_empty() {
+            eprintln!("dekseal: {}", self.message);
+        }
         ExitCode::from(self.exit as u8)
     }
 }
@@ -123,6 +138,20 @@ fn exit(kind: ErrorKind) -> Exit {
         | ErrorKind::ImplausibleTime => Exit::Io,
         _ => Exit::Key,
     }
+}
+
+/// What to do about an error of the operating system.
+fn io_hint(kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "check the permissions",
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => "name a file",
+        io::ErrorKind::AlreadyExists => "name another file",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "make room, and run the command again"
+        }
+        _ => return None,
+    })
 }
 
 /// What to do about an error.

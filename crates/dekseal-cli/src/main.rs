@@ -1,6 +1,5 @@
 //! The `dekseal` command.
 
-#![allow(dead_code)]
 #![warn(
     clippy::arithmetic_side_effects,
     clippy::dbg_macro,
@@ -14,13 +13,17 @@
 
 mod cli;
 mod commands;
+mod confirm;
 mod context;
 mod failure;
 mod globals;
 mod keyring;
 mod output;
+mod output_file;
 mod process;
+mod progress;
 mod root;
+mod secret_output;
 mod serve;
 mod sweep;
 

@@ -12,15 +12,14 @@ pub(crate) fn print<T: Serialize>(
     value: &T,
     text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    let written = if json {
-        line(&mut stdout, value)
-    } else {
-        text(&mut stdout)
-    };
-    written
-        .and_then(|()| stdout.flush())
-        .map_err(|error| stdout_failed(&error))
+    write(|out| if json { line(out, value) } else { text(out) })
+}
+
+/// Writes to standard output, with a buffer.
+pub(crate) fn write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let written = write(&mut out).and_then(|()| out.flush());
+    written.map_err(|error| failed(&error))
 }
 
 /// Writes a value as one line of JSON.
@@ -29,6 +28,12 @@ pub(crate) fn line<T: Serialize + ?Sized>(output: &mut dyn Write, value: &T) -> 
     output.write_all(b"\n")
 }
 
-pub(crate) fn stdout_failed(error: &io::Error) -> Failure {
-    Failure::of_io("standard output", error)
+/// A failure to write to standard output.
+pub(crate) fn failed(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => {
+            Failure::io("standard output: the program that reads it has ended; not everything was written")
+        }
+        _ => Failure::of_io("standard output", error),
+    }
 }

@@ -1,7 +1,7 @@
 //! The address of a keyring.
 
 use std::{
-    env, fs,
+    env, fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -33,11 +33,24 @@ impl Address {
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             let (url, table) = split_table(text);
-            return Ok(Self::Postgres(Box::new(postgres(url, table)?)));
+            // Every user of the machine can read the command line.
+            let hidden = env::var_os("DEKSEAL_KEYRING").is_some_and(|set| set == text);
+            return Ok(Self::Postgres(Box::new(postgres(url, table, hidden)?)));
         }
         Err(Failure::usage(
             "--keyring is none of file:PATH, sqlite:PATH and postgres://HOST/DATABASE",
         ))
+    }
+}
+
+/// The address without a password.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Sqlite { path, .. } => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(_) => f.write_str("the keyring in PostgreSQL"),
+        }
     }
 }
 
@@ -58,14 +71,16 @@ fn path_of(path: &str) -> Result<PathBuf, Failure> {
 
 /// Options for a URL, completed as psql does: the password from PGPASSWORD, and the certificates that are trusted from
 /// the file PGSSLROOTCERT.
-fn postgres(url: &str, table: Option<&str>) -> Result<Options, Failure> {
+fn postgres(url: &str, table: Option<&str>, hidden: bool) -> Result<Options, Failure> {
     let url = url.replace("sslmode=verify-full", "sslmode=require");
     // The source of the error repeats parts of the URL.
     let mut config: Config = url
         .parse()
         .map_err(|_| Failure::usage("--keyring is not a URL of PostgreSQL: write postgres://USER@HOST/DATABASE"))?;
-    if config.get_password().is_some() && env::var("DEKSEAL_KEYRING").is_ok_and(|set| !set.starts_with("postgres")) {
-        return Err(on_command_line());
+    if config.get_password().is_some() && !hidden {
+        return Err(Failure::usage(
+            "--keyring has a password, and other users can read the command line; set DEKSEAL_KEYRING or PGPASSWORD instead",
+        ));
     }
     if config.get_password().is_none()
         && let Ok(password) = env::var("PGPASSWORD")
@@ -84,12 +99,6 @@ fn postgres(url: &str, table: Option<&str>) -> Result<Options, Failure> {
         };
     }
     Ok(options)
-}
-
-fn on_command_line() -> Failure {
-    Failure::usage(
-        "--keyring has a password, which every user of this machine can read: set DEKSEAL_KEYRING or PGPASSWORD instead",
-    )
 }
 
 pub(super) fn sqlite(path: &Path, table: Option<&str>) -> Result<SqliteStore, Failure> {

@@ -28,20 +28,26 @@ pub(crate) enum AnyKeyring {
     Postgres(StoreKeyring<PostgresStore>),
 }
 
-/// Evaluates an expression for the keyring of a store.
+/// Evaluates an expression for a keyring file, or for the keyring of any store.
 macro_rules! for_store {
     ($self:expr, $file:pat => $file_does:expr, $keyring:ident => $does:expr) => {
         match $self {
-            AnyKeyring::File($file) => $file_does,
-            AnyKeyring::Sqlite($keyring) => $does,
-            AnyKeyring::Postgres($keyring) => $does,
+            $crate::keyring::AnyKeyring::File($file) => $file_does,
+            $crate::keyring::AnyKeyring::Sqlite($keyring) => $does,
+            $crate::keyring::AnyKeyring::Postgres($keyring) => $does,
         }
     };
 }
+pub(crate) use for_store;
 
 impl AnyKeyring {
     /// Opens the keyring at `address`. The first root writes, the others only read.
     pub(crate) fn open(address: &Address, roots: &[Root]) -> Result<Self, Failure> {
+        Self::open_with(address, roots, StoreSettings::default())
+    }
+
+    /// [`open`](Self::open) with other limits for a store.
+    pub(crate) fn open_with(address: &Address, roots: &[Root], settings: StoreSettings) -> Result<Self, Failure> {
         match address {
             Address::File(path) => Ok(Self::File(Box::new(open_file(path, roots)?))),
             Address::Sqlite { path, table } => {
@@ -52,11 +58,11 @@ impl AnyKeyring {
                     )));
                 }
                 let store = address::sqlite(path, table.as_deref())?;
-                Ok(Self::Sqlite(over_store(store, roots)?))
+                Ok(Self::Sqlite(over_store(store, roots, settings)?))
             }
             Address::Postgres(options) => {
                 let store = PostgresStore::new((**options).clone()).map_err(|error| address::store_failed(&error))?;
-                Ok(Self::Postgres(over_store(store, roots)?))
+                Ok(Self::Postgres(over_store(store, roots, settings)?))
             }
         }
     }
@@ -70,13 +76,13 @@ impl AnyKeyring {
             }
             Address::Sqlite { path, table } => {
                 let store = address::sqlite(path, table.as_deref())?;
-                Ok(Self::Sqlite(over_store(store, roots)?))
+                Ok(Self::Sqlite(over_store(store, roots, StoreSettings::default())?))
             }
             Address::Postgres(options) => {
                 let store = PostgresStore::new((**options).clone()).map_err(|error| address::store_failed(&error))?;
                 let created = store.create_schema(&Call::within(DEADLINE));
                 created.map_err(|error| address::store_failed(&error))?;
-                Ok(Self::Postgres(over_store(store, roots)?))
+                Ok(Self::Postgres(over_store(store, roots, StoreSettings::default())?))
             }
         }
     }
@@ -112,11 +118,13 @@ impl AnyKeyring {
     }
 
     /// Looks for changes that other processes made.
+    #[allow(dead_code, reason = "`serve` needs it")]
     pub(crate) fn refresh(&self) -> Result<(), Error> {
         for_store!(self, file => file.refresh().map(drop), keyring => keyring.refresh().map(drop))
     }
 
     /// Checks the keys of a store in the background. A process over a file calls [`refresh`](Self::refresh) itself.
+    #[allow(dead_code, reason = "`serve` needs it")]
     pub(crate) fn start_refresher(&self) -> Result<(), Error> {
         for_store!(self, _ => Ok(()), keyring => keyring.start_refresher())
     }
@@ -141,7 +149,7 @@ fn first(roots: &[Root]) -> Result<&Root, Failure> {
 }
 
 /// Opens a keyring file under the first root that fits.
-fn open_file(path: &std::path::Path, roots: &[Root]) -> Result<FileKeyring, Failure> {
+pub(crate) fn open_file(path: &std::path::Path, roots: &[Root]) -> Result<FileKeyring, Failure> {
     let mut refused = Failure::usage("no root is named");
     for root in roots {
         match FileKeyring::open(path, root.cmk()?) {
@@ -158,18 +166,13 @@ fn open_file(path: &std::path::Path, roots: &[Root]) -> Result<FileKeyring, Fail
     Err(refused)
 }
 
-fn over_store<S: KeyStore>(store: S, roots: &[Root]) -> Result<StoreKeyring<S>, Failure> {
+fn over_store<S: KeyStore>(store: S, roots: &[Root], settings: StoreSettings) -> Result<StoreKeyring<S>, Failure> {
     let root = first(roots)?.cmk()?;
     let reading = roots.iter().skip(1).map(Root::cmk).collect::<Result<Vec<_>, _>>()?;
-    Ok(StoreKeyring::with_settings(
-        store,
-        root,
-        reading,
-        StoreSettings::default(),
-    )?)
+    Ok(StoreKeyring::with_settings(store, root, reading, settings)?)
 }
 
-fn store_ids<S: KeyStore>(keyring: &StoreKeyring<S>) -> Result<Vec<KeyId>, Error> {
+pub(crate) fn store_ids<S: KeyStore>(keyring: &StoreKeyring<S>) -> Result<Vec<KeyId>, Error> {
     let mut ids = Vec::new();
     loop {
         let page = keyring.list(ids.last(), PAGE)?;

@@ -1,5 +1,8 @@
 //! The root of a keyring: its material by source.
 
+pub(crate) mod material;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod source;
 
 use std::fmt;
@@ -7,11 +10,8 @@ use std::fmt;
 use dekseal::{CmkVersion, KeyId};
 use zeroize::Zeroizing;
 
-pub(crate) use self::source::Source;
-use crate::failure::Failure;
-
-/// The key ID of a root whose source names none.
-pub(crate) const DEFAULT_KEY_ID: &str = "00000000-0000-0000-0000-00000000root";
+pub(crate) use self::source::{Kind, Source};
+use crate::failure::{Exit, Failure};
 
 /// One version of a root. Its material is wiped on drop.
 pub(crate) struct Root {
@@ -21,17 +21,16 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    pub(crate) fn new(key_id: KeyId, key_version: u32, material: Zeroizing<Vec<u8>>) -> Self {
-        Self {
-            key_id,
-            key_version,
-            material,
-        }
-    }
-
     pub(crate) fn cmk(&self) -> Result<CmkVersion, Failure> {
-        CmkVersion::new(self.key_id, self.key_version, &self.material)
-            .map_err(|error| Failure::from(error).about("the root"))
+        let cmk = CmkVersion::new(self.key_id, self.key_version, &self.material);
+        cmk.map_err(|error| Failure::new(Exit::Key, format!("the root: {error}")))
+    }
+}
+
+/// The name of the root.
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "root {} version {}", self.key_id, self.key_version)
     }
 }
 
