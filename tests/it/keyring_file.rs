@@ -12,7 +12,8 @@ use std::{
 
 use allocation_counter::measure;
 use dekseal::{
-    CmkVersion, EncryptionContext, Engine, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring, SealedDek,
+    CmkVersion, EncryptionContext, Engine, ErrorKind, FileFault, FileKeyring, KeyId, KeyState, Keyring, Keyset,
+    SealedDek,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -125,6 +126,51 @@ fn what_is_written_is_read() {
     );
 }
 
+/// A change in tests/vectors/keyring.json.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields, tag = "do")]
+pub(crate) enum Change {
+    ImportKey { key_id: String, material: String, now: u64 },
+    ImportVersion { key_id: String, material: String, now: u64 },
+    SetMinVersion { key_id: String, version: u32 },
+    DestroyVersions { key_id: String, version: u32 },
+    Enable { key_id: String },
+    Disable { key_id: String },
+    ScheduleDeletion { key_id: String, days: u32, now: u64 },
+    Purge { key_id: String, now: u64 },
+}
+
+impl Change {
+    pub(crate) fn apply(&self, keys: &mut Keyset) -> Result<(), dekseal::Error> {
+        let bytes = |digits: &str| hex::decode(digits).unwrap();
+        match self {
+            Self::ImportKey {
+                key_id: id,
+                material,
+                now,
+            } => keys.import_key_at(key_id(id), &bytes(material), time(*now)),
+            Self::ImportVersion {
+                key_id: id,
+                material,
+                now,
+            } => keys
+                .import_version_at(&key_id(id), &bytes(material), time(*now))
+                .map(drop),
+            Self::SetMinVersion { key_id: id, version } => keys.set_min_version(&key_id(id), *version),
+            Self::DestroyVersions { key_id: id, version } => {
+                assert_eq!(keys.force_destroy_versions(&key_id(id), *version)?, 1);
+                Ok(())
+            }
+            Self::Enable { key_id: id } => keys.enable(&key_id(id)),
+            Self::Disable { key_id: id } => keys.disable(&key_id(id)),
+            Self::ScheduleDeletion { key_id: id, days, now } => {
+                keys.schedule_deletion_at(&key_id(id), *days, time(*now)).map(drop)
+            }
+            Self::Purge { key_id: id, now } => keys.purge_at(&key_id(id), time(*now)),
+        }
+    }
+}
+
 #[test]
 fn a_known_file_is_read_and_written_to_the_byte() {
     #[derive(serde::Deserialize)]
@@ -153,18 +199,6 @@ fn a_known_file_is_read_and_written_to_the_byte() {
         key_id: String,
         version: u32,
         material: String,
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "snake_case", deny_unknown_fields, tag = "do")]
-    enum Change {
-        ImportKey { key_id: String, material: String, now: u64 },
-        ImportVersion { key_id: String, material: String, now: u64 },
-        SetMinVersion { key_id: String, version: u32 },
-        DestroyVersions { key_id: String, version: u32 },
-        Enable { key_id: String },
-        Disable { key_id: String },
-        ScheduleDeletion { key_id: String, days: u32, now: u64 },
-        Purge { key_id: String, now: u64 },
     }
     let v: Vector = vectors("keyring");
     let bytes = |digits: &str| hex::decode(digits).unwrap();
@@ -229,34 +263,7 @@ fn a_known_file_is_read_and_written_to_the_byte() {
     // The same changes give the same bytes.
     keyring
         .update(|keys| {
-            for change in &v.changes {
-                match change {
-                    Change::ImportKey {
-                        key_id: id,
-                        material,
-                        now,
-                    } => {
-                        keys.import_key_at(key_id(id), &bytes(material), time(*now))?;
-                    }
-                    Change::ImportVersion {
-                        key_id: id,
-                        material,
-                        now,
-                    } => {
-                        keys.import_version_at(&key_id(id), &bytes(material), time(*now))?;
-                    }
-                    Change::SetMinVersion { key_id: id, version } => keys.set_min_version(&key_id(id), *version)?,
-                    Change::DestroyVersions { key_id: id, version } => {
-                        assert_eq!(keys.force_destroy_versions(&key_id(id), *version)?, 1);
-                    }
-                    Change::Enable { key_id: id } => keys.enable(&key_id(id))?,
-                    Change::Disable { key_id: id } => keys.disable(&key_id(id))?,
-                    Change::ScheduleDeletion { key_id: id, days, now } => {
-                        keys.schedule_deletion_at(&key_id(id), *days, time(*now))?;
-                    }
-                    Change::Purge { key_id: id, now } => keys.purge_at(&key_id(id), time(*now))?,
-                }
-            }
+            v.changes.iter().try_for_each(|change| change.apply(keys))?;
             Ok(())
         })
         .unwrap();

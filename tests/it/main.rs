@@ -5,6 +5,7 @@ mod blob;
 #[cfg(feature = "store-keyring")]
 #[path = "../store/conformance.rs"]
 mod conformance;
+mod conformance_kit;
 mod context;
 mod docs;
 #[cfg(feature = "file-keyring")]

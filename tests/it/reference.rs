@@ -398,7 +398,8 @@ pub fn payload_keys(dek: &[u8; 64], header: &[u8]) -> ([u8; 32], [u8; 32]) {
     (okm[..32].try_into().unwrap(), okm[32..].try_into().unwrap())
 }
 
-fn segment_nonce(index: usize, last: bool) -> [u8; 12] {
+/// B2: the nonce of a segment.
+pub fn segment_nonce(index: usize, last: bool) -> [u8; 12] {
     let mut nonce = [0; 12];
     nonce[7..11].copy_from_slice(&(index as u32).to_be_bytes());
     nonce[11] = if last { 1 } else { 0 };
@@ -436,7 +437,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Returns ciphertext and tag.
-fn encrypt(key: &[u8; 32], nonce: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
+pub fn encrypt(key: &[u8; 32], nonce: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let nonce: &[u8; 12] = nonce.try_into().unwrap();
     let mut sealed = plaintext.to_vec();
     let tag = Aes256Gcm::new(key.into()).encrypt_inout_detached(nonce.into(), aad, sealed.as_mut_slice().into());
