@@ -84,15 +84,6 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// The modules at the root of the crate that a source text names by `crate::`.
-fn named(text: &str) -> Vec<String> {
-    let paths = paths(&code(text)).into_iter();
-    paths
-        .filter(|path| path[0] == "crate")
-        .filter_map(|path| path.into_iter().nth(1))
-        .collect()
-}
-
 /// The path and the text of each source file below src/, without tests and without the root, which exports all modules.
 pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -112,29 +103,48 @@ pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     sources
 }
 
-/// The module at the root of the crate that a file belongs to.
-fn module(path: &Path) -> &str {
-    path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs")
-}
-
+/// `super::` can lead out of the module at the root as well as `crate::`.
 #[test]
 fn no_module_names_one_above_it() {
-    let rank = |name: &str| {
-        let found = LAYERS.iter().position(|layer| *layer == name);
-        found.unwrap_or_else(|| panic!("{name} has no layer: name what the root exports through its module"))
-    };
     let mut seen = 0;
-    for (path, text) in sources() {
-        for name in named(&text) {
+    for (module, named) in named_at_the_root() {
+        for name in named {
             assert!(
-                rank(&name) >= rank(module(&path)),
+                rank(&name) >= rank(&module[0]),
                 "{} names {name}, which is above it",
-                path.display()
+                module.join("::")
             );
             seen += 1;
         }
     }
     assert!(seen > 20, "only {seen} imports found: the search is broken");
+}
+
+/// The position of a module at the root in [`LAYERS`].
+fn rank(name: &str) -> usize {
+    let found = LAYERS.iter().position(|layer| *layer == name);
+    found.unwrap_or_else(|| panic!("{name} has no layer: name what the root exports through its module"))
+}
+
+/// For each module, the names at the root of the crate that its text uses.
+fn named_at_the_root() -> BTreeMap<Vec<String>, BTreeSet<String>> {
+    let sources = sources().into_iter();
+    sources
+        .map(|(path, text)| {
+            let module = module_path(&path);
+            let named = roots(&module, &text);
+            (module, named)
+        })
+        .collect()
+}
+
+/// The names at the root of the crate that the text of a module uses, other than its own.
+fn roots(module: &[String], text: &str) -> BTreeSet<String> {
+    let paths = paths(&code(text)).into_iter();
+    paths
+        .filter_map(|path| absolute(module, &path).into_iter().next())
+        .filter(|name| *name != module[0])
+        .collect()
 }
 
 /// `keyring/file/mod.rs` is the module keyring::file.
@@ -143,22 +153,24 @@ fn module_path(path: &Path) -> Vec<String> {
     names.filter(|name| *name != "mod").map(str::to_owned).collect()
 }
 
+/// The path from the root of the crate that `path` means in `module`.
+fn absolute(module: &[String], path: &[String]) -> Vec<String> {
+    let supers = path.iter().take_while(|name| *name == "super").count();
+    let own = if path[0] == "crate" {
+        0
+    } else {
+        module.len().saturating_sub(supers)
+    };
+    let skip = if supers > 0 { supers } else { 1 };
+    [&module[..own], &path[skip..]].concat()
+}
+
 /// For each module, the modules that its text names, with re-exports resolved.
 fn dependencies() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
     let sources: BTreeMap<_, _> = sources()
         .into_iter()
         .map(|(path, text)| (module_path(&path), code(&text)))
         .collect();
-    let absolute = |module: &[String], path: &[String]| -> Vec<String> {
-        let supers = path.iter().take_while(|name| *name == "super").count();
-        let own = if path[0] == "crate" {
-            0
-        } else {
-            module.len().saturating_sub(supers)
-        };
-        let skip = if supers > 0 { supers } else { 1 };
-        [&module[..own], &path[skip..]].concat()
-    };
     // The names that a module re-exports.
     let mut exported: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
     for (module, code) in &sources {
@@ -247,7 +259,12 @@ fn no_modules_of_a_folder_name_one_another_in_a_circle() {
 fn the_search_finds_imports_in_every_form() {
     let text = "use crate::{\n    api::{A, b::C},\n    cmk::CmkVersion, error,\n};\nuse crate::blob::X;\n\
         fn f() { crate::engine::g(); }\n// crate::no";
-    assert_eq!(named(text), ["api", "api", "cmk", "error", "blob", "engine"]);
+    let module = ["keyring", "file"].map(str::to_owned);
+    let found: Vec<_> = roots(&module, text).into_iter().collect();
+    assert_eq!(found, ["api", "blob", "cmk", "engine", "error"]);
+    let text = "use super::super::api::A; use super::{b::B, super::blob::C}; fn f() { super::super::engine::g() }";
+    let found: Vec<_> = roots(&module, text).into_iter().collect();
+    assert_eq!(found, ["api", "blob", "engine"]);
     let text = "use super::{super::{A as B, c::{D, self},}, e::F};\npub use self::g::*; super::h::i(|| self::j)";
     let found: Vec<_> = paths(&code(text)).iter().map(|path| path.join("::")).collect();
     let expected = [

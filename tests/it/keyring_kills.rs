@@ -7,7 +7,7 @@ use std::{
     process::{Child, ChildStderr, Command, Stdio},
 };
 
-use dekseal::FileKeyring;
+use dekseal::{FileKeyring, UnixTime};
 use tempfile::TempDir;
 
 use crate::{
@@ -45,16 +45,30 @@ fn calls(job: &str) -> Vec<Call> {
         let of_others = others.count();
         assert!(of_others < *nth, "{name}: the main thread makes {of_others} calls");
     }
-    assert!(job.len() > 10, "{job:?}");
+    assert!(job.len() > 7, "{job:?}");
     job
 }
 
 /// A directory that is prepared for `job`.
 fn ready_for(job: &str) -> (TempDir, PathBuf) {
     let (directory, path) = directory();
-    if job != "create" {
-        with_key(&path);
+    if job == "create" {
+        return (directory, path);
     }
+    let keyring = with_key(&path);
+    let id = key_id(KEY_ID);
+    let prepared = match job {
+        "destroy versions" => keyring.update(|keys| {
+            keys.rotate(&id)?;
+            keys.set_min_version(&id, 1)
+        }),
+        "purge" => {
+            let past = UnixTime::from_secs(1_700_000_000).unwrap();
+            keyring.update(|keys| keys.schedule_deletion_at(&id, 7, past).map(drop))
+        }
+        _ => Ok(()),
+    };
+    prepared.unwrap();
     (directory, path)
 }
 
@@ -73,10 +87,20 @@ fn is_done(job: &str, path: &Path, what: &str) -> bool {
     let (keyring, done) = match job {
         "create" if !path.exists() => (FileKeyring::create(path, root()).unwrap(), false),
         "create" => (open(root()).expect(what), true),
-        "rotate" => {
+        "rotate" | "write back" => {
             let keyring = open(root()).expect(what);
             let done = version(&keyring) == 1;
             (keyring, done)
+        }
+        "destroy versions" => {
+            let keyring = open(root()).expect(what);
+            let left = keyring.keys().versions(&key_id(KEY_ID)).unwrap().len();
+            (keyring, left == 1)
+        }
+        "purge" => {
+            let keyring = open(root()).expect(what);
+            let gone = keyring.keys().info(&key_id(KEY_ID)).is_err();
+            (keyring, gone)
         }
         _ => match open(root()) {
             Ok(keyring) => (keyring, false),
@@ -90,9 +114,12 @@ fn is_done(job: &str, path: &Path, what: &str) -> bool {
     done
 }
 
-const JOBS: [(&str, &str); 3] = [
+const JOBS: [(&str, &str); 6] = [
     ("create", "created"),
     ("rotate", "rotated 1"),
+    ("destroy versions", "destroyed 1"),
+    ("purge", "purged"),
+    ("write back", "written back"),
     ("change root", "changed root"),
 ];
 
@@ -109,6 +136,27 @@ fn a_writer_that_is_killed_at_any_call_leaves_the_old_state_or_the_new_one() {
             let reported = String::from_utf8_lossy(&output.stdout).contains(report);
             let done = is_done(job, &path, &what);
             assert!(done || !reported, "{what}: it had reported");
+        }
+    }
+}
+
+/// `adopt` accepts the file, and writes nothing.
+#[test]
+fn an_adoption_that_is_killed_or_fails_at_any_call_leaves_the_file_as_it_is() {
+    if !strace::works() {
+        return;
+    }
+    for call in calls("adopt") {
+        let (_directory, path) = ready_for("adopt");
+        let before = fs::read(&path).unwrap();
+        call.kill_before(&child("adopt", &path));
+        assert_eq!(fs::read(&path).unwrap(), before, "killed before {}", call.line);
+        // These are the calls that find, open and read the file.
+        if ["statx", "openat", "read"].contains(&&*call.name) {
+            let output = call.inject(&child("adopt", &path), "error=EIO");
+            let output = String::from_utf8(output.stdout).unwrap();
+            assert!(output.contains("failed: File(Io)"), "{}: {output}", call.line);
+            assert_eq!(fs::read(&path).unwrap(), before, "an error of {}", call.line);
         }
     }
 }

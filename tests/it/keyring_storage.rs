@@ -63,8 +63,17 @@ fn child_process() {
         return;
     };
     let path = std::env::var_os(PATH).unwrap();
-    let_strace_count();
     let open = || FileKeyring::open(&path, root());
+    // The file is restored from a copy that lacks a rotation.
+    let rolled_back = ["adopt", "write back"].contains(&job.as_str()).then(|| {
+        let keyring = open().unwrap();
+        let copy = fs::read(&path).unwrap();
+        keyring.update(|keys| keys.rotate(&key_id(KEY_ID))).unwrap();
+        fs::write(&path, copy).unwrap();
+        assert_eq!(kind(keyring.refresh()), ErrorKind::File(FileFault::RolledBack));
+        keyring
+    });
+    let_strace_count();
     let done = match job.as_str() {
         "create" => FileKeyring::create(&path, root()).map(|_| "created".to_owned()),
         "create key" => open()
@@ -82,6 +91,14 @@ fn child_process() {
             keyring.refresh()?;
             Ok(format!("refreshed {} ms ago", keyring.age().as_millis()))
         }),
+        "destroy versions" => open()
+            .and_then(|keyring| keyring.update(|keys| keys.force_destroy_versions(&key_id(KEY_ID), 1)))
+            .map(|count| format!("destroyed {count}")),
+        "purge" => open()
+            .and_then(|keyring| keyring.update(|keys| keys.purge(&key_id(KEY_ID))))
+            .map(|()| "purged".to_owned()),
+        "adopt" => rolled_back.unwrap().adopt().map(|()| "adopted".to_owned()),
+        "write back" => rolled_back.unwrap().write_back().map(|()| "written back".to_owned()),
         "change root" => open()
             .and_then(|keyring| keyring.change_root(new_root()))
             .map(|()| "changed root".to_owned()),

@@ -184,6 +184,28 @@ entry_points! {
     fn entry_file_change_root(keyring: &FileKeyring, root: CmkVersion) -> Result<(), Error> {
         keyring.change_root(root)
     }
+    fn entry_file_adopt(keyring: &FileKeyring) -> Result<(), Error> {
+        keyring.adopt()
+    }
+    fn entry_file_write_back(keyring: &FileKeyring) -> Result<(), Error> {
+        keyring.write_back()
+    }
+    fn entry_file_seal(
+        engine: &Engine<FileKeyring>,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        dek: &Dek
+    ) -> Result<SealedDek, Error> {
+        engine.encrypt_dek(key_id, context, dek)
+    }
+    fn entry_file_open_dek(
+        engine: &Engine<FileKeyring>,
+        key_id: &KeyId,
+        context: &EncryptionContext,
+        sealed: &SealedDek
+    ) -> Result<Dek, Error> {
+        engine.decrypt_dek(key_id, context, sealed)
+    }
     fn entry_keys(keys: &mut Keyset, key_id: KeyId, material: &[u8], now: UnixTime) -> Result<(), Error> {
         keys.import_key_at(key_id, material, now)?;
         keys.rotate_with_rng(&key_id, now, &mut Counting(0))?;
@@ -234,6 +256,11 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     entry_file_update(&keyring, key_id, black_box(&[7; 32]))?;
     assert!(!entry_file_refresh(&keyring)?);
     entry_file_change_root(&keyring, root(1)?)?;
+    entry_file_adopt(&keyring)?;
+    entry_file_write_back(&keyring)?;
+    let engine = Engine::new(keyring);
+    let sealed = entry_file_seal(&engine, &key_id, &context, &dek)?;
+    assert!(entry_file_open_dek(&engine, &key_id, &context, &sealed)? == dek);
 
     entry_keys(
         &mut Keyset::new(),
