@@ -56,7 +56,7 @@ fn every_intermediate_value_is_the_known_one() {
 
 /// A5: the plaintext is wiped before the error is returned. Only a key holder can make a valid tag under a wrong salt.
 #[test]
-fn what_was_decrypted_under_a_wrong_salt_is_wiped() {
+fn plaintext_under_a_wrong_salt_is_wiped() {
     let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32]).unwrap();
     let (none, dek) = (EncryptionContext::none(), [0x5a; 64]);
     let right = cmk.salt(&none, &dek, None);
@@ -77,7 +77,7 @@ fn what_was_decrypted_under_a_wrong_salt_is_wiped() {
 }
 
 #[test]
-fn aad_of_every_length_around_the_buffers_is_whole() {
+fn the_aad_is_complete_at_every_length_around_the_buffers() {
     let trailer = [b't'; TRAILER_LEN];
     // A pair with a key of one byte takes 2 + 2 + 1 + 2 bytes plus its value; 44 bytes come before it.
     for length in [0, 1, 971, 972, 973, 974, 975, 8191] {

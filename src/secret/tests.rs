@@ -9,7 +9,7 @@ fn what_is_wiped_is_zero() {
 }
 
 #[test]
-fn arrays_are_equal_where_every_bit_is() {
+fn arrays_are_equal_only_if_every_bit_is() {
     let a: [u8; 32] = core::array::from_fn(|at| at as u8);
     assert!(ct_eq(&a, &a));
     for bit in 0..256 {

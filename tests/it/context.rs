@@ -124,7 +124,7 @@ fn written(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn pairs_stand_in_the_order_of_the_bytes_of_their_keys() {
+fn pairs_are_sorted_by_the_bytes_of_their_keys() {
     // A prefix before longer keys; bytes from 0x80 on after lower ones; last, two keys that UTF-16 sorts in reverse.
     let keys = ["a", "a\0", "aa", "b", "é", "\u{ff5e}", "\u{1f511}"];
     let pairs = keys.map(|key| [written(key), written("v")].concat());
@@ -141,7 +141,7 @@ fn pairs_stand_in_the_order_of_the_bytes_of_their_keys() {
 }
 
 #[test]
-fn texts_are_taken_as_they_are() {
+fn strings_are_not_normalized() {
     let long = "é".repeat(129); // 258 bytes
     for text in [
         "a", "A", " a", "a ", "\t", "a\0b", "\0", "é", "e\u{301}", "ß", "\u{fb01}", &long,

@@ -147,7 +147,7 @@ fn deks_differ() {
 }
 
 #[test]
-fn a_batch_is_what_single_calls_make_of_the_same_bytes() {
+fn a_batch_equals_single_calls_with_the_same_random_bytes() {
     let (engine, id, context) = (engine(), key_id(KEY_ID), some_context());
     // More than two pools of 64, and not a multiple of 64.
     let random: Vec<u8> = (0..130 * 64_u32).map(|at| (at * at / 7) as u8).collect();

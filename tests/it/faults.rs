@@ -133,7 +133,7 @@ fn a_clock_that_goes_back_deletes_nothing_before_its_date() {
 }
 
 #[test]
-fn dates_at_either_end_of_time_are_dates() {
+fn the_first_and_the_last_date_are_accepted() {
     let id = key_id(KEY_ID);
     for (now, days, expected) in [
         (FIRST_DATE, 7, Ok((FIRST_DATE + 7 * DAY, "2020-01-08T00:00:00Z"))),

@@ -222,7 +222,7 @@ fn dependencies() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
 
 /// The modules of a folder do not import one another in a cycle. The `mod.rs` of the folder may import all of them.
 #[test]
-fn no_modules_of_a_folder_name_one_another_in_a_circle() {
+fn modules_of_a_folder_do_not_import_each_other_in_a_cycle() {
     let dependencies = dependencies();
     // The parts of each folder, and for each part the other parts that it names.
     let mut names: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();

@@ -198,7 +198,7 @@ fn documents_that_break_a_rule_are_refused_though_their_mac_is_right() {
 }
 
 #[test]
-fn what_c2_leaves_open_opens() {
+fn documents_that_c2_permits_open() {
     let known = Known::new();
     let none = known.open(|d| d["keys"] = json!([])).unwrap();
     assert!(none.keys().list().is_empty());

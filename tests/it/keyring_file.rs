@@ -400,7 +400,7 @@ fn each_bad_file_has_its_own_error_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_removed_a_swapped_and_a_mixed_in_entry_are_found() {
+fn removed_swapped_and_foreign_entries_are_detected() {
     let (_directory, path) = directory();
     three_keys(&path);
     let good: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
@@ -486,7 +486,7 @@ fn every_byte_changed_in_turn() {
 }
 
 #[test]
-fn another_process_changes_are_seen_on_refresh_and_built_upon_by_update() {
+fn refresh_and_update_see_the_changes_of_another_process() {
     let (_directory, path) = directory();
     let (ours, theirs) = (three_keys(&path), open(&path).unwrap());
     theirs
@@ -514,7 +514,7 @@ fn another_process_changes_are_seen_on_refresh_and_built_upon_by_update() {
 }
 
 #[test]
-fn a_file_that_goes_back_is_refused_by_who_has_read_the_newer_one() {
+fn a_process_that_read_a_newer_file_refuses_an_older_one() {
     let (_directory, path) = directory();
     let keyring = three_keys(&path);
     let old = fs::read(&path).unwrap();
@@ -532,7 +532,7 @@ fn a_file_that_goes_back_is_refused_by_who_has_read_the_newer_one() {
 }
 
 #[test]
-fn of_one_generation_there_is_one_state() {
+fn a_generation_identifies_one_state() {
     let (_directory, path) = directory();
     let ours = three_keys(&path);
     let old = fs::read(&path).unwrap();
@@ -601,7 +601,7 @@ fn keys_of_another_keyring_are_not_written() {
 }
 
 #[test]
-fn the_root_is_none_of_the_keys() {
+fn the_root_is_not_among_the_keys() {
     let (_directory, path) = directory();
     let keyring = three_keys(&path);
     let before = fs::read(&path).unwrap();
@@ -746,7 +746,7 @@ fn a_full_disk_leaves_the_old_file_and_says_why() {
 }
 
 #[test]
-fn a_half_written_temporary_file_is_in_nobodys_way() {
+fn a_half_written_temporary_file_does_not_block_writers() {
     let (directory, path) = directory();
     let keyring = three_keys(&path);
     let left = directory.path().join(".keyring.json.tmp-0123456789abcdef");
@@ -911,7 +911,7 @@ fn two_processes_that_rotate_lose_no_version() {
 /// Kills a process that rotates, creates and disables keys, 200 times: after some of its reports, at varying moments.
 /// `keyring_kills` kills at each system call.
 #[test]
-fn whatever_a_killed_process_had_reported_is_there() {
+fn what_a_killed_process_reported_is_in_the_file() {
     fn report(line: &str) -> Option<(&str, &str)> {
         let mut reports = ["rotated ", "created ", "disabled "].iter();
         reports.find_map(|what| line.split_once(what).map(|(_, subject)| (what.trim(), subject)))
@@ -1017,7 +1017,7 @@ fn no_key_has_the_id_of_the_root() {
 
 /// Changing one key does not derive ten thousand others again.
 #[test]
-fn what_has_not_changed_is_not_derived_again() {
+fn unchanged_keys_are_not_derived_again() {
     let (_directory, path) = directory();
     let keyring = FileKeyring::create(&path, root()).unwrap();
     let id = key_id(KEY_ID);

@@ -132,7 +132,7 @@ fn forged_ids_cost_no_read_of_a_file_that_nobody_changes() {
 }
 
 #[test]
-fn a_file_that_is_gone_does_not_look_as_before() {
+fn a_removed_file_counts_as_changed() {
     let (_directory, path) = directory();
     let keyring = one_key(&path);
     set_modified(&path, long_ago());

@@ -210,7 +210,7 @@ fn destroyed_versions_and_purged_keys_are_no_branch() {
 
 /// A process that missed the purge sees only that a version it holds has other material.
 #[test]
-fn a_purged_key_that_is_made_again_by_another_process_is_refused_by_who_holds_the_old_one() {
+fn a_key_that_was_purged_and_made_again_is_refused_by_a_process_that_holds_the_old_one() {
     let (_directory, path) = directory();
     let (ours, theirs) = (one_key(&path), open(&path));
     let id = key_id(KEY_ID);
@@ -387,7 +387,7 @@ fn concurrent_refreshes_see_no_rollback() {
 }
 
 #[test]
-fn the_time_of_the_last_refresh_is_told() {
+fn the_time_of_the_last_refresh_is_available() {
     let (_directory, path) = directory();
     let keyring = one_key(&path);
     let (written, good) = (keyring.last_refreshed(), fs::read(&path).unwrap());

@@ -223,7 +223,7 @@ fn a_writer_removes_what_killed_writers_left_and_nothing_else() {
 }
 
 #[test]
-fn of_many_that_create_a_keyring_one_does() {
+fn one_of_many_concurrent_creations_succeeds() {
     for _ in 0..5 {
         let (directory, path) = directory();
         let spawn = |_| child("create", &path).stdout(Stdio::piped()).spawn().unwrap();
@@ -241,7 +241,7 @@ fn of_many_that_create_a_keyring_one_does() {
 
 /// Both processes open the keyring first, so each starts from a state that the other replaces.
 #[test]
-fn of_two_processes_that_change_the_root_one_does() {
+fn one_of_two_concurrent_changes_of_root_succeeds() {
     let (_directory, path) = directory();
     with_key(&path);
     let spawn = |_| child("change root", &path).stdout(Stdio::piped()).spawn().unwrap();
@@ -460,7 +460,7 @@ mod unix {
 
     /// Opening a pipe would wait for its other end.
     #[test]
-    fn what_is_no_regular_file_is_refused() {
+    fn only_a_regular_file_is_opened() {
         let (_directory, path) = directory();
         let keyring = with_key(&path);
         let refused = |at: &Path| {

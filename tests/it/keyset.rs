@@ -343,7 +343,7 @@ fn a_version_is_destroyed_once_it_is_retired_and_its_successor_old_enough() {
 
 /// CMKs that the host made have no known age.
 #[test]
-fn a_version_whose_successor_has_no_date_is_destroyed_by_force_alone() {
+fn a_version_whose_successor_has_no_date_is_destroyed_only_by_force() {
     let id = key_id(KEY_ID);
     let keyring = MemoryKeyring::from_versions([cmk(KEY_ID, 0, &[1; 32]), cmk(KEY_ID, 1, &[2; 32])]).unwrap();
     let mut keys = Keyset::clone(&keyring.keys());
@@ -412,7 +412,7 @@ fn material_that_is_bad_or_cannot_be_made_changes_nothing() {
 }
 
 #[test]
-fn the_list_is_in_order_and_tells_all() {
+fn the_list_is_sorted_and_complete() {
     let mut keys = keys();
     keys.create_key_with_rng(
         key_id(OTHER_KEY_ID),
@@ -439,7 +439,7 @@ fn the_list_is_in_order_and_tells_all() {
 }
 
 #[test]
-fn reencryption_keeps_the_dek_and_moves_the_version() {
+fn a_rewrap_keeps_the_dek_and_moves_the_version() {
     let (id, dek) = (key_id(KEY_ID), dek(&"5a".repeat(64)));
     let (context, other) = (
         EncryptionContext::from_pairs([("tenant", "42")]).unwrap(),
@@ -488,7 +488,7 @@ fn reencryption_keeps_the_dek_and_moves_the_version() {
 }
 
 #[test]
-fn a_batch_of_reencryptions_goes_past_bad_blobs() {
+fn a_batch_of_rewraps_continues_after_bad_blobs() {
     let (id, none, dek) = (key_id(KEY_ID), EncryptionContext::none(), dek(&"5a".repeat(64)));
     let mut keys = keys();
     let old = Engine::new(MemoryKeyring::new(keys.clone()))

@@ -13,7 +13,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_seal_is_what_the_primitives_make(
+    fn a_seal_equals_the_bare_primitives(
         id in key_ids(), version: u32, material in prop::collection::vec(any::<u8>(), 32..=64),
         halves: [[u8; 32]; 2], map in maps(),
     ) {

@@ -77,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_sealed_opens_and_with_another_context_does_not(
+    fn a_sealed_dek_opens_in_its_context_only(
         id in key_ids(), version: u32, material in prop::collection::vec(any::<u8>(), 32..=64),
         bytes: [u8; 32], more: [u8; 32], map in maps(), other in maps(),
     ) {
@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn what_parses_as_a_blob_is_what_was_parsed(
+    fn a_parsed_blob_has_the_bytes_that_were_parsed(
         version in prop_oneof![Just(2u16), any::<u16>()], length in prop_oneof![Just(152u16), any::<u16>()],
         middle in prop::collection::vec(any::<u8>(), 112), id in prop_oneof![key_ids(), "[0-9a-zA-Z-]{36}"],
         key_version: u32, good: bool,

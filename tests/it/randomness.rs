@@ -283,7 +283,7 @@ fn every_function_that_takes_a_source_is_tried() {
 
 /// This fault cannot be detected. Equal DEKs have equal blobs in one context, and different nonces in others.
 #[test]
-fn a_source_that_gives_a_dek_again_repeats_no_nonce() {
+fn a_repeated_dek_repeats_no_nonce() {
     let bytes: Vec<u8> = (0..64).collect();
     let (engine, id) = (engine(), key_id(KEY_ID));
     let create = |tenant: &str| {
@@ -306,7 +306,7 @@ fn a_source_that_gives_a_dek_again_repeats_no_nonce() {
 
 /// `PayloadCipher::encrypt_with_rng` warns of this. If this test fails, the warning can be removed.
 #[test]
-fn a_source_that_gives_a_payload_salt_again_gives_both_plaintexts_away() {
+fn a_repeated_payload_salt_reveals_both_plaintexts() {
     let bytes: Vec<u8> = (0..96).collect();
     let segment = |plaintext| {
         let (id, none) = (key_id(KEY_ID), EncryptionContext::none());

@@ -287,7 +287,7 @@ fn plain_text(number: u8) -> String {
 }
 
 #[test]
-pub(crate) fn no_error_of_a_dek_or_a_key_shows_one() {
+pub(crate) fn no_error_contains_a_dek_or_a_key() {
     let mut heard = Heard::default();
     let (engine, id, other, context, none) = (
         engine(),
@@ -534,7 +534,7 @@ pub(crate) fn no_error_of_a_keyring_file_shows_material() {
 
 #[cfg(feature = "api")]
 #[test]
-pub(crate) fn no_reply_shows_what_it_was_not_asked_for() {
+pub(crate) fn no_response_contains_a_secret_that_was_not_requested() {
     use dekseal::api;
     use serde_json::json;
 

@@ -551,10 +551,10 @@ fn no_event_shows_a_secret_or_the_source_of_an_error() {
     // All operations, with all ways to fail. DEKs, material, contexts and plaintext contain a mark.
     let tests: [fn(); 5] = [
         secrets::debug_shows_no_secret,
-        secrets::no_error_of_a_dek_or_a_key_shows_one,
+        secrets::no_error_contains_a_dek_or_a_key,
         secrets::no_error_of_a_stream_shows_plaintext,
         secrets::no_error_of_a_keyring_file_shows_material,
-        secrets::no_reply_shows_what_it_was_not_asked_for,
+        secrets::no_response_contains_a_secret_that_was_not_requested,
     ];
     let mut seen = 0;
     for test in tests {

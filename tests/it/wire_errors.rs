@@ -552,7 +552,7 @@ fn a_name_that_occurs_twice_in_any_object() {
 }
 
 #[test]
-fn fields_of_no_or_of_another_operation_are_named() {
+fn unknown_fields_and_fields_of_another_operation_are_named() {
     for (operation, field) in [
         ("create-datakey", "plain_text"),
         ("create-datakey", "cipher_text"),
@@ -607,7 +607,7 @@ fn missing_fields_are_named() {
 }
 
 #[test]
-fn null_is_a_wrong_type_and_so_are_the_others() {
+fn null_and_values_of_other_types_are_wrong_types() {
     for operation in OPERATIONS {
         for wrong in ["null", "true", "false", "[]", "{}", "-1", "1e3", "\"\"", "\"\\ud800\""] {
             for (field, code) in [
@@ -709,7 +709,7 @@ fn contexts_that_the_vectors_refuse() {
 }
 
 #[test]
-fn contexts_are_of_strings_that_have_a_utf_8() {
+fn contexts_contain_only_strings_that_utf_8_can_encode() {
     for (context, wrong) in [
         (r#"{"\ud83d\udd11":"\ud83d\udd11"}"#, ""),
         (r#"{"\ud83d":"v"}"#, "a lone surrogate"),
@@ -810,7 +810,7 @@ fn cipher_texts() {
 
 /// The errors of a host's own keyring may name anything. The messages to the client name nothing.
 #[test]
-fn what_an_error_of_the_engine_names_is_not_told() {
+fn details_of_an_engine_error_are_not_in_the_response() {
     struct Naming(ErrorKind);
 
     impl Keyring for Naming {

@@ -68,7 +68,7 @@ fn lengths_are_those_of_the_format() {
 }
 
 #[test]
-fn a_length_that_no_plaintext_gives_is_none() {
+fn an_impossible_payload_length_has_no_plaintext_length() {
     let full = PayloadHeader::LEN + SEALED_SEGMENT_LEN;
     let around = (0..2000)
         .chain(full - 300..full + 300)
@@ -110,7 +110,7 @@ fn a_buffer_has_the_right_length_or_is_refused() {
 
 /// The plaintext is long enough for the parallel path.
 #[test]
-fn what_does_not_decrypt_leaves_no_plaintext() {
+fn a_failed_decryption_leaves_no_plaintext() {
     let payload_cipher = payload_cipher();
     for segments in [3, 20] {
         let plaintext = plaintext(segments * SEGMENT_LEN);
@@ -127,7 +127,7 @@ fn what_does_not_decrypt_leaves_no_plaintext() {
 }
 
 #[test]
-fn what_is_no_payload_leaves_the_buffer_alone() {
+fn input_that_is_no_payload_leaves_the_buffer_unchanged() {
     let payload_cipher = payload_cipher();
     let mut payload = payload(b"attack at dawn");
     let mut room = [0xa5; 14];

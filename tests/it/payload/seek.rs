@@ -87,7 +87,7 @@ fn only_what_is_needed_is_read() {
 }
 
 #[test]
-fn an_end_is_verified_before_it_is_one() {
+fn the_end_is_verified_before_it_is_reported() {
     let mut payload = payload(&plaintext(LENGTH));
     let last = payload.len() - 1;
     payload[last] ^= 1;

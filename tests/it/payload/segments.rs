@@ -98,7 +98,7 @@ fn the_last_segment_has_a_length_of_its_own() {
 }
 
 #[test]
-fn the_last_segment_is_not_taken_for_another_nor_another_for_it() {
+fn the_last_segment_and_other_segments_cannot_be_exchanged() {
     let plaintext = plaintext(SEGMENT_LEN);
     let full: &[u8; SEGMENT_LEN] = plaintext.as_slice().try_into().unwrap();
     let mut opened = [0xa5; SEGMENT_LEN];

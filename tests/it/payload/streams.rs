@@ -83,7 +83,7 @@ fn a_dropped_writer_leaves_no_payload() {
 }
 
 #[test]
-fn what_a_flush_brings_out_is_what_is_certain() {
+fn flushes_between_writes_keep_the_payload_whole() {
     let payload_cipher = payload_cipher();
     let mut writer = payload_cipher.encrypt_writer(Told::new(Vec::new(), [])).unwrap();
     writer.flush().unwrap();
