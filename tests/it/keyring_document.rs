@@ -333,6 +333,33 @@ fn the_first_check_that_fails_says_why() {
     }
 }
 
+/// C5: checks 3 and 4 read only `format` and `version`.
+#[test]
+fn a_text_of_another_version_may_hold_anything_else() {
+    let known = Known::new();
+    let open = |text: &[u8]| known.open_text(text).err();
+    let with = |version: &str, other: &[u8]| {
+        let head = format!(r#"{{"format": "dekseal keyring", "version": {version}, "x": "#);
+        open(&[head.as_bytes(), other, b"}"].concat())
+    };
+    let unknown_format = Some(ErrorKind::File(FileFault::UnknownFormat));
+    let not_a_keyring = Some(ErrorKind::File(FileFault::NotAKeyring));
+    let deep = ["[".repeat(300), "]".repeat(300)].concat();
+    for other in [&b"1"[..], br#""\ud800""#, b"\"\xff\"", b"1e999", deep.as_bytes()] {
+        assert_eq!(with("2", other), unknown_format, "{other:?}");
+        assert_eq!(with("1", other), not_a_keyring, "{other:?}");
+    }
+    for version in ["0", "4294967296", "18446744073709551615"] {
+        assert_eq!(with(version, b"1"), unknown_format, "{version}");
+    }
+    for version in ["18446744073709551616", "-1", "2.0", "2e0", "null", "\"2\"", "[2]", "2, \"version\": 2"] {
+        assert_eq!(with(version, b"1"), not_a_keyring, "{version}");
+    }
+    // However deep a text is nested, it takes no stack.
+    let open_arrays = open(&[b'['; 100_000]);
+    assert_eq!(open_arrays, Some(ErrorKind::File(FileFault::Truncated)));
+}
+
 /// C6: the later texts that a keyring with the known file accepts.
 #[test]
 fn a_successor_keeps_every_version_that_is_held() {
