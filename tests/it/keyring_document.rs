@@ -352,7 +352,16 @@ fn a_text_of_another_version_may_hold_anything_else() {
     for version in ["0", "4294967296", "18446744073709551615"] {
         assert_eq!(with(version, b"1"), unknown_format, "{version}");
     }
-    for version in ["18446744073709551616", "-1", "2.0", "2e0", "null", "\"2\"", "[2]", "2, \"version\": 2"] {
+    for version in [
+        "18446744073709551616",
+        "-1",
+        "2.0",
+        "2e0",
+        "null",
+        "\"2\"",
+        "[2]",
+        "2, \"version\": 2",
+    ] {
         assert_eq!(with(version, b"1"), not_a_keyring, "{version}");
     }
     // However deep a text is nested, it takes no stack.
