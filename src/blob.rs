@@ -31,6 +31,33 @@ const _: () = {
     assert!(CHECKSUM - SALT == 152);
 };
 
+/// The fields of A1: offset and length. They are disjoint and cover the blob.
+const FIELDS: [(usize, usize); 8] = [
+    (VERSION, 2),
+    (BODY_LENGTH, 2),
+    (SALT, SALT_LEN),
+    (CIPHERTEXT, CIPHERTEXT_LEN),
+    (TAG, TAG_LEN),
+    (KEY_ID, KeyId::LEN),
+    (KEY_VERSION, 4),
+    (CHECKSUM, 32),
+];
+const _: () = assert!(fields_cover(&FIELDS, LEN));
+
+/// Whether each field starts where the one before ends, from 0 to `length`.
+pub(crate) const fn fields_cover(fields: &[(usize, usize)], length: usize) -> bool {
+    let mut end = 0;
+    let mut rest = fields;
+    while let [(offset, len), others @ ..] = rest {
+        if *offset != end {
+            return false;
+        }
+        end = end.saturating_add(*len);
+        rest = others;
+    }
+    end == length
+}
+
 /// The version and the body length, little-endian. Version 2 allows no other values.
 pub(crate) const HEADER: [u8; HEADER_LEN] = [2, 0, 152, 0];
 

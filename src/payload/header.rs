@@ -5,7 +5,7 @@ use core::fmt;
 use rand_core::TryCryptoRng;
 
 use crate::{
-    blob::SealedDek,
+    blob::{SealedDek, fields_cover},
     dek::draw,
     error::{Error, ErrorKind, PayloadRule, RandomnessFault},
 };
@@ -25,6 +25,17 @@ pub(super) const COMMITMENT_LEN: usize = 32;
 pub(super) const INFO_LEN: usize = SEALED_DEK;
 
 const _: () = assert!(SEGMENT_LENGTH == 8 && SALT == 12 && SEALED_DEK == 44 && COMMITMENT == 232 && LEN == 264);
+
+/// The fields of B1: offset and length. They are disjoint and cover the header.
+const FIELDS: [(usize, usize); 6] = [
+    (MAGIC, 7),
+    (VERSION, 1),
+    (SEGMENT_LENGTH, 4),
+    (SALT, SALT_LEN),
+    (SEALED_DEK, SealedDek::LEN),
+    (COMMITMENT, COMMITMENT_LEN),
+];
+const _: () = assert!(fields_cover(&FIELDS, LEN));
 
 /// Magic, version and segment length. No other values are accepted.
 const FIXED: [u8; SALT] = *b"dekseal\x01\0\0\x01\0";

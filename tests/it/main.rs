@@ -34,6 +34,7 @@ mod keyset;
 mod keyset_model;
 mod payload;
 mod primitives;
+mod proofs;
 mod properties;
 mod randomness;
 mod reference;
