@@ -50,7 +50,7 @@ fn calls(job: &str) -> Vec<Call> {
 }
 
 /// A directory that is prepared for `job`.
-fn ready_for(job: &str) -> (TempDir, PathBuf) {
+pub(crate) fn ready_for(job: &str) -> (TempDir, PathBuf) {
     let (directory, path) = directory();
     if job == "create" {
         return (directory, path);
@@ -82,7 +82,7 @@ fn version(keyring: &FileKeyring) -> u32 {
 
 /// Whether the job was done. Asserts that it was done completely or not at all, and that the next writer works and
 /// leaves no stale files.
-fn is_done(job: &str, path: &Path, what: &str) -> bool {
+pub(crate) fn is_done(job: &str, path: &Path, what: &str) -> bool {
     let open = |root| FileKeyring::open(path, root);
     let (keyring, done) = match job {
         "create" if !path.exists() => (FileKeyring::create(path, root()).unwrap(), false),
@@ -114,7 +114,7 @@ fn is_done(job: &str, path: &Path, what: &str) -> bool {
     done
 }
 
-const JOBS: [(&str, &str); 6] = [
+pub(crate) const JOBS: [(&str, &str); 6] = [
     ("create", "created"),
     ("rotate", "rotated 1"),
     ("destroy versions", "destroyed 1"),

@@ -26,6 +26,8 @@ mod keyring_file;
 mod keyring_kills;
 #[cfg(feature = "file-keyring")]
 mod keyring_lookup;
+#[cfg(all(feature = "file-keyring", target_os = "linux"))]
+mod keyring_power;
 #[cfg(feature = "file-keyring")]
 mod keyring_rollback;
 #[cfg(feature = "file-keyring")]

@@ -77,8 +77,14 @@ impl Call {
 
 /// The system calls of a run of `command`, which must succeed.
 pub(crate) fn calls(command: &Command) -> Vec<Call> {
+    calls_with_strings_of(32, command)
+}
+
+/// The same, with this many bytes of each string.
+pub(crate) fn calls_with_strings_of(length: usize, command: &Command) -> Vec<Call> {
     let log = tempfile::NamedTempFile::new().unwrap();
-    let output = traced(&["-y", "-o", log.path().to_str().unwrap()], command)
+    let length = length.to_string();
+    let output = traced(&["-y", "-s", &length, "-o", log.path().to_str().unwrap()], command)
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
