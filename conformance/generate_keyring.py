@@ -248,6 +248,16 @@ def refused(known):
     yield "version 0", ["Version"], "unknown_format", text({**file, "version": 0})
     yield "version 2 with an unknown field", ["Version", "FirstFailure"], "unknown_format", text(
         {**file, "version": 2, "new": 1})
+    head = '{"format": "dekseal keyring", "version": '
+    for other in ("1", '"\\ud800"', "1e999", "[" * 300 + "]" * 300, '{"a": 1, "a": 1}'):
+        comment = "deep arrays" if len(other) > 100 else other
+        yield f"version 2 and {comment}", ["Version"], "unknown_format", f'{head}2, "x": {other}}}'
+        yield f"version 1 and {comment}", ["Fields"], "not_a_keyring", f'{head}1, "x": {other}}}'
+    for version in (2**32, 2**64 - 1):
+        yield f"version {version}", ["Version"], "unknown_format", f"{head}{version}}}"
+    for version in (str(2**64), "-1", "-0", "1.0", "2.0", "2e0", "null", '"2"', "[2]", '2, "version": 2',
+                    '2, "format": "dekseal keyring"'):
+        yield f"version {version}", ["Version", "Number"], "not_a_keyring", f"{head}{version}}}"
     for comment, flag, document in breaking_c2(file):
         yield comment, [flag], "not_a_keyring", text(document)
     for comment, field, value in [("a fraction", "generation", "7.0"), ("an exponent", "generation", "7e0"),

@@ -30,11 +30,12 @@ def well_formed(condition):
 
 
 class Object(dict):
-    """A JSON object that knows whether a name occurred twice."""
+    """A JSON object that knows which names occurred twice."""
 
     def __init__(self, pairs):
         super().__init__(pairs)
-        self.repeated = len(self) != len(pairs)
+        names = [name for name, _ in pairs]
+        self.repeated = {name for name in names if names.count(name) > 1}
 
 
 class NotAnInteger(float):
@@ -264,9 +265,9 @@ def read(root, text):
     well_formed(not text[end:].strip(" \t\r\n"))
     well_formed(isinstance(value, Object) and value.get("format") == FORMAT)
     version = value.get("version")
-    require(type(version) is not int or version == 1, "unknown_format")
+    well_formed(type(version) is int and version < 2**64 and not value.repeated & {"format", "version"})
+    require(version == 1, "unknown_format")
     document = Document(value)
-    well_formed(type(version) is int)
     same_root = (document.root_id, document.root_version) == (root.key_id, root.version)
     require(same_root and hmac.compare_digest(document.check, check(root)), "wrong_root")
     require(hmac.compare_digest(document.mac, mac(mac_key(root), document.message())), "changed")
