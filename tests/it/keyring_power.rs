@@ -5,8 +5,8 @@
 //!
 //! - `fsync` of a file makes its contents durable, but not its name.
 //! - `fsync` of a directory makes its entries durable.
-//! - Of all that was not synced, any part may be durable, in any order: each entry of a directory on its own, and of the
-//!   contents of a file any prefix, with zeros or nothing behind it, or zeros in front.
+//! - Of all that was not synced, any part may be durable, in any order: each entry of a directory on its own, and any
+//!   prefix of the contents of a file, with zeros or nothing behind it, or zeros in front.
 //! - `rename` is atomic, as FORMAT.md C4 demands.
 
 use std::{
