@@ -47,6 +47,21 @@ impl Globals {
         Address::parse(text)
     }
 
+    /// The address of the keyring as text, without a password.
+    pub(crate) fn keyring_name(&self) -> String {
+        let text = self.keyring.as_deref().unwrap_or_default();
+        match text.split_once("://") {
+            // User, password and parameters can be left out: the keys of a resumed sweep are checked anyway.
+            Some((scheme, rest)) => {
+                let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+                let (host, table) = host.split_once('#').unwrap_or((host, ""));
+                let host = host.split('?').next().unwrap_or_default();
+                format!("{scheme}://{host}#{table}")
+            }
+            None => text.to_owned(),
+        }
+    }
+
     /// Reads the root that writes, and then the roots that only read.
     pub(crate) fn roots(&self) -> Result<Vec<Root>, Failure> {
         let root = self

@@ -14,6 +14,7 @@
     clippy::unwrap_used
 )]
 
+mod connector;
 mod error;
 mod listen;
 mod load;
@@ -27,4 +28,4 @@ mod worker;
 pub use tokio_postgres;
 pub use tokio_rustls::rustls;
 
-pub use crate::{load::load, options::Options, store::PostgresStore};
+pub use crate::{connector::Connector, load::load, options::Options, store::PostgresStore};

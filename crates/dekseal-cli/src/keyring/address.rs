@@ -19,27 +19,30 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    /// Parses the text of `--keyring`. No error repeats it: it may hold the password of a database.
+    /// Parses the text of `--keyring`.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        Self::parse_option("--keyring", text)
+    }
+
+    /// Parses the text of an option. No error repeats it: it may hold the password of a database.
+    pub(crate) fn parse_option(option: &str, text: &str) -> Result<Self, Failure> {
         if let Some(path) = text.strip_prefix("file:") {
-            return Ok(Self::File(path_of(path)?));
+            return Ok(Self::File(path_of(option, path)?));
         }
         if let Some(path) = text.strip_prefix("sqlite:") {
             let (path, table) = split_table(path);
             return Ok(Self::Sqlite {
-                path: path_of(path)?,
+                path: path_of(option, path)?,
                 table: table.map(str::to_owned),
             });
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             let (url, table) = split_table(text);
-            // Every user of the machine can read the command line.
-            let hidden = env::var_os("DEKSEAL_KEYRING").is_some_and(|set| set == text);
-            return Ok(Self::Postgres(Box::new(postgres(url, table, hidden)?)));
+            return Ok(Self::Postgres(Box::new(postgres(option, (text, url), table)?)));
         }
-        Err(Failure::usage(
-            "--keyring is none of file:PATH, sqlite:PATH and postgres://HOST/DATABASE",
-        ))
+        Err(Failure::usage(format!(
+            "{option} is none of file:PATH, sqlite:PATH and postgres://HOST/DATABASE"
+        )))
     }
 }
 
@@ -62,25 +65,31 @@ fn split_table(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn path_of(path: &str) -> Result<PathBuf, Failure> {
+fn path_of(option: &str, path: &str) -> Result<PathBuf, Failure> {
     if path.is_empty() {
-        return Err(Failure::usage("--keyring has no path: write file:PATH or sqlite:PATH"));
+        return Err(Failure::usage(format!(
+            "{option} has no path: write file:PATH or sqlite:PATH"
+        )));
     }
     Ok(PathBuf::from(path))
 }
 
 /// Options for a URL, completed as psql does: the password from PGPASSWORD, and the certificates that are trusted from
 /// the file PGSSLROOTCERT.
-fn postgres(url: &str, table: Option<&str>, hidden: bool) -> Result<Options, Failure> {
+fn postgres(option: &str, (text, url): (&str, &str), table: Option<&str>) -> Result<Options, Failure> {
     let url = url.replace("sslmode=verify-full", "sslmode=require");
     // The source of the error repeats parts of the URL.
-    let mut config: Config = url
-        .parse()
-        .map_err(|_| Failure::usage("--keyring is not a URL of PostgreSQL: write postgres://USER@HOST/DATABASE"))?;
-    if config.get_password().is_some() && !hidden {
-        return Err(Failure::usage(
-            "--keyring has a password, and other users can read the command line; set DEKSEAL_KEYRING or PGPASSWORD instead",
-        ));
+    let mut config: Config = url.parse().map_err(|_| {
+        Failure::usage(format!(
+            "{option} is not a URL of PostgreSQL: write postgres://USER@HOST/DATABASE"
+        ))
+    })?;
+    // Every user of the machine can read the command line.
+    let variable = format!("DEKSEAL_{}", option.trim_start_matches('-').to_uppercase());
+    if config.get_password().is_some() && env::var_os(&variable).is_none_or(|set| set != text) {
+        return Err(Failure::usage(format!(
+            "{option} has a password, and other users can read the command line; set {variable} or PGPASSWORD instead"
+        )));
     }
     if config.get_password().is_none()
         && let Ok(password) = env::var("PGPASSWORD")

@@ -293,6 +293,13 @@ impl Server {
         format!("host={host} port={} dbname=postgres user={user}", self.port)
     }
 
+    /// The URL of a connection of the superuser over the socket.
+    #[allow(dead_code, reason = "the tests of dekseal-cli use it")]
+    pub(crate) fn url(&self) -> String {
+        let host = self.directory.path().display().to_string().replace('/', "%2F");
+        format!("postgres://postgres@{host}:{}/postgres", self.port)
+    }
+
     /// The connection string for TCP with a password.
     pub(crate) fn tcp(&self, host: &str) -> String {
         format!(

@@ -1,0 +1,172 @@
+//! A sweep that is killed while another process writes to the table.
+
+use std::{
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    database::{Stage, Writer},
+    done,
+};
+
+/// Kills a sweep `kills` times and then lets it pass to the end, while another process writes. Every row then opens, is
+/// under the newest version, and has the DEK that was written last. Returns how many rows the other process wrote.
+fn survives(stage: &Stage, rows: i64, kills: u32, options: &[&str], longest: Duration) -> u64 {
+    stage.fill(rows);
+    let mut writer = Writer::start(stage, rows);
+    stage.rotate();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64 ^ u64::from(std::process::id());
+    let mut killed = 0;
+    while killed < kills {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let mut child = stage.sweep(options).stdout(Stdio::null()).spawn().unwrap();
+        thread::sleep(longest.mul_f64(random as f64 / u64::MAX as f64));
+        let _ = child.kill();
+        match child.wait().unwrap().code() {
+            None => killed += 1,
+            // It came to its end first. There is more to do after another rotation.
+            Some(code) => {
+                assert_eq!(code, 0);
+                stage.rotate();
+            }
+        }
+    }
+    // The pass that was killed, and then one that begins after the other process knows of the rotation. The other
+    // process goes on writing.
+    done(&mut stage.sweep(options));
+    writer.refresh();
+    let report = done(&mut stage.sweep(&[]));
+    assert_eq!((&report["failed"], &report["complete"]), (&0.into(), &true.into()));
+    let written = writer.stop();
+    let versions = stage.check();
+    assert!(versions == [(stage.current_version(), u64::try_from(rows).unwrap())], "{versions:?}");
+    written
+}
+
+#[test]
+fn a_killed_sweep_loses_nothing_in_sqlite() {
+    let stage = Stage::sqlite();
+    let written = survives(
+        &stage,
+        5000,
+        8,
+        &["--batch", "50", "--rate", "5000"],
+        Duration::from_millis(400),
+    );
+    assert!(written > 100, "{written}");
+}
+
+#[test]
+fn a_killed_sweep_loses_nothing_in_postgresql() {
+    let Some(stage) = Stage::postgres(&[]) else { return };
+    let options = ["--batch", "50", "--rate", "5000", "--jobs", "2"];
+    let written = survives(&stage, 5000, 8, &options, Duration::from_millis(400));
+    assert!(written > 100, "{written}");
+}
+
+/// Kills the sweep at each of its first writes to the disk and changes of names: of the database, and of the state.
+#[test]
+fn a_sweep_killed_at_any_write_is_continued() {
+    if !super::strace_works() {
+        return;
+    }
+    let stage = Stage::sqlite();
+    stage.fill(40);
+    for (call, times) in [
+        ("rename", 3),
+        ("fsync", 4),
+        ("fdatasync", 4),
+        ("pwrite64", 6),
+        ("unlink", 2),
+    ] {
+        for nth in 1..=times {
+            stage.rotate();
+            let mut sweep = stage.sweep(&["--batch", "10"]);
+            let inject = format!("inject={call}:signal=KILL:when={nth}");
+            let mut traced = std::process::Command::new("strace");
+            traced.args([
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                &format!("trace={call}"),
+                "-e",
+                &inject,
+            ]);
+            traced.arg(sweep.get_program()).args(sweep.get_args());
+            traced.current_dir(sweep.get_current_dir().unwrap()).env_clear();
+            traced.envs(sweep.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            traced.output().unwrap();
+            stage.check();
+            done(&mut sweep);
+            assert_eq!(stage.check().len(), 1, "{call} {nth}");
+        }
+    }
+}
+
+/// The whole of it: a million rows and 50 kills, and the rate beside that of a plain `UPDATE`. `scripts/bench sweep`
+/// runs it.
+#[test]
+#[ignore = "takes minutes"]
+fn at_full_size() {
+    let number = |name: &str, default| std::env::var(name).map_or(default, |value| value.parse().unwrap());
+    let rows = number("SWEEP_ROWS", 1_000_000);
+    let kills = u32::try_from(number("SWEEP_KILLS", 50)).unwrap();
+    let stage = match std::env::var("SWEEP_DATABASE").as_deref() {
+        Ok("postgres") => Stage::postgres(&["fsync=on"]).unwrap(),
+        _ => Stage::sqlite(),
+    };
+    let written = survives(&stage, rows, kills, &["--batch", "1000"], Duration::from_millis(3000));
+    println!("{rows} rows, {kills} kills: the other process wrote {written} rows, none was lost");
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn rate() {
+    let rows = std::env::var("SWEEP_ROWS").map_or(1_000_000, |value| value.parse().unwrap());
+    let stage = match std::env::var("SWEEP_DATABASE").as_deref() {
+        Ok("postgres") => Stage::postgres(&["fsync=on", "max_wal_size=4GB"]).unwrap(),
+        _ => Stage::sqlite(),
+    };
+    stage.fill(rows);
+    let mut database = stage.database();
+    if stage.address.starts_with("sqlite") {
+        database.run("PRAGMA synchronous = FULL");
+    }
+    let plain = |database: &mut super::database::Database| {
+        let begun = Instant::now();
+        for first in (1..=rows).step_by(1000) {
+            // SQLite writes a row even if its value stays the same, and so does PostgreSQL.
+            database.run(&format!(
+                "UPDATE document SET sealed = sealed WHERE id >= {first} AND id < {first} + 1000"
+            ));
+        }
+        begun.elapsed()
+    };
+    let sweep = |options: &[&str]| {
+        stage.rotate();
+        let begun = Instant::now();
+        let swept = done(&mut stage.sweep(options));
+        assert_eq!(swept["rewrapped"], rows);
+        begun.elapsed()
+    };
+    for round in 1..=3 {
+        let (plain, swept) = (plain(&mut database), sweep(&["--batch", "1000"]));
+        let per_second = |time: Duration| rows as f64 / time.as_secs_f64();
+        println!(
+            "round {round}: plain UPDATE {:.0} rows/s, sweep {:.0} rows/s, {:.2} of it",
+            per_second(plain),
+            per_second(swept),
+            per_second(swept) / per_second(plain)
+        );
+        if !stage.address.starts_with("sqlite") {
+            let swept = sweep(&["--batch", "1000", "--jobs", "2"]);
+            println!("round {round}: sweep with two jobs {:.0} rows/s", per_second(swept));
+        }
+    }
+}
