@@ -1,5 +1,7 @@
 //! Tests of the `dekseal` command as a process.
 
+#[cfg(unix)]
+mod serve;
 #[path = "../../../dekseal-postgres/tests/it/server.rs"]
 #[allow(dead_code, reason = "the tests of dekseal-postgres use more of it")]
 mod server;
