@@ -43,7 +43,10 @@ fn survives(stage: &Stage, rows: i64, kills: u32, options: &[&str], longest: Dur
     assert_eq!((&report["failed"], &report["complete"]), (&0.into(), &true.into()));
     let written = writer.stop();
     let versions = stage.check();
-    assert!(versions == [(stage.current_version(), u64::try_from(rows).unwrap())], "{versions:?}");
+    assert!(
+        versions == [(stage.current_version(), u64::try_from(rows).unwrap())],
+        "{versions:?}"
+    );
     written
 }
 
