@@ -8,16 +8,14 @@ mod conformance;
 mod conformance_kit;
 mod context;
 mod docs;
-#[cfg(feature = "file-keyring")]
-mod encrypt_file;
 mod engine;
+#[cfg(all(feature = "api", feature = "file-keyring"))]
+mod examples;
 #[cfg(all(feature = "api", feature = "file-keyring"))]
 mod faults;
 #[cfg(all(feature = "api", feature = "file-keyring"))]
 mod guide;
 mod imports;
-#[cfg(feature = "std")]
-mod inspect;
 #[cfg(feature = "file-keyring")]
 mod keyring_document;
 #[cfg(feature = "file-keyring")]

@@ -5,9 +5,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use dekseal::FileKeyring;
 use serde_json::{Value, json};
 
-use crate::support::{KEY_ID, SealedVector, example, vectors};
+use crate::support::{KEY_ID, SealedVector, cmk, example, key_id, vectors};
 
 fn run(arguments: &[String], input: &str) -> Output {
     let mut child = Command::new(example("kms_stdio"))
@@ -180,33 +181,18 @@ fn a_cmk_file_has_a_cmk_on_each_line() {
 }
 
 #[test]
-fn it_serves_a_keyring_file_that_the_keyring_example_keeps() {
+fn it_serves_a_keyring_file_as_it_is_at_each_request() {
     let directory = tempfile::tempdir().unwrap();
-    let (file, root) = (directory.path().join("keyring.json"), directory.path().join("root.hex"));
-    std::fs::write(&root, format!("{}\n", "5e".repeat(32))).unwrap();
+    let (file, root_file) = (directory.path().join("keyring.json"), directory.path().join("root.hex"));
+    std::fs::write(&root_file, format!("{}\n", "5e".repeat(32))).unwrap();
+    let root = || cmk("00000000-0000-0000-0000-00000000root", 0, &[0x5e; 32]);
     let files = [
         "--keyring",
         file.to_str().unwrap(),
         "--root-key-file",
-        root.to_str().unwrap(),
+        root_file.to_str().unwrap(),
     ]
     .map(str::to_owned);
-    let keyring = |words: &[&str]| -> Result<String, String> {
-        let output = Command::new(example("keyring"))
-            .args(&files)
-            .args(words)
-            .output()
-            .unwrap();
-        let (out, err) = (
-            String::from_utf8(output.stdout).unwrap(),
-            String::from_utf8(output.stderr).unwrap(),
-        );
-        match output.status.code() {
-            Some(0) => Ok(out),
-            Some(1) => Err(err),
-            other => panic!("{words:?}: {other:?}"),
-        }
-    };
     let create = line("create-datakey", &json!({"key_id": KEY_ID, "datakey_length": "512"}));
     let code = || {
         let output = run(&files, &create);
@@ -214,60 +200,24 @@ fn it_serves_a_keyring_file_that_the_keyring_example_keeps() {
         answers(&output)[0].1["error"]["error_code"].as_str().map(str::to_owned)
     };
 
-    assert!(keyring(&["list"]).unwrap_err().contains("No such file"));
-    keyring(&["init"]).unwrap();
-    assert!(keyring(&["init"]).unwrap_err().contains("already exists"));
-    assert_eq!(code().as_deref(), Some("KMS.0207"));
-    keyring(&["create-key", KEY_ID]).unwrap();
-    keyring(&["create-key"]).unwrap();
-    assert_eq!(code(), None);
-    assert!(
-        keyring(&["rotate", KEY_ID])
-            .unwrap()
-            .lines()
-            .any(|line| line.starts_with(&format!("{KEY_ID}         1  20")) && line.ends_with("Z         0  enabled"))
-    );
-    keyring(&["set-min-version", KEY_ID, "1"]).unwrap();
-    assert!(
-        keyring(&["set-min-version", KEY_ID, "2"])
-            .unwrap_err()
-            .contains("cannot be above the current version")
-    );
-    assert!(
-        keyring(&["destroy-versions", KEY_ID, "1", "7"])
-            .unwrap_err()
-            .contains("grace period")
-    );
-    assert!(
-        keyring(&["destroy-versions", KEY_ID, "1", "0"])
-            .unwrap()
-            .contains("destroyed 1 versions")
-    );
-    let versions = keyring(&["versions", KEY_ID]).unwrap();
-    assert!(versions.lines().count() == 2 && versions.contains("       1  20"));
-    keyring(&["disable", KEY_ID]).unwrap();
-    assert_eq!(code().as_deref(), Some("KMS.0209"));
-    keyring(&["enable", KEY_ID]).unwrap();
-    assert!(
-        keyring(&["schedule-deletion", KEY_ID, "6"])
-            .unwrap_err()
-            .contains("7 to 1096")
-    );
-    assert!(
-        keyring(&["schedule-deletion", KEY_ID, "7"])
-            .unwrap()
-            .contains("pending deletion on 20")
-    );
-    assert_eq!(code().as_deref(), Some("KMS.0210"));
-    assert!(keyring(&["purge", KEY_ID]).unwrap_err().contains("is not due yet"));
-    keyring(&["cancel-deletion", KEY_ID]).unwrap();
-    assert_eq!(keyring(&["list"]).unwrap().lines().count(), 4);
-    assert!(keyring(&["enable"]).unwrap_err().contains("usage"));
-
-    std::fs::write(&root, "77".repeat(32)).unwrap();
-    assert!(keyring(&["list"]).unwrap_err().contains("another root"));
     let output = run(&files, &create);
     assert_eq!(output.status.code(), Some(2));
-    std::fs::write(&root, "S3cret").unwrap();
-    assert!(!keyring(&["list"]).unwrap_err().contains("S3cret"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("No such file"));
+    let keyring = FileKeyring::create(&file, root()).unwrap();
+    let key_id = key_id(KEY_ID);
+    assert_eq!(code().as_deref(), Some("KMS.0207"));
+    keyring.update(|keys| keys.create_key(key_id)).unwrap();
+    assert_eq!(code(), None);
+    keyring.update(|keys| keys.disable(&key_id)).unwrap();
+    assert_eq!(code().as_deref(), Some("KMS.0209"));
+    keyring.update(|keys| keys.enable(&key_id)).unwrap();
+    keyring.update(|keys| keys.schedule_deletion(&key_id, 7)).unwrap();
+    assert_eq!(code().as_deref(), Some("KMS.0210"));
+
+    for wrong in [&"77".repeat(32), "S3cret"] {
+        std::fs::write(&root_file, wrong).unwrap();
+        let output = run(&files, &create);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(!String::from_utf8(output.stderr).unwrap().contains("S3cret"));
+    }
 }

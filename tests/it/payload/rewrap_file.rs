@@ -1,4 +1,4 @@
-//! Rewrapping a payload in a file. The tests in `encrypt_file` kill it at each system call.
+//! Rewrapping a payload in a file. The tests of `crates/dekseal-cli` kill it at each system call.
 
 use std::{
     fs::{self, OpenOptions},

@@ -1,17 +1,23 @@
 //! `dekseal encrypt`, `decrypt` and `rewrap`.
 
 use std::{
-    fs::File,
+    ffi::OsString,
+    fs::{self, File},
     io::{self, IsTerminal, Read, Write},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
 use dekseal::{Engine, Error, ErrorKind, KeyId, PayloadRule, payload::PayloadHeader};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::{
     context::ContextArgs, failure::Failure, globals::Globals, keyring::AnyKeyring, output, output_file, progress,
 };
+
+/// The lengths of files that are encrypted and decrypted on all cores. The memory that this takes is twice the length.
+const PARALLEL: RangeInclusive<u64> = 1 << 20..=256 << 20;
 
 /// Where the data comes from, and where it goes.
 #[derive(clap::Args)]
@@ -99,6 +105,9 @@ pub(crate) fn encrypt(args: &Encrypt, globals: &Globals) -> Result<(), Failure> 
     }
     let engine = Engine::new(globals.open()?);
     args.files.convert(|input, output| {
+        if let Some(plaintext) = args.files.whole(input)? {
+            return output.write_all(&engine.encrypt(&args.key_id, &context, &plaintext)?);
+        }
         let mut writer = engine
             .encrypt_writer(&args.key_id, &context, output)
             .map_err(io::Error::from)?;
@@ -112,6 +121,11 @@ pub(crate) fn decrypt(args: &Decrypt, globals: &Globals) -> Result<(), Failure> 
     let context = args.context.context()?;
     let engine = Engine::new(globals.open()?);
     args.files.convert(|input, output| {
+        if let Some(payload) = args.files.whole(input)? {
+            let header = read_header(&mut payload.as_slice())?;
+            let key_id = args.key_id.unwrap_or(header.sealed_dek().key_id());
+            return output.write_all(&engine.decrypt(&key_id, &context, &payload)?);
+        }
         let header = read_header(input)?;
         let key_id = args.key_id.unwrap_or(header.sealed_dek().key_id());
         let header = header.to_bytes();
@@ -168,11 +182,7 @@ impl Rewrap {
         };
         let key_id = match self.key_id {
             Some(key_id) => key_id,
-            None => {
-                let mut file = File::open(path).map_err(|error| Failure::of_io(path.display(), &error))?;
-                let header = read_header(&mut file).map_err(|error| Failure::of_io(path.display(), &error))?;
-                header.sealed_dek().key_id()
-            }
+            None => key_of_file(path).map_err(failed)?,
         };
         let header = engine
             .rewrap_file(&key_id, &context, &target(&key_id), path)
@@ -186,7 +196,44 @@ impl Rewrap {
     }
 }
 
+/// The key that a file is encrypted under. If a kill left the header half written, the copy beside it names the key.
+fn key_of_file(path: &Path) -> io::Result<KeyId> {
+    let header_of = |path: &Path| read_header(&mut File::open(path)?);
+    let header = header_of(path).or_else(|error| {
+        let path = path.canonicalize()?;
+        let mut copy = OsString::from(".");
+        copy.push(path.file_name().unwrap_or_default());
+        copy.push(".dekseal-header");
+        header_of(&path.with_file_name(copy)).map_err(|_| error)
+    })?;
+    Ok(header.sealed_dek().key_id())
+}
+
 impl Files {
+    /// Reads a file that is worth all cores, which only a call for the whole of it uses.
+    fn whole(&self, input: &mut dyn Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        let path = self
+            .input
+            .as_deref()
+            .filter(|path| cfg!(feature = "parallel") && !is_pipe(Some(path)));
+        let Some(metadata) = path.map(fs::metadata).transpose()?.filter(fs::Metadata::is_file) else {
+            return Ok(None);
+        };
+        if !PARALLEL.contains(&metadata.len()) {
+            return Ok(None);
+        }
+        let length = usize::try_from(metadata.len()).map_err(io::Error::other)?;
+        // The buffer never moves, so no copy of the data is left behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length.saturating_add(1)));
+        input.take(metadata.len().saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() != length {
+            return Err(io::Error::other(
+                "the file changed while it was read; run the command again",
+            ));
+        }
+        Ok(Some(bytes))
+    }
+
     fn convert(&self, convert: impl FnOnce(&mut dyn Read, &mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
         let input = self.input.as_deref().unwrap_or(Path::new("-"));
         match self.output.as_deref() {
@@ -239,7 +286,7 @@ fn open(path: &Path) -> Result<(Box<dyn Read>, String), Failure> {
 
 /// Copies with a buffer of several segments.
 fn copy(input: &mut (impl Read + ?Sized), output: &mut (impl Write + ?Sized)) -> io::Result<()> {
-    let mut buffer = zeroize::Zeroizing::new(vec![0; 1 << 18]);
+    let mut buffer = Zeroizing::new(vec![0; 1 << 18]);
     loop {
         match input.read(&mut buffer) {
             Ok(0) => return Ok(()),

@@ -1,21 +1,27 @@
 //! Tests of the `dekseal` command as a process.
 
+mod data;
+mod dek;
+mod help;
+mod inspect;
+mod key;
+mod keyring;
+mod kills;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
+mod readme;
+mod root;
+mod secrets;
 #[cfg(unix)]
 mod serve;
 #[path = "../../../dekseal-postgres/tests/it/server.rs"]
 #[allow(dead_code, reason = "the tests of dekseal-postgres use more of it")]
 mod server;
+#[path = "../../../../tests/it/strace.rs"]
+#[allow(dead_code, reason = "the tests of dekseal use more of it")]
+mod strace;
 mod support;
 mod sweep;
-
-use support::Place;
-
-#[test]
-fn a_keyring_is_made_and_a_key_in_it() {
-    let place = Place::new();
-    place.does(&["keyring", "create"]);
-    place.does(&["key", "create", "0d0466b0-e727-4d9c-b35d-f84bb474a37f"]);
-}
 
 /// The part of the store's conformance tests that the server's helpers use.
 mod conformance {

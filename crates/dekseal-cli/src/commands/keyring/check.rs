@@ -27,9 +27,12 @@ pub(super) fn run(
             faults.insert(name, "it is older than in the snapshot".to_owned());
         }
     }
-    let (mut keys, mut versions) = (0_u64, 0_u64);
+    let (mut keys, mut versions, mut generation) = (0_u64, 0_u64, None);
     match AnyKeyring::open(address, roots) {
         Ok(keyring) => {
+            if let AnyKeyring::File(file) = &keyring {
+                generation = Some(file.generation());
+            }
             for key_id in keyring.key_ids()? {
                 match versions_of(&keyring, &key_id) {
                     Ok(count) => {
@@ -47,17 +50,17 @@ pub(super) fn run(
         Err(_) if !faults.is_empty() => {}
         Err(failure) => return Err(failure),
     }
-    let value = json!({ "keys": keys, "versions": versions, "faults": faults });
+    let value = json!({ "keys": keys, "versions": versions, "generation": generation, "faults": faults });
     output::print(globals.json, &value, |out| {
         for (name, fault) in &faults {
             writeln!(out, "{name}: {fault}")?;
         }
-        let keys_word = if keys == 1 { "key" } else { "keys" };
-        let versions_word = if versions == 1 { "version" } else { "versions" };
-        writeln!(
-            out,
-            "{address}: {keys} {keys_word} with {versions} {versions_word} are authentic"
-        )
+        write!(out, "{address}: authentic, keys: {keys}, versions: {versions}")?;
+        // A store has a generation for each key.
+        match generation {
+            Some(generation) => writeln!(out, ", generation: {generation}"),
+            None => writeln!(out),
+        }
     })?;
     if faults.is_empty() {
         return Ok(());
@@ -69,7 +72,9 @@ pub(super) fn run(
         }
         None => "compare with a snapshot, or restore a backup".to_owned(),
     };
-    Err(Failure::key(format!("the keyring has {} faults; {hint}", faults.len())))
+    Err(Failure::key(format!(
+        "what the keyring has is not what it should have; {hint}"
+    )))
 }
 
 fn versions_of(keyring: &AnyKeyring, key_id: &KeyId) -> Result<u64, Error> {

@@ -125,7 +125,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> Result<(), Failure> {
             let keys = write_snapshot(&address, &roots, &file, force)?;
             let value = json!({ "file": file.display().to_string(), "keys": keys });
             output::print(globals.json, &value, |out| {
-                writeln!(out, "{}: {keys} keys", file.display())
+                writeln!(out, "{}: keys: {keys}", file.display())
             })
         }
         Command::ChangeRoot { yes } => root::change(&address, &roots, yes, globals),
@@ -145,7 +145,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> Result<(), Failure> {
             let keys = write_snapshot(&address, &roots, &snapshot, true)?;
             let value = json!({ "adopted": behind.len(), "keys": keys });
             output::print(globals.json, &value, |out| {
-                writeln!(out, "{}: {keys} keys, as {address} has them", snapshot.display())
+                writeln!(out, "{}: keys: {keys}, as in {address}", snapshot.display())
             })
         }
         Command::WriteBack { snapshot, key_ids, yes } => {

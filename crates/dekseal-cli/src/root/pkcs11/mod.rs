@@ -57,7 +57,14 @@ pub(super) fn generate(uri: &str) -> Result<(), Failure> {
         Attribute::Private(true),
         Attribute::Sensitive(true),
         Attribute::Extractable(false),
+        // The key is used for nothing else.
         Attribute::Sign(true),
+        Attribute::Verify(false),
+        Attribute::Encrypt(false),
+        Attribute::Decrypt(false),
+        Attribute::Wrap(false),
+        Attribute::Unwrap(false),
+        Attribute::Derive(false),
         Attribute::Label(label.as_bytes().to_vec()),
     ];
     template.extend(uri.id.clone().map(Attribute::Id));

@@ -1,4 +1,4 @@
-//! Runs the example `inspect` as a process.
+//! `dekseal inspect`.
 
 use std::{
     fs,
@@ -7,16 +7,17 @@ use std::{
 };
 
 use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
-use dekseal::{EncryptionContext, SealedDek};
+use dekseal::{CmkVersion, Dek, EncryptionContext, SealedDek};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use crate::support::{KEY_ID, OTHER_KEY_ID, cmk, dek, example, with_checksum};
+use crate::support::{KEY_ID, OTHER_KEY_ID, Place, dekseal};
 
 /// A blob under this key and version, different for each `seed`.
 fn blob(key_id: &str, version: u32, seed: u8) -> [u8; 188] {
-    let dek = dek(&format!("{seed:02x}").repeat(64));
-    let sealed = cmk(key_id, version, &[7; 32]).seal(&EncryptionContext::none(), &dek);
-    *sealed.as_bytes()
+    let cmk = CmkVersion::new(key_id.parse().unwrap(), version, &[7; 32]).unwrap();
+    *cmk.seal(&EncryptionContext::none(), &Dek::from_bytes(&[seed; 64]))
+        .as_bytes()
 }
 
 /// Changes a byte of a blob and repairs its checksum.
@@ -24,12 +25,15 @@ fn changed(at: usize, to: u8) -> [u8; 188] {
     let mut blob = blob(KEY_ID, 0, 1);
     assert_ne!(blob[at], to);
     blob[at] = to;
-    with_checksum(blob)
+    let checksum = Sha256::digest(&blob[..156]);
+    blob[156..].copy_from_slice(&checksum);
+    blob
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(example("inspect"));
+    let mut command = dekseal();
     command
+        .arg("inspect")
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -44,15 +48,17 @@ fn feed(mut command: Command, input: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Runs the example on readable input. Returns its output, and whether it found damage.
+/// Inspects readable input. Returns the output, and whether it found damage.
 fn inspect(arguments: &[&str], input: impl AsRef<[u8]>) -> (String, bool) {
     let output = feed(command(arguments), input.as_ref());
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
     let damaged = match output.status.code() {
         Some(0) => false,
         Some(1) => true,
         other => panic!("{arguments:?}: {other:?}"),
     };
+    assert_eq!(stderr.contains("damaged; restore"), damaged, "{stderr}");
+    assert_eq!(stderr.lines().count(), usize::from(damaged), "{stderr}");
     (String::from_utf8(output.stdout).unwrap(), damaged)
 }
 
@@ -196,7 +202,7 @@ fn every_form_is_read() {
         ];
         assert_eq!(rules(&["--format", "base64"], other.join("\n") + "\n\n"), (vec![], 4));
         let all = [forms.join("\n"), other.join("\n")].join("\n");
-        assert_eq!(rules(&["--format", "auto"], &all), (vec![], 9));
+        assert_eq!(rules(&[], &all), (vec![], 9));
 
         let refused = |count| vec!["encoding".to_owned(); count];
         assert_eq!(rules(&["--format", "hex"], other.join("\n")), (refused(4), 0));
@@ -313,36 +319,65 @@ fn nothing_is_whole() {
 }
 
 #[test]
-fn what_it_cannot_do_ends_it_with_exit_code_2() {
-    let directory = tempfile::tempdir().unwrap();
-    let place = directory.path().to_str().unwrap();
-    for bad in [
-        &["--format"][..],
-        &["--format", "octal"],
-        &["--json=1"],
-        &["-x"],
-        &["no such file"],
-        &["-", "no such file"],
-        &[place],
+fn what_it_cannot_read_ends_it() {
+    let place = Place::new();
+    for (bad, exit) in [
+        (&["--format"][..], 2),
+        (&["--format", "octal"], 2),
+        (&["--json=1"], 2),
+        (&["-x"], 2),
+        (&["no such file"], 4),
+        (&["-", "no such file"], 4),
+        (&["."], 4),
     ] {
-        let output = feed(command(bad), &mixed());
+        let mut command = command(bad);
+        command.current_dir(place.path("."));
+        let output = feed(command, &mixed());
         let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{bad:?}");
+        assert_eq!(output.status.code(), Some(exit), "{bad:?}: {error}");
         assert!(output.stdout.is_empty(), "{bad:?}");
-        let says = match bad {
-            [.., "no such file"] => "inspect: no such file: ".to_owned(),
-            [word] if *word == place => format!("inspect: {place}: "),
-            _ => "inspect: usage: inspect [".to_owned(),
-        };
-        assert!(error.starts_with(&says), "{error}");
-    }
-    let (help, _) = inspect(&["--help"], b"");
-    for word in ["usage: ", "--format", "--json", "--each", "body_length", "Exit code"] {
-        assert!(help.contains(word), "{word}");
+        if exit == 4 {
+            let name = bad.last().unwrap();
+            assert!(
+                error.starts_with(&format!("dekseal: {name}: ")) && error.contains("; "),
+                "{error}"
+            );
+        }
     }
 }
 
-/// If the reader closes the pipe, the example prints no panic, no message and no result.
+#[test]
+fn a_payload_is_recognized_by_its_beginning() {
+    let place = Place::with_keys();
+    std::fs::write(place.path("plain"), vec![7; 200_000]).unwrap();
+    place.does(&["encrypt", "--key", KEY_ID, "-o", "sealed", "plain"]);
+    let table = "\
+key ID                                   version       blobs
+0d0466b0-e727-4d9c-b35d-f84bb474a37f           0           1
+damaged                                                    0
+total                                                      1
+";
+    let line = format!("sealed: payload of 200000 bytes: {KEY_ID} version 0\n");
+    assert_eq!(place.does(&["inspect", "sealed"]), table);
+    assert_eq!(place.does(&["inspect", "--each", "sealed"]), line + table);
+    let json = place.does(&["inspect", "--each", "--json", "sealed"]);
+    let first = r#"{"type":"blob","file":"sealed","payload_len":200000,"key_id":"#;
+    let first = format!("{first}\"{KEY_ID}\",\"key_version\":0}}");
+    assert_eq!(json.lines().next(), Some(first.as_str()));
+
+    // On standard input the length is counted.
+    let payload = std::fs::read(place.path("sealed")).unwrap();
+    assert!(
+        inspect(&["--each"], &payload)
+            .0
+            .starts_with("-: payload of 200000 bytes: ")
+    );
+    for cut in [7, 263, 279] {
+        assert_eq!(rules(&[], &payload[..cut]).0, ["payload"], "{cut}");
+    }
+}
+
+/// If the reader closes the pipe, there is no panic and no result.
 #[test]
 fn a_closed_pipe_ends_it() {
     let lines = (hex::encode(blob(KEY_ID, 0, 1)) + "\n").repeat(10_000);
@@ -351,26 +386,29 @@ fn a_closed_pipe_ends_it() {
         drop(child.stdout.take());
         let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+        assert_eq!(output.status.code(), Some(4), "{arguments:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.starts_with("dekseal: standard output: ") && stderr.lines().count() == 1,
+            "{stderr}"
+        );
     }
 }
 
-/// A process limited to 64 MiB of memory reads a line of 128 MiB.
+/// A process limited to 128 MiB of memory reads a line of 256 MiB.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_line_without_an_end_is_not_kept() {
     let mut command = Command::new("sh");
     command
-        .args(["-c", "ulimit -v 65536; exec \"$0\" --json"])
-        .arg(example("inspect"))
+        .args(["-c", "ulimit -v 131072; exec \"$0\" inspect --json"])
+        .arg(dekseal().get_program())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let whole = hex::encode(blob(KEY_ID, 0, 1));
-    let input = [whole.as_bytes(), &vec![b'0'; 128 << 20], b"\n", whole.as_bytes()].concat();
+    let input = [whole.as_bytes(), &vec![b'0'; 256 << 20], b"\n", whole.as_bytes()].concat();
     let output = feed(command, &input);
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
         r#"{"type":"damaged","file":"-","line":1,"rule":"length"}
