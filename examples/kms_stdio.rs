@@ -12,8 +12,8 @@
 //! KEY_ID:VERSION:HEX` passes a version on the command line. Use it only for experiments: every user of the machine can
 //! read the command line.
 //!
-//! `dekseal`, in `crates/dekseal-cli`, makes a keyring file. The root key file holds the material of the root in hex. Each line is
-//! answered with the keys that the keyring file has at that time.
+//! The command `dekseal`, in `crates/dekseal-cli`, makes a keyring file. The root key file holds the material of the
+//! root in hex. Each line is answered with the keys that the keyring file has at that time.
 //!
 //! The program ends at the end of the input. If it cannot read a line, it exits with code 2.
 

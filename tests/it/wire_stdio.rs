@@ -202,7 +202,7 @@ fn it_serves_a_keyring_file_as_it_is_at_each_request() {
 
     let output = run(&files, &create);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("No such file"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("keyring.json"));
     let keyring = FileKeyring::create(&file, root()).unwrap();
     let key_id = key_id(KEY_ID);
     assert_eq!(code().as_deref(), Some("KMS.0207"));

@@ -118,13 +118,11 @@ impl AnyKeyring {
     }
 
     /// Looks for changes that other processes made.
-    #[allow(dead_code, reason = "`serve` needs it")]
     pub(crate) fn refresh(&self) -> Result<(), Error> {
         for_store!(self, file => file.refresh().map(drop), keyring => keyring.refresh().map(drop))
     }
 
     /// Checks the keys of a store in the background. A process over a file calls [`refresh`](Self::refresh) itself.
-    #[allow(dead_code, reason = "`serve` needs it")]
     pub(crate) fn start_refresher(&self) -> Result<(), Error> {
         for_store!(self, _ => Ok(()), keyring => keyring.start_refresher())
     }
