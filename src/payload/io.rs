@@ -29,10 +29,21 @@ impl Buffer {
         segment
     }
 
-    /// The bytes of `range`, or an empty slice if it is out of bounds.
-    pub(super) fn get(&self, range: Range<usize>) -> &[u8] {
-        self.0.get(range).unwrap_or_default()
+    /// The bytes of `range`.
+    pub(super) fn get(&self, range: Range<usize>) -> io::Result<&[u8]> {
+        self.0.get(range).ok_or_else(outside)
     }
+
+    /// The bytes of `range`, to be changed.
+    pub(super) fn get_mut(&mut self, range: Range<usize>) -> io::Result<&mut [u8]> {
+        self.0.get_mut(range).ok_or_else(outside)
+    }
+}
+
+/// The error for a range outside the buffer. No caller asks for one. If one did, an empty slice would look like the end
+/// of the payload.
+fn outside() -> io::Error {
+    Error::from(ErrorKind::BufferLength).into()
 }
 
 impl Drop for Buffer {

@@ -71,9 +71,8 @@ impl<R: Read> PayloadReader<R> {
 
     /// Reads and opens the next segment in the buffer.
     fn next_segment(&mut self) -> io::Result<()> {
-        let ahead = put_ahead(&mut self.ahead, self.buffer.segment());
-        let read = self.buffer.all().get_mut(ahead..).unwrap_or_default();
-        let length = ahead.saturating_add(read_full(&mut self.inner, read)?);
+        let (ahead, rest) = put_ahead(&mut self.ahead, self.buffer.all());
+        let length = ahead.saturating_add(read_full(&mut self.inner, rest)?);
         // B3.3: the reader takes a segment for the last when nothing follows it.
         if length < Buffer::LEN {
             return self.last_segment(length);
@@ -89,7 +88,7 @@ impl<R: Read> PayloadReader<R> {
     /// Opens the last segment, the first `length` bytes of the buffer.
     fn last_segment(&mut self, length: usize) -> io::Result<()> {
         if let Some(opener) = self.opener.take() {
-            let segment = self.buffer.all().get_mut(..length).unwrap_or_default();
+            let segment = self.buffer.get_mut(0..length)?;
             let plaintext = opener.open_last_in_place(segment)?;
             self.unread = 0..plaintext.len();
         }
@@ -99,9 +98,8 @@ impl<R: Read> PayloadReader<R> {
     /// Reads the next segment into `room` and opens it there, which saves a copy. The last segment is opened in the
     /// buffer. Returns how many bytes of plaintext are in `room`.
     fn next_segment_into(&mut self, room: &mut [u8; SEGMENT_LEN]) -> io::Result<usize> {
-        let ahead = put_ahead(&mut self.ahead, room);
-        let read = room.get_mut(ahead..).unwrap_or_default();
-        let mut length = ahead.saturating_add(read_full(&mut self.inner, read)?);
+        let (ahead, rest) = put_ahead(&mut self.ahead, room);
+        let mut length = ahead.saturating_add(read_full(&mut self.inner, rest)?);
         // The tag, and one byte of the next segment.
         let mut behind = [0; TAG_LEN + 1];
         if length == SEGMENT_LEN {
@@ -123,14 +121,15 @@ impl<R: Read> PayloadReader<R> {
     }
 }
 
-/// Moves the byte that was read ahead, if there is one, to the start of its segment. Returns 0 or 1, its length.
-fn put_ahead(ahead: &mut Option<u8>, segment: &mut [u8]) -> usize {
-    match (ahead.take(), segment.first_mut()) {
-        (Some(byte), Some(first)) => {
+/// Moves the byte that was read ahead, if there is one, to the start of its segment. Returns its length, 0 or 1, and the
+/// rest of the segment.
+fn put_ahead<'a>(ahead: &mut Option<u8>, segment: &'a mut [u8]) -> (usize, &'a mut [u8]) {
+    match (ahead.take(), segment) {
+        (Some(byte), [first, rest @ ..]) => {
             *first = byte;
-            1
+            (1, rest)
         }
-        _ => 0,
+        (_, segment) => (0, segment),
     }
 }
 
@@ -147,7 +146,7 @@ impl<R: Read> Read for PayloadReader<R> {
                 return Ok(count);
             }
         }
-        let count = self.buffer.get(self.unread.clone()).read(buffer)?;
+        let count = self.buffer.get(self.unread.clone())?.read(buffer)?;
         self.consume(count);
         Ok(count)
     }
@@ -160,7 +159,7 @@ impl<R: Read> BufRead for PayloadReader<R> {
             let opened = self.next_segment();
             self.failure.remember(opened)?;
         }
-        Ok(self.buffer.get(self.unread.clone()))
+        self.buffer.get(self.unread.clone())
     }
 
     fn consume(&mut self, count: usize) {

@@ -218,7 +218,11 @@ struct Copy {
 impl Copy {
     fn beside(path: &Path) -> io::Result<Self> {
         let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
+        name.push(
+            path.file_name()
+                .ok_or(io::ErrorKind::InvalidInput)
+                .map_err(|kind| at(path)(kind.into()))?,
+        );
         name.push(".dekseal-header");
         let directory = path.parent().filter(|_| cfg!(unix));
         Ok(Self {

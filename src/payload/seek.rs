@@ -122,7 +122,7 @@ impl<R: Read + Seek> PayloadSeekReader<R> {
         };
         seek_to(&mut self.inner, Cut::offset(index))?;
         let length = self.cut.segment_len(index).saturating_add(TAG_LEN);
-        let segment = self.buffer.segment().get_mut(..length).unwrap_or_default();
+        let segment = self.buffer.get_mut(0..length)?;
         if read_full(&mut self.inner, segment)? < length {
             return Err(not_whole());
         }
@@ -157,7 +157,7 @@ impl<R: Read + Seek> BufRead for PayloadSeekReader<R> {
         let index = u32::try_from(self.position / SEGMENT).unwrap_or(u32::MAX);
         let within = usize::try_from(self.position % SEGMENT).unwrap_or(usize::MAX);
         self.load(index)?;
-        Ok(self.buffer.get(within..self.cut.segment_len(index)))
+        self.buffer.get(within..self.cut.segment_len(index))
     }
 
     fn consume(&mut self, count: usize) {

@@ -102,8 +102,7 @@ impl<W: Write> PayloadWriter<W> {
             mut buffer,
             ..
         } = self;
-        let segment = buffer.segment().get_mut(..filled.saturating_add(TAG_LEN));
-        let segment = segment.unwrap_or_default();
+        let segment = buffer.get_mut(0..filled.saturating_add(TAG_LEN))?;
         sealer.seal_last_in_place(segment)?;
         inner.write_all(segment)?;
         retrying(|| inner.flush())?;
@@ -116,7 +115,7 @@ impl<W: Write> PayloadWriter<W> {
             match &mut self.state {
                 State::Filling(filled) => return Ok(*filled),
                 State::Writing(rest) if Range::is_empty(rest) => self.state = State::Filling(0),
-                State::Writing(rest) => match retrying(|| self.inner.write(self.buffer.get(rest.clone())))? {
+                State::Writing(rest) => match retrying(|| self.inner.write(self.buffer.get(rest.clone())?))? {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
                     count => rest.start = rest.start.saturating_add(count),
                 },
@@ -144,8 +143,8 @@ impl<W: Write> Write for PayloadWriter<W> {
             self.state = State::Writing(0..SEALED_SEGMENT_LEN);
             return Ok(SEGMENT_LEN);
         }
-        let room = self.buffer.segment().get_mut(filled..SEGMENT_LEN);
-        let count = (&*plaintext).read(room.unwrap_or_default())?;
+        let room = self.buffer.get_mut(filled..SEGMENT_LEN)?;
+        let count = (&*plaintext).read(room)?;
         self.state = State::Filling(filled.saturating_add(count));
         Ok(count)
     }
