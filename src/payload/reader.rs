@@ -121,8 +121,8 @@ impl<R: Read> PayloadReader<R> {
     }
 }
 
-/// Moves the byte that was read ahead, if there is one, to the start of its segment. Returns its length, 0 or 1, and the
-/// rest of the segment.
+/// Moves the byte that was read ahead, if there is one, to the start of its segment. Returns the number of bytes moved,
+/// 0 or 1, and the rest of the segment.
 fn put_ahead<'a>(ahead: &mut Option<u8>, segment: &'a mut [u8]) -> (usize, &'a mut [u8]) {
     match (ahead.take(), segment) {
         (Some(byte), [first, rest @ ..]) => {
