@@ -96,7 +96,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> Result<(), Failure> {
     let tokens = args.token_file.as_deref().map(Tokens::read).transpose()?;
     if tokens.is_none() && matches!(address, Address::Tcp(_)) {
         return Err(Failure::usage(
-            "--token-file is missing: every user of this machine can connect to a TCP address; name a file with a token",
+            "--token-file is missing: every user of this machine can connect to a TCP address; name a file of tokens",
         ));
     }
     let keyring = globals.open()?;

@@ -34,7 +34,7 @@ impl Tokens {
         for token in &tokens {
             if token.len() < SHORTEST || !token.iter().all(u8::is_ascii_graphic) {
                 return Err(Failure::key(format!(
-                    "{path}: a token has at least {SHORTEST} characters, and no spaces; `openssl rand -hex 32` makes one"
+                    "{path}: a token has at least {SHORTEST} characters, and no space; `openssl rand -hex 32` makes one"
                 )));
             }
         }

@@ -26,8 +26,8 @@ pub(crate) struct Progress<'a> {
 /// A keyring file is read again this often, so that a rotation during the pass is noticed.
 const REFRESH: Duration = Duration::from_secs(10);
 
-/// The shortest time between two saves of the state. A killed sweep repeats what it did since the last one, which changes
-/// nothing.
+/// The shortest time between two saves of the state. A killed sweep repeats what it did since the last one, which
+/// changes nothing.
 const SAVE: Duration = Duration::from_millis(500);
 
 impl<'a> Progress<'a> {

@@ -222,12 +222,12 @@ impl KeyReport {
                 format!("{key_id}: do not destroy old versions: {reason}. Sweep again.")
             }
             OldVersions::Now => format!(
-                "{key_id}: no row of this column needs a version below {oldest}. Once this holds for all columns, files \
-                 and backups, these versions may be retired and destroyed."
+                "{key_id}: no row of this column needs a version below {oldest}. Once this holds for all columns, \
+                 files and backups, these versions may be retired and destroyed."
             ),
             OldVersions::AfterPassFrom { time } => format!(
-                "{key_id}: do not destroy versions below {oldest} yet. Sweep again at {time} or later, the grace period \
-                 of {grace} after the rotation."
+                "{key_id}: do not destroy versions below {oldest} yet. Sweep again at {time} or later, the grace \
+                 period of {grace} after the rotation."
             ),
             OldVersions::Unknown => format!(
                 "{key_id}: the keyring does not know when version {oldest} was made. Sweep again {grace} after that, \

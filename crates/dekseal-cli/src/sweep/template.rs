@@ -26,7 +26,8 @@ impl Template {
         let parsed = pairs.into_iter().map(|(key, value)| {
             let pieces = pieces(&value, &mut columns).map_err(|problem| {
                 Failure::usage(format!(
-                    "--context {key}={value}: {problem}; write {{COLUMN}} for the value of a column, and {{{{ for a brace"
+                    "--context {key}={value}: {problem}; write {{COLUMN}} for the value of a column, and {{{{ for a \
+                     brace"
                 ))
             })?;
             Ok((key, pieces))

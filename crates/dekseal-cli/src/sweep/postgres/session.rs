@@ -54,8 +54,8 @@ enum Remedy {
 /// What the server may take beyond the timeout that it knows, before the connection counts as broken.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The settings of a session. Without `row_security`, policies would hide rows silently: with it off, the server refuses
-/// a query that they would filter. The others make texts independent of the settings of the server, and commits durable.
+/// The settings of a session. With `row_security` off, the server refuses a query if a policy would hide rows from it,
+/// which would otherwise happen silently. The other settings make texts the same on every server, and commits durable.
 const SET_UP: &str = "SELECT pg_catalog.set_config('statement_timeout', $1, false), \
      pg_catalog.set_config('lock_timeout', '2s', false), \
      pg_catalog.set_config('row_security', 'off', false), \

@@ -19,7 +19,8 @@ use crate::{server::Server, support::Place};
 pub(super) const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
 
 /// The table. `digest` tells which DEK belongs into the row; a sweep never changes it.
-const TABLE: &str = "CREATE TABLE document (id bigint PRIMARY KEY, tenant bigint NOT NULL, sealed BLOB, digest BLOB)";
+pub(super) const TABLE: &str =
+    "CREATE TABLE document (id bigint PRIMARY KEY, tenant bigint NOT NULL, sealed BLOB, digest BLOB)";
 
 /// A keyring file with one key, and a database.
 pub(super) struct Stage {
@@ -183,7 +184,10 @@ impl Database {
         match self {
             Self::Sqlite(connection) => connection
                 .query_row(
-                    &format!("SELECT CASE typeof(x) WHEN 'blob' THEN hex(x) ELSE CAST(x AS text) END FROM (SELECT ({sql}) AS x)"),
+                    &format!(
+                        "SELECT CASE typeof(x) WHEN 'blob' THEN hex(x) ELSE CAST(x AS text) END \
+                         FROM (SELECT ({sql}) AS x)"
+                    ),
                     [],
                     |row| row.get(0),
                 )

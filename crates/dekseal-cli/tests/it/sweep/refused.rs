@@ -64,7 +64,8 @@ fn tables_and_columns_that_cannot_be_swept_are_named() {
 fn types_that_are_not_supported_are_named() {
     let Some(stage) = Stage::postgres(&[]) else { return };
     stage.database().run(
-        "CREATE TABLE document (id float8 PRIMARY KEY, other int UNIQUE NOT NULL, sealed bytea, at timestamptz, doc json)",
+        "CREATE TABLE document \
+             (id float8 PRIMARY KEY, other int UNIQUE NOT NULL, sealed bytea, at timestamptz, doc json)",
     );
     let sweep = |words: &[&str], expected: &str| {
         refused(&stage, &[&["--table", "document"], words].concat(), expected);

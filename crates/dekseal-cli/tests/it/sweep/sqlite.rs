@@ -131,7 +131,8 @@ fn values_of_other_types_are_named() {
     let stage = Stage::sqlite();
     stage.database().run(
         "CREATE TABLE document (id INTEGER PRIMARY KEY, tenant, sealed); \
-         INSERT INTO document VALUES (1, 1, 17), (2, 1, 1.5), (3, 1, CAST(x'ff' AS TEXT)), (4, 1, 'text'), (5, 1, NULL)",
+         INSERT INTO document VALUES (1, 1, 17), (2, 1, 1.5), (3, 1, CAST(x'ff' AS TEXT)), \
+         (4, 1, 'text'), (5, 1, NULL)",
     );
     let (code, reports, _) = outcome(&mut stage.sweep(&["--encoding", "hex"]));
     assert_eq!(
