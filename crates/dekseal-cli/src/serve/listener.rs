@@ -54,14 +54,11 @@ pub(crate) struct SocketFile(PathBuf);
 
 impl Listener {
     /// Must be called in a runtime.
-    pub(crate) fn bind(address: &Address) -> Result<Self, Failure> {
+    pub(crate) async fn bind(address: &Address) -> Result<Self, Failure> {
         match address {
             Address::Unix(path) => bind_unix(path),
             Address::Tcp(address) => {
-                let bound = std::net::TcpListener::bind(address).and_then(|listener| {
-                    listener.set_nonblocking(true)?;
-                    TcpListener::from_std(listener)
-                });
+                let bound = TcpListener::bind(address).await;
                 bound.map(Self::Tcp).map_err(|error| Failure::of_io(address, &error))
             }
         }

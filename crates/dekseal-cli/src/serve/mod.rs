@@ -148,7 +148,7 @@ struct Limits {
 /// Serves until a signal, and then until the requests that were begun are answered.
 async fn serve(address: &Address, service: &Arc<Service>, limits: &Limits) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::of_io("the handler of signals", &error))?;
-    let listener = Listener::bind(address)?;
+    let listener = Listener::bind(address).await?;
     let name = listener.name().map_err(|error| Failure::of_io("the socket", &error))?;
     output::write(|out| writeln!(out, "listening on {name}"))?;
     let graceful = GracefulShutdown::new();

@@ -50,7 +50,7 @@ fn a_body_above_the_limit_is_answered_by_the_api() {
 
 #[test]
 fn slow_clients_stop_nobody_and_are_closed() {
-    let server = Server::tcp(&["--timeout", "500ms", "--max-connections", "40"]);
+    let server = Server::tcp(&["--timeout", "3s", "--max-connections", "40"]);
     let head = format!("POST {PATH} HTTP/1.1\r\nhost: k\r\nx-auth-token: {TOKEN}\r\ncontent-length: 90\r\n\r\n");
     let open = |sent: &str| {
         let mut connection = server.connect();
@@ -88,7 +88,7 @@ fn slow_clients_stop_nobody_and_are_closed() {
 
 #[test]
 fn a_client_that_reads_no_answer_is_closed() {
-    let server = Server::tcp(&["--timeout", "500ms"]);
+    let server = Server::tcp(&["--timeout", "3s"]);
     let mut connection = TcpStream::connect(&server.address).unwrap();
     let requests = "GET /healthz HTTP/1.1\r\nhost: k\r\n\r\n".repeat(1000);
     let begun = Instant::now();

@@ -6,7 +6,12 @@ mod postgres;
 mod refused;
 mod sqlite;
 
-use std::process::{Command, Output};
+use std::{
+    fs,
+    process::{Command, Output},
+    thread,
+    time::Duration,
+};
 
 use base64ct::{Base64Url, Encoding};
 use serde_json::Value;
@@ -202,13 +207,16 @@ fn what_was_begun_is_continued_only_as_it_was_begun() {
         stage.fill(3000);
         stage.rotate();
         // Stopped in the middle.
-        let child = stage.sweep(&["--batch", "100", "--rate", "2000"]).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(700));
+        let child = stage.sweep(&["--batch", "100", "--rate", "600"]).spawn().unwrap();
+        let state = || -> Option<Value> { serde_json::from_slice(&fs::read(stage.place.path("state")).ok()?).ok() };
+        while state().is_none_or(|state| state["tally"]["rewrapped"] == 0) {
+            thread::sleep(Duration::from_millis(10));
+        }
         signal(&child, "TERM");
         assert_eq!(child.wait_with_output().unwrap().status.code(), Some(4));
         let done_before = stage.check();
         assert!(matches!(done_before.as_slice(), [(0, _), (1, _)]), "{done_before:?}");
-        let state: Value = serde_json::from_slice(&std::fs::read(stage.place.path("state")).unwrap()).unwrap();
+        let state = state().unwrap();
         assert_eq!(state["tally"]["rewrapped"].as_u64(), Some(done_before[1].1));
 
         let other = stage.sweep_column("digest", &[]).output().unwrap();
