@@ -1,7 +1,7 @@
 //! Databases with a table of sealed DEKs, and a second process that writes to it.
 
 use std::{
-    env,
+    env, fs,
     io::{BufRead, BufReader, Read, Write},
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
@@ -35,8 +35,11 @@ pub(super) fn key_id() -> KeyId {
     KEY.parse().unwrap()
 }
 
+/// The keyring file at `path`, with the root in the file `root` beside it.
 fn keyring(path: PathBuf, create: bool) -> FileKeyring {
-    let root = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse().unwrap(), 0, &[0x77; 32]).unwrap();
+    let material = fs::read_to_string(path.with_file_name("root")).unwrap();
+    let material = base16ct::lower::decode_vec(material.trim()).unwrap();
+    let root = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse().unwrap(), 0, &material).unwrap();
     match create {
         true => FileKeyring::create(path, root).unwrap(),
         false => FileKeyring::open(path, root).unwrap(),

@@ -10,6 +10,7 @@ use super::{
     database::{Database, Stage, TABLE, Writer},
     done,
 };
+use crate::strace;
 
 /// Kills a sweep `kills` times and then lets it pass to the end, while another process writes. Every row then opens, is
 /// under the newest version, and has the DEK that was written last. Returns how many rows the other process wrote.
@@ -74,7 +75,7 @@ fn a_killed_sweep_loses_nothing_in_postgresql() {
 /// Kills the sweep at each of its first writes to the disk and changes of names: of the database, and of the state.
 #[test]
 fn a_sweep_killed_at_any_write_is_continued() {
-    if !super::strace_works() {
+    if !strace::works() {
         return;
     }
     let stage = Stage::sqlite();
@@ -90,21 +91,8 @@ fn a_sweep_killed_at_any_write_is_continued() {
             stage.rotate();
             let mut sweep = stage.sweep(&["--batch", "10"]);
             let inject = format!("inject={call}:signal=KILL:when={nth}");
-            let mut traced = std::process::Command::new("strace");
-            traced.args([
-                "-f",
-                "-qq",
-                "-o",
-                "/dev/null",
-                "-e",
-                &format!("trace={call}"),
-                "-e",
-                &inject,
-            ]);
-            traced.arg(sweep.get_program()).args(sweep.get_args());
-            traced.current_dir(sweep.get_current_dir().unwrap()).env_clear();
-            traced.envs(sweep.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            traced.output().unwrap();
+            let options = ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject];
+            strace::traced(&options, &sweep).output().unwrap();
             stage.check();
             done(&mut sweep);
             assert_eq!(stage.check().len(), 1, "{call} {nth}");

@@ -207,9 +207,10 @@ fn what_was_begun_is_continued_only_as_it_was_begun() {
         stage.fill(3000);
         stage.rotate();
         // Stopped in the middle.
-        let child = stage.sweep(&["--batch", "100", "--rate", "600"]).spawn().unwrap();
+        let mut child = stage.sweep(&["--batch", "100", "--rate", "600"]).spawn().unwrap();
         let state = || -> Option<Value> { serde_json::from_slice(&fs::read(stage.place.path("state")).ok()?).ok() };
         while state().is_none_or(|state| state["tally"]["rewrapped"] == 0) {
+            assert_eq!(child.try_wait().unwrap(), None);
             thread::sleep(Duration::from_millis(10));
         }
         signal(&child, "TERM");
@@ -228,13 +229,6 @@ fn what_was_begun_is_continued_only_as_it_was_begun() {
         assert_eq!(report["began"].as_str().unwrap().len(), 20);
         assert_eq!(stage.check(), [(1, 3000)]);
     }
-}
-
-/// Whether strace works here. If tools are required, its absence is a failure.
-fn strace_works() -> bool {
-    let output = Command::new("strace").args(["-f", "-e", "trace=none", "true"]).output();
-    let works = output.is_ok_and(|output| output.status.success());
-    !crate::server::is_missing("strace, with permission to trace,", works)
 }
 
 /// Sends a signal to a child.
