@@ -546,12 +546,12 @@ pub(crate) trait Backup {
 const ROLLED_BACK: &str = "Store(RolledBack)";
 const UNRESOLVED: &str = "RollbackUnresolved";
 
-fn ok(answer: &str) -> &str {
+pub(crate) fn ok(answer: &str) -> &str {
     answer.strip_prefix("ok ").unwrap_or_else(|| panic!("{answer}"))
 }
 
 /// Asserts that the process has noticed a rollback of the key: it opens these blobs, and neither seals nor changes it.
-fn assert_rolled_back(process: &mut Process, address: &str, key: &KeyId, blobs: &[&str]) {
+pub(crate) fn assert_rolled_back(process: &mut Process, address: &str, key: &KeyId, blobs: &[&str]) {
     let store = fleet_store(address);
     let before = store.get(key, &call()).unwrap();
     assert_eq!(process.ask(&format!("load {key}")), ROLLED_BACK);
@@ -567,7 +567,7 @@ fn assert_rolled_back(process: &mut Process, address: &str, key: &KeyId, blobs: 
 }
 
 /// Asserts that the processes seal and open each other's blobs, and that both see a rotation.
-fn assert_at_work(processes: [&mut Process; 2], key: &KeyId) {
+pub(crate) fn assert_at_work(processes: [&mut Process; 2], key: &KeyId) {
     let [mut one, mut other] = processes;
     for _ in 0..2 {
         ok(&one.ask(&format!("rotate {key}")));

@@ -43,6 +43,8 @@ mod secrets;
 mod store;
 #[cfg(feature = "store-keyring")]
 mod store_keyring;
+#[cfg(feature = "store-keyring")]
+mod store_rollback;
 #[cfg(feature = "file-keyring")]
 mod strace;
 mod support;

@@ -20,26 +20,26 @@ use crate::support::{cmk, key_id};
 
 const ROOT_ID: &str = "00000000-0000-0000-0000-00000000root";
 
-type Keyring = StoreKeyring<Arc<MemoryStore>>;
+pub(crate) type Keyring = StoreKeyring<Arc<MemoryStore>>;
 /// A fault and its name.
 type Named<F> = (&'static str, F);
 /// An accident of a store, for which there is a backup.
 type Mishap = fn(&Arc<MemoryStore>, &MemoryStore);
 
-fn root(version: u32) -> CmkVersion {
+pub(crate) fn root(version: u32) -> CmkVersion {
     cmk(ROOT_ID, version, &[7 + u8::try_from(version).unwrap(); 32])
 }
 
-fn id(number: u64) -> KeyId {
+pub(crate) fn id(number: u64) -> KeyId {
     crate::conformance::key_id(number)
 }
 
 /// A process of the fleet. Documents are not confirmed again during a test.
-fn process(store: &Arc<MemoryStore>) -> Engine<Keyring> {
+pub(crate) fn process(store: &Arc<MemoryStore>) -> Engine<Keyring> {
     process_with(store, |_| {})
 }
 
-fn process_with(store: &Arc<MemoryStore>, set: impl FnOnce(&mut StoreSettings)) -> Engine<Keyring> {
+pub(crate) fn process_with(store: &Arc<MemoryStore>, set: impl FnOnce(&mut StoreSettings)) -> Engine<Keyring> {
     let mut settings = StoreSettings::default();
     set(&mut settings);
     Engine::new(StoreKeyring::with_settings(store.clone(), root(0), [], settings).unwrap())
@@ -51,14 +51,14 @@ fn process_under(store: &Arc<MemoryStore>, version: u32) -> Engine<Keyring> {
 }
 
 /// A store with key 1, and the process that made the key.
-fn one_key() -> (Arc<MemoryStore>, Engine<Keyring>) {
+pub(crate) fn one_key() -> (Arc<MemoryStore>, Engine<Keyring>) {
     let store = Arc::new(MemoryStore::new());
     let engine = process(&store);
     create(&engine, 1);
     (store, engine)
 }
 
-fn create(engine: &Engine<Keyring>, number: u64) {
+pub(crate) fn create(engine: &Engine<Keyring>, number: u64) {
     let key_id = id(number);
     engine
         .keyring()
@@ -66,20 +66,20 @@ fn create(engine: &Engine<Keyring>, number: u64) {
         .unwrap();
 }
 
-fn rotate(engine: &Engine<Keyring>, number: u64) -> u32 {
+pub(crate) fn rotate(engine: &Engine<Keyring>, number: u64) -> u32 {
     let key_id = id(number);
     engine.keyring().update(&key_id, |keys| keys.rotate(&key_id)).unwrap()
 }
 
-fn seal(engine: &Engine<Keyring>, number: u64) -> Result<(Dek, SealedDek), Error> {
+pub(crate) fn seal(engine: &Engine<Keyring>, number: u64) -> Result<(Dek, SealedDek), Error> {
     engine.create_dek(&id(number), &EncryptionContext::none())
 }
 
-fn open(engine: &Engine<Keyring>, sealed: &SealedDek) -> Result<Dek, Error> {
+pub(crate) fn open(engine: &Engine<Keyring>, sealed: &SealedDek) -> Result<Dek, Error> {
     engine.decrypt_dek(&sealed.key_id(), &EncryptionContext::none(), sealed)
 }
 
-fn fault<T>(result: Result<T, Error>) -> StoreFault {
+pub(crate) fn fault<T>(result: Result<T, Error>) -> StoreFault {
     match result.map_err(|error| error.kind()) {
         Err(ErrorKind::Store(fault)) => fault,
         Err(kind) => panic!("{kind:?}"),
@@ -87,7 +87,7 @@ fn fault<T>(result: Result<T, Error>) -> StoreFault {
     }
 }
 
-fn kind<T>(result: Result<T, Error>) -> ErrorKind {
+pub(crate) fn kind<T>(result: Result<T, Error>) -> ErrorKind {
     result.map(drop).unwrap_err().kind()
 }
 
@@ -104,7 +104,7 @@ fn counted(store: &MemoryStore, counts: impl Fn(&Request<'_>) -> bool + Send + S
     count
 }
 
-fn document(store: &MemoryStore, number: u64) -> StoredDocument {
+pub(crate) fn document(store: &MemoryStore, number: u64) -> StoredDocument {
     store.get(&id(number), &crate::conformance::call()).unwrap().unwrap()
 }
 
@@ -621,7 +621,7 @@ fn adopt_takes_what_the_store_has() {
 
 /// Lets the next `changed` read the store, and holds its answer back. The first barrier tells that it was read, and the
 /// second one lets the answer go.
-fn slow_answer(store: &MemoryStore) -> (Arc<Barrier>, Arc<Barrier>) {
+pub(crate) fn slow_answer(store: &MemoryStore) -> (Arc<Barrier>, Arc<Barrier>) {
     let (read, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let (reading, going) = (Arc::clone(&read), Arc::clone(&go_on));
     let first = AtomicBool::new(true);

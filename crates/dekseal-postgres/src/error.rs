@@ -6,6 +6,9 @@ use dekseal::store::{StoreError, StoreErrorKind};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_rustls::rustls;
 
+/// The error of a statement whose deadline has passed: see `Writes`.
+const TOO_LATE: SqlState = SqlState::DIVISION_BY_ZERO;
+
 /// The reason that a request failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -47,9 +50,10 @@ impl Failure {
     /// Whether the connection can be used again.
     pub(crate) fn keeps_the_session(&self) -> bool {
         match self {
-            Self::Query(error) => error
-                .as_db_error()
-                .is_some_and(|error| is_statements_own(error) && *error.code() != SqlState::READ_ONLY_SQL_TRANSACTION),
+            Self::Query(error) => error.as_db_error().is_some_and(|error| {
+                let ended = [SqlState::READ_ONLY_SQL_TRANSACTION, TOO_LATE];
+                is_statements_own(error) && !ended.contains(error.code())
+            }),
             Self::Connect(_) | Self::Setting(..) => false,
             Self::Late | Self::Revision(_) | Self::KeyId(_) => true,
         }
@@ -62,6 +66,11 @@ impl Failure {
             Self::Query(error) => error.as_db_error().is_none_or(|error| !is_statements_own(error)),
             _ => false,
         }
+    }
+
+    /// Whether the server got to the statement after its deadline, and so did not execute it.
+    pub(crate) fn is_too_late(&self) -> bool {
+        self.state() == Some(&TOO_LATE)
     }
 
     pub(crate) fn state(&self) -> Option<&SqlState> {
@@ -96,7 +105,7 @@ impl Failure {
             };
         };
         match class(state) {
-            _ if *state == SqlState::QUERY_CANCELED => StoreErrorKind::Deadline,
+            _ if [SqlState::QUERY_CANCELED, TOO_LATE].contains(state) => StoreErrorKind::Deadline,
             _ if *state == SqlState::READ_ONLY_SQL_TRANSACTION => StoreErrorKind::Unavailable,
             // Connection; transaction; resources, limits, object state and operator; system and internal errors.
             "08" | "40" | "53" | "54" | "55" | "57" | "58" | "XX" => StoreErrorKind::Unavailable,

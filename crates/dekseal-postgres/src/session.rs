@@ -1,6 +1,9 @@
 //! Connections with their settings, and pools of them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_postgres::{
@@ -14,12 +17,16 @@ use crate::{error::Failure, options::Checked, worker::Sending};
 pub(crate) struct Query {
     pub(crate) sql: std::sync::Arc<str>,
     pub(crate) parameters: Vec<(Box<dyn ToSql + Send + Sync>, Type)>,
+    /// The time after which the server must not execute the statement any more: its last parameter.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// A connection. Dropping it closes the connection at once.
 pub(crate) struct Session {
     pub(crate) client: Client,
     connection: JoinHandle<()>,
+    /// The clock of the server, in seconds since 1970, at a local time. It was read no later than that.
+    clock: Option<(f64, Instant)>,
 }
 
 impl Drop for Session {
@@ -34,15 +41,26 @@ impl Session {
         Self {
             client,
             connection: tokio::spawn(drive),
+            clock: None,
         }
     }
 
     async fn query(&self, query: &Query) -> Result<Vec<Row>, Failure> {
+        let deadline = query.deadline.map(|deadline| self.on_server(deadline));
         let parameters = query.parameters.iter();
-        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> =
             parameters.map(|(value, kind)| (&**value as _, kind.clone())).collect();
+        parameters.extend(deadline.as_ref().map(|deadline| (deadline as _, Type::FLOAT8)));
         let rows = self.client.query_typed(&query.sql, &parameters).await;
         rows.map_err(Failure::Query)
+    }
+
+    /// A local time by the clock of the server. It is too early if the machine was suspended, or if the server's clock
+    /// was set ahead. Then the server refuses the statement, and the next session reads the clock again.
+    fn on_server(&self, time: Instant) -> f64 {
+        self.clock.map_or(0.0, |(clock, read)| {
+            clock + time.saturating_duration_since(read).as_secs_f64()
+        })
     }
 
     /// Waits until the connection ends.
@@ -54,7 +72,7 @@ impl Session {
     async fn open(checked: &Checked, statement_timeout: &str) -> Result<Self, Failure> {
         let connected = checked.config.connect(checked.tls.clone()).await;
         let (client, connection) = connected.map_err(Failure::Connect)?;
-        let session = Self::new(client, async {
+        let mut session = Self::new(client, async {
             // The client gets the error of a connection that ends.
             let _ = connection.await;
         });
@@ -63,14 +81,16 @@ impl Session {
         let settings = "SELECT pg_catalog.set_config('statement_timeout', $1, false), \
              pg_catalog.set_config('synchronous_commit', \
                  CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
-                 ELSE pg_catalog.current_setting('synchronous_commit') END, false)";
+                 ELSE pg_catalog.current_setting('synchronous_commit') END, false), \
+             EXTRACT(EPOCH FROM pg_catalog.clock_timestamp())::float8";
         let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&statement_timeout, Type::TEXT)];
         let set = session.client.query_typed(settings, &parameters).await;
         let set = set.map_err(Failure::Connect)?;
-        let synchronous: &str = match set.first() {
-            Some(row) => row.try_get(1).map_err(Failure::Connect)?,
-            None => "",
-        };
+        let mut synchronous = "";
+        if let Some(row) = set.first() {
+            synchronous = row.try_get(1).map_err(Failure::Connect)?;
+            session.clock = Some((row.try_get(2).map_err(Failure::Connect)?, Instant::now()));
+        }
         match synchronous {
             "" | "off" => Err(Failure::Setting("synchronous_commit", synchronous.to_owned())),
             _ => Ok(session),
@@ -125,6 +145,8 @@ impl Pool {
             drop(doubt);
             match outcome {
                 Err(failure) if is_read && reused && failure.is_disconnection() => {}
+                // The clock of the server may differ from what this session knew.
+                Err(failure) if reused && failure.is_too_late() => {}
                 outcome => return outcome,
             }
         }

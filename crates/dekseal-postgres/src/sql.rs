@@ -22,6 +22,10 @@ pub(crate) struct Sql {
 }
 
 /// Each of these is one statement, and so one transaction. It returns a row if it made the change.
+///
+/// The last parameter is the deadline, in seconds since 1970. A statement can reach the table long after its caller has
+/// given up: it waits for a lock, or the server was stopped. After the deadline it must not make the change any more
+/// (FORMAT.md D5). So it checks the time when it has changed the row, and fails with a division by zero.
 pub(crate) struct Writes {
     pub(crate) insert: Arc<str>,
     pub(crate) update: Arc<str>,
@@ -32,16 +36,25 @@ impl Sql {
     /// Makes the statements for names that [`is_name`] accepts.
     pub(crate) fn new(schema: Option<&str>, table: &str) -> Self {
         let name = qualified(schema, table);
+        let returning = |deadline: &str| {
+            let in_time = format!("pg_catalog.clock_timestamp() < pg_catalog.to_timestamp({deadline})");
+            format!("RETURNING key_id, 1 / ({in_time})::int AS in_time")
+        };
         let insert = format!(
             "INSERT INTO {name} (key_id, revision, document) VALUES ($1, $2, $3) \
-             ON CONFLICT (key_id) DO NOTHING RETURNING key_id"
+             ON CONFLICT (key_id) DO NOTHING {}",
+            returning("$4")
         );
         let update = format!(
-            "UPDATE {name} SET revision = $3, document = $4 WHERE key_id = $1 AND revision = $2 RETURNING key_id"
+            "UPDATE {name} SET revision = $3, document = $4 WHERE key_id = $1 AND revision = $2 {}",
+            returning("$5")
         );
-        let delete = format!("DELETE FROM {name} WHERE key_id = $1 AND revision = $2 RETURNING key_id");
+        let delete = format!(
+            "DELETE FROM {name} WHERE key_id = $1 AND revision = $2 {}",
+            returning("$3")
+        );
         let notifying = |statement: &str| {
-            let select = format!("SELECT pg_catalog.pg_notify('{table}', key_id) FROM done");
+            let select = format!("SELECT pg_catalog.pg_notify('{table}', key_id) FROM done WHERE in_time > 0");
             format!("WITH done AS ({statement}) {select}").into()
         };
         Self {

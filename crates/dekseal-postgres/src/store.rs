@@ -130,6 +130,7 @@ impl PostgresStore {
                 let find = Query {
                     sql: "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = $1".into(),
                     parameters: vec![text(schema)],
+                    deadline: None,
                 };
                 if shared.read(&shared.calls, &find, &Sending::default()).await?.is_empty() {
                     shared
@@ -197,6 +198,7 @@ impl PostgresStore {
         let query = Query {
             sql: sql.clone(),
             parameters,
+            deadline: Some(call.deadline()),
         };
         let request = {
             let sending = sending.clone();
@@ -248,6 +250,7 @@ impl KeyStore for PostgresStore {
         let query = Query {
             sql: self.shared.checked.sql.get.clone(),
             parameters: vec![text(key_id)],
+            deadline: None,
         };
         let rows = self.read(call, query)?;
         let stored = rows.first().map(|row| stored(row, 0)).transpose();
@@ -301,6 +304,7 @@ impl KeyStore for PostgresStore {
                 (Box::new(key_ids), Type::TEXT_ARRAY),
                 (Box::new(revisions), Type::BYTEA_ARRAY),
             ],
+            deadline: None,
         };
         let rows = self.read(call, query)?;
         let changed = rows.iter().map(|row| Ok((key_id(row)?, stored(row, 1)?)));
@@ -312,6 +316,7 @@ impl KeyStore for PostgresStore {
         let query = Query {
             sql: self.shared.checked.sql.list.clone(),
             parameters: vec![text(after.map_or("", KeyId::as_str)), (Box::new(limit), Type::INT8)],
+            deadline: None,
         };
         let rows = self.read(call, query)?;
         let page = rows.iter().map(key_id);

@@ -24,7 +24,7 @@ use dekseal::{
     KeyId,
     store::{Call, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument},
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 use crate::{connection::Database, error::Failure, pool::Pool};
 
@@ -116,13 +116,23 @@ impl SqliteStore {
     }
 
     /// Runs a statement that changes one row if the revision matches. The transaction takes the write lock before it
-    /// reads.
+    /// reads. It does not commit after the deadline of the call (FORMAT.md D5), even if the process was stopped
+    /// meanwhile.
     fn write(
         &self,
         call: &Call,
         mut write: impl FnMut(&Connection) -> Result<usize, Failure>,
     ) -> Result<(), StoreError> {
-        match self.writer.run(call, Failure::of_write, &mut write)? {
+        let write = |connection: &Connection| {
+            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            let written = write(&transaction)?;
+            if call.remaining().is_zero() {
+                return Err(Failure::Deadline);
+            }
+            transaction.commit()?;
+            Ok(written)
+        };
+        match self.writer.run(call, Failure::of_write, write)? {
             0 => Err(StoreErrorKind::Conflict.into()),
             _ => Ok(()),
         }
@@ -273,4 +283,37 @@ fn is_table_name(name: &str) -> bool {
         && name.chars().all(word)
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.to_ascii_lowercase().starts_with("sqlite_")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+
+    /// A process that is stopped within a transaction commits nothing after the deadline.
+    #[test]
+    fn a_change_is_not_committed_after_its_deadline() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path().join("keys.db")).unwrap();
+        let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap();
+        let insert = |call: &Call, pause: Duration| {
+            store.write(call, |connection| {
+                let parameters = params![key_id.as_str(), [1_u8; 32], b"document"];
+                let inserted = connection.execute(&store.sql.insert, parameters)?;
+                thread::sleep(pause);
+                Ok(inserted)
+            })
+        };
+        let short = Call::within(Duration::from_millis(100));
+        let error = insert(&short, Duration::from_millis(150)).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.is_outcome_unknown()),
+            (StoreErrorKind::Deadline, false)
+        );
+        let call = Call::within(Duration::from_secs(5));
+        assert_eq!(store.get(&key_id, &call).unwrap(), None);
+        insert(&call, Duration::ZERO).unwrap();
+        assert!(store.get(&key_id, &call).unwrap().is_some());
+    }
 }

@@ -119,8 +119,8 @@ pub(super) fn same_material(a: &CmkVersion, b: &CmkVersion) -> bool {
     ct_eq(&check(a), &check(b))
 }
 
-/// C1: a value that identifies a root.
-fn check(cmk: &CmkVersion) -> [u8; 32] {
+/// C1: a value that identifies a root, or other material, without revealing it.
+pub(super) fn check(cmk: &CmkVersion) -> [u8; 32] {
     let mut check = [0; 32];
     cmk.derive(labels::KEYRING_CHECK, &mut check);
     check

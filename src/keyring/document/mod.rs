@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, format, sync::Arc, vec::Vec};
 
 use rand_core::TryRng;
 
-use self::contents::{Contents, KeyContents, RootContents, VersionContents, same_material};
+use self::contents::{Contents, KeyContents, RootContents, VersionContents, check, same_material};
 use super::{
     key::{Key, Version},
     keyset::Keyset,
@@ -19,6 +19,7 @@ use crate::{
     cmk::CmkVersion,
     error::{Error, ErrorKind, FileFault, RandomnessFault},
     key_id::KeyId,
+    secret::ct_eq,
 };
 
 /// A document that is authentic, and whose material was all opened.
@@ -189,6 +190,36 @@ pub(super) fn check_successor(held: &Keyset, next: &Keyset) -> Result<(), Error>
     Ok(())
 }
 
+/// The newest version of a key, with a check of its material: what is remembered of the versions of an evicted key.
+#[derive(Clone, Copy)]
+pub(super) struct Newest {
+    key_version: u32,
+    check: [u8; 32],
+}
+
+impl Newest {
+    pub(super) fn of(key: &Key) -> Self {
+        let cmk = &key.current.cmk;
+        Self {
+            key_version: cmk.key_version(),
+            check: check(cmk),
+        }
+    }
+
+    /// C6, as far as one version shows it.
+    pub(super) fn check_successor(&self, next: &Key) -> Result<(), Error> {
+        let kept = match next.get(self.key_version) {
+            Some(version) => ct_eq(&self.check, &check(&version.cmk)),
+            None => self.key_version < next.oldest_version(),
+        };
+        if kept {
+            Ok(())
+        } else {
+            Err(lost_version(self.key_version, next))
+        }
+    }
+}
+
 /// C6 for one key.
 pub(super) fn check_key_successor(held: &Key, next: &Key) -> Result<(), Error> {
     for version in held.versions() {
@@ -200,10 +231,15 @@ pub(super) fn check_key_successor(held: &Key, next: &Key) -> Result<(), Error> {
             None => key_version < next.oldest_version(),
         };
         if !kept {
-            let error = Error::from(FileFault::RolledBack).with_key_id(&version.cmk.key_id());
-            let newest = next.current.cmk.key_version();
-            return Err(error.with_key_version(key_version).with_newest_key_version(newest));
+            return Err(lost_version(key_version, next));
         }
     }
     Ok(())
+}
+
+fn lost_version(key_version: u32, next: &Key) -> Error {
+    let newest = &next.current.cmk;
+    let error = Error::from(FileFault::RolledBack).with_key_id(&newest.key_id());
+    let error = error.with_key_version(key_version);
+    error.with_newest_key_version(newest.key_version())
 }

@@ -11,13 +11,13 @@ use std::{
 
 use super::{
     super::{
-        document::{self, Edition},
+        document::{self, Edition, Newest},
         key::{Key, KeyState},
         store::{Revision, StoredDocument},
     },
     clock::Moment,
     reading::{self, Read, Roots, refused},
-    remembered::{Remembered, Seen},
+    remembered::{Remembered, Seen, Stamp, State},
 };
 use crate::{
     cmk::CmkVersion,
@@ -30,6 +30,7 @@ use crate::{
 pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) edition: Edition,
+    newest: Newest,
     pub(super) root: Arc<CmkVersion>,
     pub(super) revision: Revision,
     /// The bytes that the store returned.
@@ -71,10 +72,12 @@ impl Entry {
 
     fn seen(&self) -> Seen {
         Seen {
-            edition: self.edition,
-            deletion: deletion(&self.key),
             order: self.order.load(Ordering::SeqCst),
-            gone: false,
+            state: State::Document(Stamp {
+                edition: self.edition,
+                deletion: deletion(&self.key),
+                newest: self.newest,
+            }),
         }
     }
 }
@@ -208,6 +211,7 @@ impl Cache {
         if seen.is_some_and(|seen| begun.order < seen.order) {
             return Ok(Taken::Dropped);
         }
+        let seen = seen.map(|seen| seen.state);
         match answer {
             Answer::Unchanged(revision) => match held {
                 Some(entry) if entry.revision == revision => {
@@ -217,46 +221,22 @@ impl Cache {
                 _ => Ok(Taken::Dropped),
             },
             Answer::Absent => {
-                match seen {
-                    None | Some(Seen { gone: true, .. }) => {}
-                    Some(seen) if is_due(seen.deletion) => self.forget_locked(&mut remembered, key_id, seen.edition),
-                    Some(seen) => {
-                        let text = format!("no document, after generation {}", seen.edition.generation);
+                if let Some(State::Document(stamp)) = seen {
+                    if !is_due(stamp.deletion) {
+                        let text = format!("no document, after generation {}", stamp.edition.generation);
                         return Err(self.refuse(held, key_id, Error::from(StoreFault::RolledBack).with_source(text)));
                     }
+                    self.forget_locked(&mut remembered, key_id, State::Purged(stamp.edition));
                 }
                 Ok(Taken::Absent)
             }
             Answer::Document(stored) => {
                 let read = reading::read(&stored.document, key_id, roots, held.map(|entry| &entry.key))?;
-                match seen {
-                    None => {}
-                    // A key that was purged may be created again, with another `id`.
-                    Some(seen) if seen.gone && seen.edition.id != read.edition.id => {}
-                    Some(seen) => {
-                        let later = seen.edition.precedes(&read.edition);
-                        let later = later.map_err(|error| self.refuse(held, key_id, error))?;
-                        if later && let Some(entry) = held {
-                            if entry.is_rolled_back() {
-                                // Only the host can decide which branch continues.
-                                return Err(self.refuse(held, key_id, StoreFault::RolledBack.into()));
-                            }
-                            let follows = document::check_key_successor(&entry.key, &read.key);
-                            follows.map_err(|error| self.refuse(held, key_id, error))?;
-                        }
-                        if seen.gone && !later {
-                            let text = "a purged key is back".to_string();
-                            return Err(self.refuse(
-                                held,
-                                key_id,
-                                Error::from(StoreFault::RolledBack).with_source(text),
-                            ));
-                        }
-                        if !later && let Some(entry) = held.filter(|entry| entry.revision == stored.revision) {
-                            entry.confirm(begun.at);
-                            return Ok(Taken::Held(entry.into()));
-                        }
-                    }
+                let follows = seen.map_or(Ok(true), |seen| follows(seen, held, &read));
+                let later = follows.map_err(|error| self.refuse(held, key_id, error))?;
+                if !later && let Some(entry) = held.filter(|entry| entry.revision == stored.revision) {
+                    entry.confirm(begun.at);
+                    return Ok(Taken::Held(entry.into()));
                 }
                 let new = self.entry(read, stored, begun);
                 if let Some(held) = held {
@@ -276,31 +256,69 @@ impl Cache {
         }
     }
 
-    /// Accepts the document of the store by decision of the host, whatever was held before.
+    /// Accepts the document of the store by decision of the host, whatever was held before. Returns `false` if another
+    /// document was accepted since the request began: then the answer was ignored.
     pub(super) fn adopt(
         &self,
         key_id: &KeyId,
         begun: Begun,
         present: Option<StoredDocument>,
         roots: &Roots,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut remembered = self.judge();
-        let Some(stored) = present else {
-            self.entries.pin().remove(key_id);
-            remembered.remove(key_id);
-            return Ok(());
-        };
+        let pinned = self.entries.pin();
+        let held = pinned.get(key_id);
+        let seen = held.map(Entry::seen).or_else(|| remembered.get(key_id));
+        if seen.is_some_and(|seen| begun.order < seen.order) {
+            return Ok(false);
+        }
+        match present {
+            Some(stored) => self.replace(&mut remembered, key_id, begun, stored, roots)?,
+            None => self.forget_locked(&mut remembered, key_id, State::Absent),
+        }
+        Ok(true)
+    }
+
+    /// Accepts a document that this process has written back over another branch, in place of the held document `from`.
+    /// Returns `false` if another document is held by now.
+    pub(super) fn restored(
+        &self,
+        key_id: &KeyId,
+        begun: Begun,
+        from: Edition,
+        stored: StoredDocument,
+        roots: &Roots,
+    ) -> Result<bool, Error> {
+        let mut remembered = self.judge();
+        let held = self.entries.pin().get(key_id).map(|entry| entry.edition);
+        if held != Some(from) {
+            return Ok(false);
+        }
+        self.replace(&mut remembered, key_id, begun, stored, roots)?;
+        Ok(true)
+    }
+
+    /// Accepts a document that need not follow the held one.
+    fn replace(
+        &self,
+        remembered: &mut Remembered,
+        key_id: &KeyId,
+        begun: Begun,
+        stored: StoredDocument,
+        roots: &Roots,
+    ) -> Result<(), Error> {
         let pinned = self.entries.pin();
         let held = pinned.get(key_id).map(|entry| &entry.key);
         let read = reading::read(&stored.document, key_id, roots, held)?;
         let new = self.entry(read, stored, begun);
-        self.insert(&mut remembered, key_id, new);
+        self.insert(remembered, key_id, new);
         Ok(())
     }
 
     /// The entry of a document that is accepted now.
     fn entry(&self, read: Read, stored: StoredDocument, begun: Begun) -> Entry {
         Entry {
+            newest: Newest::of(&read.key),
             key: read.key,
             edition: read.edition,
             root: read.root,
@@ -315,18 +333,13 @@ impl Cache {
 
     /// Removes a key that this process has purged.
     pub(super) fn forget(&self, key_id: &KeyId, edition: Edition) {
-        self.forget_locked(&mut self.judge(), key_id, edition);
+        self.forget_locked(&mut self.judge(), key_id, State::Purged(edition));
     }
 
-    fn forget_locked(&self, remembered: &mut Remembered, key_id: &KeyId, edition: Edition) {
+    fn forget_locked(&self, remembered: &mut Remembered, key_id: &KeyId, state: State) {
         self.entries.pin().remove(key_id);
-        let seen = Seen {
-            edition,
-            deletion: None,
-            order: self.next(),
-            gone: true,
-        };
-        remembered.insert(*key_id, seen);
+        let order = self.next();
+        remembered.insert(*key_id, Seen { order, state });
     }
 
     fn insert(&self, remembered: &mut Remembered, key_id: &KeyId, entry: Entry) {
@@ -372,6 +385,29 @@ impl Cache {
     fn judge(&self) -> MutexGuard<'_, Remembered> {
         // A panic leaves only whole entries, so a poisoned lock is used as it is.
         self.judge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a document follows the newest state that this process has seen (D4). Returns `false` if it is the same
+/// document.
+fn follows(seen: State, held: Option<&Entry>, read: &Read) -> Result<bool, Error> {
+    let edition = match &seen {
+        State::Absent => return Ok(true),
+        // A key that was purged may be created again, with another `id`.
+        State::Purged(edition) if edition.id != read.edition.id => return Ok(true),
+        State::Purged(edition) | State::Document(Stamp { edition, .. }) => edition,
+    };
+    let later = edition.precedes(&read.edition)?;
+    match (seen, held) {
+        (State::Purged(_), _) if !later => {
+            let text = "a purged key is back".to_string();
+            Err(Error::from(StoreFault::RolledBack).with_source(text))
+        }
+        // Only the host can decide which branch continues.
+        (_, Some(entry)) if later && entry.is_rolled_back() => Err(StoreFault::RolledBack.into()),
+        (_, Some(entry)) if later => document::check_key_successor(&entry.key, &read.key).map(|()| true),
+        (State::Document(stamp), None) if later => stamp.newest.check_successor(&read.key).map(|()| true),
+        _ => Ok(later),
     }
 }
 

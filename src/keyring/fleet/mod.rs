@@ -9,6 +9,7 @@ mod refresh;
 mod remembered;
 mod reseal;
 mod settings;
+mod settle;
 mod shared;
 mod snapshot;
 /// The locks of `misses`.
@@ -202,9 +203,11 @@ impl<S: KeyStore> StoreKeyring<S> {
     ///
     /// # Errors
     ///
-    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` made another key; and [`ErrorKind::Store`] with any fault
-    /// but `Stale`, `NotASnapshot` and `Settings`: `RolledBack` until a rollback is resolved. No others. The key is as
-    /// it was before, unless the fault is [`StoreFault::OutcomeUnknown`](crate::StoreFault::OutcomeUnknown): then the
+    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` made another key; [`ErrorKind::ImplausibleTime`] if `f`
+    /// added a version to an existing key and dated it back, because the grace period of
+    /// [`destroy_versions`](Keyset::destroy_versions) counts from that time; and [`ErrorKind::Store`] with any fault but
+    /// `Stale`, `NotASnapshot` and `Settings`: `RolledBack` until a rollback is resolved. No others. The key is as it
+    /// was before, unless the fault is [`StoreFault::OutcomeUnknown`](crate::StoreFault::OutcomeUnknown): then the
     /// change may have been made, or may yet be made.
     ///
     /// # Examples
@@ -544,7 +547,8 @@ impl<S: KeyStore> StoreKeyring<S> {
     }
 
     /// Loads the documents of a snapshot that are not in memory. Returns their number. The time limits of each document
-    /// count from the time at which the store last confirmed it.
+    /// count from the time at which the store last confirmed it. A document that was confirmed in the future is left
+    /// out, if the difference is more than the [`clock_skew`](StoreSettings::clock_skew).
     ///
     /// # Errors
     ///

@@ -132,6 +132,7 @@ fn run<S: KeyStore>(weak: &Weak<Shared<S>>, signal: &Signal, interval: Duration)
             notified.and_then(|_| shared.refresh(part(shared.settings.max_age, 2)))
         };
         failed = result.is_err();
+        shared.refresh_failed.store(failed, Ordering::Relaxed);
         drop(shared);
         if failed {
             // Notifications do not shorten this pause.

@@ -1,22 +1,37 @@
-//! The newest documents of keys that were evicted, so that a rollback of them is still detected.
+//! What a process remembers of keys that it does not hold, so that it still detects a rollback of them.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use super::super::document::Edition;
+use super::super::document::{Edition, Newest};
 use crate::{key_id::KeyId, unix_time::UnixTime};
 
-/// The newest document of a key that this process has seen.
+/// The newest state of a key that this process has seen.
 #[derive(Clone, Copy)]
 pub(super) struct Seen {
-    pub(super) edition: Edition,
-    /// The time of its deletion, if one was scheduled.
-    pub(super) deletion: Option<UnixTime>,
-    /// The position at which it was accepted: see `Begun`.
+    /// The position at which it was accepted: see `Begun`. An answer to an earlier request is ignored.
     pub(super) order: u64,
-    /// Whether the key was purged since.
-    pub(super) gone: bool,
+    pub(super) state: State,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum State {
+    Document(Stamp),
+    /// The key was purged. This was its last document.
+    Purged(Edition),
+    /// The host has adopted that there is no such key.
+    Absent,
+}
+
+/// What is remembered of a document.
+#[derive(Clone, Copy)]
+pub(super) struct Stamp {
+    pub(super) edition: Edition,
+    /// The time of the key's deletion, if one was scheduled.
+    pub(super) deletion: Option<UnixTime>,
+    /// A branch that has grown past the generation has another newest version.
+    pub(super) newest: Newest,
 }
 
 /// A bounded map that drops the entry that was inserted first.

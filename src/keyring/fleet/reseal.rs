@@ -58,6 +58,7 @@ impl<S: KeyStore> Shared<S> {
             let Some(before) = before else {
                 return Ok(Some(false));
             };
+            let begun = self.clock.now();
             let root = Arc::clone(&self.roots.load().writing);
             if Arc::ptr_eq(&root, &before.root) {
                 return Ok(Some(false));
@@ -68,12 +69,14 @@ impl<S: KeyStore> Shared<S> {
             let document = parse(key_id, text?, &root, None)?;
             let change = Change {
                 key_id,
-                before: Some(&before),
+                begun,
                 expected: Some(before.revision),
+                before: Some(before),
                 after: Some(document),
                 keep: false,
+                written_back: None,
             };
-            Ok(self.make(change, call)?.then_some(true))
+            Ok(self.make(change, call)?.done().map(|()| true))
         })
     }
 

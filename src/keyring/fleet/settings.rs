@@ -39,7 +39,7 @@ pub struct StoreSettings {
     /// keys. Each key takes about 2 KB, and 1 KB more for each older version.
     pub capacity: usize,
     /// The maximum number of evicted keys whose newest document the keyring remembers, to detect a rollback. The
-    /// default is 100,000 keys. Each takes about 200 bytes.
+    /// default is 100,000 keys. Each takes about 250 bytes.
     pub remembered: usize,
 }
 

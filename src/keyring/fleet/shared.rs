@@ -41,8 +41,14 @@ pub(super) struct Shared<S> {
     misses: Misses,
     /// Whether a refresher runs. If it does, calls need not confirm documents.
     pub(super) refreshing: AtomicBool,
+    /// Whether the last check of the refresher failed.
+    pub(super) refresh_failed: AtomicBool,
     /// The time until which the store counts as away, in milliseconds of the clock.
     away_until: AtomicU64,
+    /// Whether the last answer of the store was a failure.
+    failing: AtomicBool,
+    /// Whether a call finds out whether a failing store is back.
+    probing: AtomicBool,
 }
 
 /// The purpose for which a call needs a key.
@@ -78,7 +84,10 @@ impl<S: KeyStore> Shared<S> {
             counters: Counters::default(),
             misses: Misses::default(),
             refreshing: AtomicBool::new(false),
+            refresh_failed: AtomicBool::new(false),
             away_until: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            probing: AtomicBool::new(false),
         }
     }
 
@@ -123,13 +132,18 @@ impl<S: KeyStore> Shared<S> {
         count(&self.counters.misses);
         let call = self.call();
         let mut fetched = false;
+        let mut probe = None;
         loop {
             let held = self.cache.get(key_id);
             let now = self.clock.now();
             let fit = held
                 .as_ref()
                 .map(|held| self.fit(&held.key, held.confirmed, held.rolled_back, need, now));
-            let away = now.as_millis() < self.away_until.load(Ordering::Relaxed);
+            let is_held = matches!(fit, Some(Fit::Old | Fit::Stale));
+            if is_held && probe.is_none() {
+                probe = self.probe(now);
+            }
+            let away = is_held && probe.is_none();
             match (held, fit) {
                 (Some(held), Some(Fit::Serves)) => return Ok(held),
                 // The answer was ignored because a newer document had been accepted. That document is used here.
@@ -147,6 +161,29 @@ impl<S: KeyStore> Shared<S> {
                     Err(error) => return self.unconfirmed(key_id, held.zip(fit), error),
                 },
             }
+        }
+    }
+
+    /// Allows a call that has a held document to ask the store. Returns `None` if the store is known to be away, and
+    /// while another call finds out whether it is back: then this call need not wait for the deadline.
+    fn probe(&self, now: Moment) -> Option<Probe<'_>> {
+        let paused = now.as_millis() < self.away_until.load(Ordering::Relaxed);
+        let refresh_failed = self.refreshing.load(Ordering::Relaxed) && self.refresh_failed.load(Ordering::Relaxed);
+        if paused || refresh_failed {
+            return None;
+        }
+        let alone = self.failing.load(Ordering::Relaxed);
+        if alone && self.probing.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        Some(Probe(alone.then_some(&self.probing)))
+    }
+
+    /// Notes that the store answers.
+    pub(super) fn answered(&self) {
+        if self.failing.load(Ordering::Relaxed) {
+            self.failing.store(false, Ordering::Relaxed);
+            self.away_until.store(0, Ordering::Relaxed);
         }
     }
 
@@ -189,7 +226,7 @@ impl<S: KeyStore> Shared<S> {
             .map(|key_id| (*key_id, self.cache.revision(key_id)))
             .collect();
         let changed = self.store.changed(&known, call).map_err(|error| self.failed(error))?;
-        self.away_until.store(0, Ordering::Relaxed);
+        self.answered();
         let mut changed: HashMap<_, _> = changed.into_iter().collect();
         let roots = self.roots.load();
         let found = known.into_iter().map(|(key_id, revision): (KeyId, Option<Revision>)| {
@@ -226,8 +263,20 @@ impl<S: KeyStore> Shared<S> {
         if let StoreFault::Deadline | StoreFault::Unavailable = fault {
             let until = self.clock.now().as_millis().saturating_add(millis(PAUSE));
             self.away_until.store(until, Ordering::Relaxed);
+            self.failing.store(true, Ordering::Relaxed);
         }
         Error::from(fault).with_source(error)
+    }
+}
+
+/// The permission of a call to ask the store: see `Shared::probe`.
+struct Probe<'a>(Option<&'a AtomicBool>);
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        if let Some(probing) = self.0 {
+            probing.store(false, Ordering::Release);
+        }
     }
 }
 

@@ -86,6 +86,10 @@ impl<S: KeyStore> Shared<S> {
             if self.cache.get(&key_id).is_some() {
                 continue;
             }
+            // The clock of this machine, or of the other one, is wrong. The limits of the document cannot be known.
+            if confirmed > time.saturating_add(self.settings.clock_skew.as_secs()) {
+                continue;
+            }
             let age = Duration::from_secs(time.saturating_sub(confirmed));
             let begun = self.cache.begin(now.minus(age));
             // A document may be under a root that this process does not have any more.

@@ -278,17 +278,15 @@ fn the_age_of_the_oldest_document_is_counted() {
 fn remembered_documents_go_in_the_order_in_which_they_came() {
     use super::{
         super::document::Edition,
-        remembered::{Remembered, Seen},
+        remembered::{Remembered, Seen, State},
     };
     let seen = |generation| Seen {
-        edition: Edition {
+        order: generation,
+        state: State::Purged(Edition {
             id: [0; 16],
             generation,
             mac: [0; 32],
-        },
-        deletion: None,
-        order: 0,
-        gone: false,
+        }),
     };
     let id = |number: usize| -> KeyId { std::format!("00000000-0000-0000-0000-{number:012}").parse().unwrap() };
     let mut remembered = Remembered::new(3);
@@ -300,11 +298,167 @@ fn remembered_documents_go_in_the_order_in_which_they_came() {
     remembered.insert(id(3), seen(1));
     let left: Vec<_> = (0..4).filter(|number| remembered.get(&id(*number)).is_some()).collect();
     assert_eq!(left, [0, 2, 3]);
-    assert_eq!(remembered.get(&id(0)).unwrap().edition.generation, 2);
+    assert_eq!(remembered.get(&id(0)).unwrap().order, 2);
     // Keys that are inserted repeatedly do not pile up.
     for number in 0..10_000 {
         remembered.insert(id(number % 7), seen(1));
         remembered.remove(&id(number % 5));
     }
     assert!(remembered.insertions() < 100);
+}
+
+/// The grace period covers the deadline of a call. The machine may be suspended meanwhile.
+#[test]
+fn a_change_is_not_sent_after_its_deadline() {
+    let (store, keyring) = keyring();
+    let before = store
+        .get(&key_id(), &crate::keyring::store::Call::within(SECOND))
+        .unwrap();
+    let late = keyring.update(&key_id(), |keys| {
+        keyring.shared.clock.advance(6 * SECOND);
+        keys.rotate(&key_id())
+    });
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Store(StoreFault::Deadline));
+    let after = store
+        .get(&key_id(), &crate::keyring::store::Call::within(SECOND))
+        .unwrap();
+    assert_eq!(before, after);
+
+    // It is not sent again either.
+    let puts = Arc::new(AtomicUsize::new(0));
+    let keyring = Arc::new(keyring);
+    let (counter, suspended) = (Arc::clone(&puts), Arc::clone(&keyring));
+    store.set_script(move |request, _call| match request {
+        Request::Put { .. } => {
+            counter.fetch_add(1, Ordering::SeqCst);
+            suspended.shared.clock.advance(6 * SECOND);
+            Action::LoseRequest
+        }
+        _ => Action::Serve,
+    });
+    let unknown = keyring.update(&key_id(), |keys| keys.rotate(&key_id()));
+    assert_eq!(
+        unknown.unwrap_err().kind(),
+        ErrorKind::Store(StoreFault::OutcomeUnknown)
+    );
+    assert_eq!(puts.load(Ordering::SeqCst), 1);
+    back(&store);
+}
+
+#[test]
+fn one_call_at_a_time_waits_for_a_store_that_hangs() {
+    let (store, keyring) = keyring();
+    let keyring = Arc::new(keyring);
+    away(&store);
+    keyring.shared.clock.advance(3601 * SECOND);
+    let stale = Err(ErrorKind::Store(StoreFault::Stale));
+    assert_eq!(seal(&keyring), stale);
+    // After the pause, the store hangs with the first call. Others do not wait.
+    keyring.shared.clock.advance(SECOND);
+    let (asked, go_on) = (
+        Arc::new(std::sync::Barrier::new(2)),
+        Arc::new(std::sync::Barrier::new(2)),
+    );
+    let (asking, going) = (Arc::clone(&asked), Arc::clone(&go_on));
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    store.set_script(move |_request, _call| {
+        if counter.fetch_add(1, Ordering::SeqCst) == 0 {
+            asking.wait();
+            going.wait();
+        }
+        Action::Serve
+    });
+    let first = Arc::clone(&keyring);
+    let first = thread::spawn(move || seal(&first));
+    asked.wait();
+    assert_eq!(
+        (seal(&keyring), open(&keyring, 0)),
+        (stale, Err(ErrorKind::Store(StoreFault::Stale)))
+    );
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    go_on.wait();
+    assert_eq!(first.join().unwrap(), Ok(0));
+    assert_eq!(seal(&keyring), Ok(0));
+}
+
+#[test]
+fn no_call_waits_if_the_refresher_finds_the_store_away() {
+    let (store, _) = keyring();
+    let settings = StoreSettings {
+        max_age: Duration::from_millis(40),
+        ..StoreSettings::default()
+    };
+    let keyring = StoreKeyring::with_settings(Arc::clone(&store), root(), [], settings).unwrap();
+    keyring.load(&key_id()).unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    store.set_script(move |_request, call| {
+        if !call.is_refresh() {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+        Action::Fail
+    });
+    keyring.start_refresher().unwrap();
+    while !keyring.shared.refresh_failed.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    keyring.shared.clock.advance(3601 * SECOND);
+    for _ in 0..3 {
+        assert_eq!(seal(&keyring), Err(ErrorKind::Store(StoreFault::Stale)));
+        keyring.shared.clock.advance(SECOND);
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    // A key that is not held is asked for all the same.
+    let other: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a380".parse().unwrap();
+    assert!(keyring.load(&other).is_err());
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    back(&store);
+    while seal(&keyring).is_err() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Two threads write one key back. The first to be answered comes last.
+#[test]
+fn an_older_document_that_was_written_back_does_not_replace_a_newer_one() {
+    let (store, keyring) = keyring();
+    let cache = &keyring.shared.cache;
+    let stored = || {
+        let call = crate::keyring::store::Call::within(SECOND);
+        store.get(&key_id(), &call).unwrap().unwrap()
+    };
+    let rolled_back = cache.get(&key_id()).unwrap().edition;
+    let begun = cache.begin(keyring.shared.clock.now());
+    let mut written = [(); 2].map(|()| {
+        let elsewhere = StoreKeyring::new(Arc::clone(&store), root());
+        elsewhere.update(&key_id(), |keys| keys.rotate(&key_id())).unwrap();
+        stored()
+    });
+    written.reverse();
+    let taken = written.map(|stored| {
+        let roots = keyring.shared.roots.load();
+        let taken = cache.restored(&key_id(), begun, rolled_back, stored, &roots);
+        taken.unwrap()
+    });
+    assert_eq!(taken, [true, false]);
+    assert_eq!(cache.revision(&key_id()), Some(stored().revision));
+}
+
+#[test]
+fn a_document_that_was_confirmed_in_the_future_is_left_out_of_a_snapshot() {
+    let (store, keyring) = keyring();
+    let snapshot = keyring.snapshot().unwrap();
+    // magic, root, count and key ID come before the time.
+    let at = 8 + 36 + 4 + 4 + 36;
+    let confirmed = u64::from_be_bytes(snapshot[at..at + 8].try_into().unwrap());
+    let ahead_by = |seconds: u64| {
+        let mut snapshot = snapshot[..snapshot.len() - 32].to_vec();
+        snapshot[at..at + 8].copy_from_slice(&(confirmed + seconds).to_be_bytes());
+        let mac = root().mac(crate::labels::SNAPSHOT_MAC, &snapshot);
+        snapshot.extend(mac);
+        StoreKeyring::new(Arc::clone(&store), root()).restore(&snapshot)
+    };
+    assert_eq!(ahead_by(30).unwrap(), 1);
+    assert_eq!(ahead_by(120).unwrap(), 0);
 }

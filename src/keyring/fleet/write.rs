@@ -1,18 +1,19 @@
 //! Changes the documents of a store (FORMAT.md D4).
 
 use core::time::Duration;
-use std::{sync::Arc, thread, vec::Vec};
+use std::{boxed::Box, sync::Arc, thread, vec::Vec};
 
 use rand_core::TryRng;
 
 use super::{
     super::{
         document::{self, Edition},
-        key::Key,
+        key::{Key, Version},
         keyset::Keyset,
         store::{Call, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument},
     },
     cache::{Answer, Begun, Held, Taken},
+    clock::Moment,
     counters::count,
     reading::{self, Read, Roots, keyset_of},
     shared::{Shared, is_deadline},
@@ -21,7 +22,7 @@ use crate::{
     cmk::CmkVersion,
     error::{Error, ErrorKind, StoreFault},
     key_id::KeyId,
-    trace::Event,
+    unix_time::UnixTime,
 };
 
 /// The maximum number of attempts at a change when other writers come first.
@@ -32,20 +33,33 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_m
 /// A change that is sent to the store.
 pub(super) struct Change<'a> {
     pub(super) key_id: &'a KeyId,
-    /// The document that the store must have for the change to be made.
-    pub(super) before: Option<&'a Held>,
+    /// The time before the change was applied, and so before the `created` of a version that it makes. The change is
+    /// sent within the deadline of a call from then on (D5).
+    pub(super) begun: Moment,
+    /// The document that the change was applied to.
+    pub(super) before: Option<Held>,
+    /// The revision that the store must have for the change to be made.
     pub(super) expected: Option<Revision>,
     /// The new document, or `None` to remove the present one.
     pub(super) after: Option<NewDocument>,
     /// Whether to keep the new document in memory if the key was not there.
     pub(super) keep: bool,
+    /// The held document that is written back over another branch.
+    pub(super) written_back: Option<Edition>,
+}
+
+/// The outcome of a change.
+pub(super) enum Made<'a> {
+    Done,
+    /// Another writer came first.
+    Conflict(Box<Change<'a>>),
 }
 
 pub(super) struct NewDocument {
     stored: StoredDocument,
-    edition: Edition,
-    root: Arc<CmkVersion>,
-    key: Key,
+    pub(super) edition: Edition,
+    pub(super) root: Arc<CmkVersion>,
+    pub(super) key: Key,
 }
 
 impl<S: KeyStore> Shared<S> {
@@ -54,8 +68,17 @@ impl<S: KeyStore> Shared<S> {
         key_id: &KeyId,
         mut f: impl FnMut(&mut Keyset) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        // The change of the attempt before, and its value.
+        let mut tried: Option<(Box<Change<'_>>, T)> = None;
         self.attempts(key_id, |call| {
             let before = self.read(key_id, call)?;
+            // A store whose client repeats a request may report that the change conflicts with itself.
+            if let (Some((change, value)), Some(present)) = (tried.take(), &before)
+                && change.is_in(&present.key, present.edition)
+            {
+                return Ok(Some(value));
+            }
+            let begun = self.clock.now();
             // An ordinary change keeps the root of the document (D3).
             let root = match &before {
                 Some(before) => Arc::clone(&before.root),
@@ -68,19 +91,46 @@ impl<S: KeyStore> Shared<S> {
                 return Err(Error::from(ErrorKind::ForeignKeys).with_key_id(key_id));
             }
             let after = match (keys.get(key_id), &before) {
-                (Some(_), _) => Some(new_document(key_id, &keys, before.as_ref(), &root)?),
+                (Some(key), Some(before)) => {
+                    self.check_created(&before.key, key)?;
+                    Some(new_document(key_id, &keys, Some(before), &root)?)
+                }
+                (Some(_), None) => Some(new_document(key_id, &keys, None, &root)?),
                 (None, Some(_)) => None,
                 (None, None) => return Ok(Some(value)),
             };
             let change = Change {
                 key_id,
-                before: before.as_ref(),
+                begun,
                 expected: before.as_ref().map(|before| before.revision),
+                before,
                 after,
                 keep: true,
+                written_back: None,
             };
-            Ok(self.make(change, call)?.then_some(value))
+            match self.make(change, call)? {
+                Made::Done => Ok(Some(value)),
+                Made::Conflict(change) => {
+                    tried = Some((change, value));
+                    Ok(None)
+                }
+            }
         })
+    }
+
+    /// D5: the grace period counts from the `created` of a version. So a version that is added to an existing key
+    /// cannot be older than the change.
+    fn check_created(&self, before: &Key, after: &Key) -> Result<(), Error> {
+        let earliest = UnixTime::now()?.as_secs();
+        let earliest = earliest.saturating_sub(self.settings.deadline.as_secs().saturating_add(1));
+        let added = |version: &&Arc<Version>| version.cmk.key_version() > before.current_version();
+        for version in after.versions().filter(added) {
+            if version.created.is_some_and(|created| created.as_secs() < earliest) {
+                let error = Error::from(ErrorKind::ImplausibleTime).with_key_id(&version.cmk.key_id());
+                return Err(error.with_key_version(version.cmk.key_version()));
+            }
+        }
+        Ok(())
     }
 
     /// Attempts a change of one key again as long as other writers come first.
@@ -106,16 +156,29 @@ impl<S: KeyStore> Shared<S> {
     /// Accepts the document of the store, whatever document is held.
     pub(super) fn adopt(&self, key_id: &KeyId) -> Result<(), Error> {
         let call = self.call();
-        let begun = self.cache.begin(self.clock.now());
-        let present = self.store.get(key_id, &call).map_err(|error| self.failed(error))?;
-        self.cache.adopt(key_id, begun, present, &self.roots.load())
+        loop {
+            let begun = self.cache.begin(self.clock.now());
+            let present = self.get(key_id, &call)?;
+            if self.cache.adopt(key_id, begun, present, &self.roots.load())? {
+                return Ok(());
+            }
+            if call.remaining().is_zero() {
+                return Err(Error::from(StoreFault::Deadline).with_key_id(key_id));
+            }
+        }
+    }
+
+    pub(super) fn get(&self, key_id: &KeyId, call: &Call) -> Result<Option<StoredDocument>, Error> {
+        let present = self.store.get(key_id, call).map_err(|error| self.failed(error))?;
+        self.answered();
+        Ok(present)
     }
 
     /// Overwrites the document of the store with the held one after a rollback.
     pub(super) fn write_back(&self, key_id: &KeyId) -> Result<(), Error> {
         self.attempts(key_id, |call| {
             let begun = self.cache.begin(self.clock.now());
-            let present = self.store.get(key_id, call).map_err(|error| self.failed(error))?;
+            let present = self.get(key_id, call)?;
             let revision = present.as_ref().map(|present| present.revision);
             let roots = self.roots.load_full();
             let held = self.cache.get(key_id);
@@ -139,12 +202,14 @@ impl<S: KeyStore> Shared<S> {
             let document = parse(key_id, text, &held.root, Some(&held.key))?;
             let change = Change {
                 key_id,
+                begun: begun.at,
                 before: None,
                 expected: revision,
                 after: Some(document),
                 keep: true,
+                written_back: Some(held.edition),
             };
-            Ok(self.make(change, call)?.then_some(()))
+            Ok(self.make(change, call)?.done())
         })
     }
 
@@ -152,7 +217,7 @@ impl<S: KeyStore> Shared<S> {
     pub(super) fn read(&self, key_id: &KeyId, call: &Call) -> Result<Option<Held>, Error> {
         loop {
             let begun = self.cache.begin(self.clock.now());
-            let present = self.store.get(key_id, call).map_err(|error| self.failed(error))?;
+            let present = self.get(key_id, call)?;
             let answer = present.map_or(Answer::Absent, Answer::Document);
             match self.take(key_id, begun, answer, true)? {
                 Taken::Held(held) => return Ok(Some(held)),
@@ -185,9 +250,8 @@ impl<S: KeyStore> Shared<S> {
         taken
     }
 
-    /// Sends a change. If the store does not say whether it made the change, finds out. Returns `false` if another
-    /// writer came first and nothing was changed.
-    pub(super) fn make(&self, change: Change<'_>, call: &Call) -> Result<bool, Error> {
+    /// Sends a change. If the store does not say whether it made the change, finds out.
+    pub(super) fn make<'a>(&self, change: Change<'a>, call: &Call) -> Result<Made<'a>, Error> {
         let begun = self.cache.begin(self.clock.now());
         let sent = self.send(&change, call);
         let made = match sent {
@@ -197,31 +261,28 @@ impl<S: KeyStore> Shared<S> {
             Err(error) => return Err(self.failed(error).with_key_id(change.key_id)),
         };
         if !made {
-            return Ok(false);
+            return Ok(Made::Conflict(Box::new(change)));
         }
-        match (change.after, change.before) {
-            (Some(new), before) => self.take_up_own(change.key_id, begun, new, before.is_none(), change.keep, call)?,
-            (None, Some(before)) => self.cache.forget(change.key_id, before.edition),
-            (None, None) => {}
+        let Change { key_id, keep, .. } = change;
+        match (change.after, change.before, change.written_back) {
+            (Some(new), _, Some(from)) => {
+                let restored = self.cache.restored(key_id, begun, from, new.stored, &self.roots.load());
+                // Another call has decided meanwhile, so the document of the store is judged like any other. If the
+                // read fails, the next refresh finds the document.
+                if !restored? {
+                    let _ = self.read(key_id, call);
+                }
+            }
+            (Some(new), ..) => self.take_up_own(key_id, begun, new, keep, call),
+            (None, Some(before), _) => self.cache.forget(key_id, before.edition),
+            (None, None, _) => {}
         }
-        Ok(true)
+        Ok(Made::Done)
     }
 
     /// Accepts a document that this process has written.
-    fn take_up_own(
-        &self,
-        key_id: &KeyId,
-        begun: Begun,
-        new: NewDocument,
-        follows_none: bool,
-        keep: bool,
-        call: &Call,
-    ) -> Result<(), Error> {
+    fn take_up_own(&self, key_id: &KeyId, begun: Begun, new: NewDocument, keep: bool, call: &Call) {
         let NewDocument { stored, edition, .. } = new;
-        if follows_none && self.cache.get(key_id).is_some_and(|held| held.rolled_back) {
-            // The document was written back.
-            return self.cache.adopt(key_id, begun, Some(stored), &self.roots.load());
-        }
         let taken = self.take(key_id, begun, Answer::Document(stored), keep);
         // Another document was accepted meanwhile. It is a newer one, or an older one if the key had been evicted.
         let is_older = |held: Held| held.edition.generation < edition.generation;
@@ -229,10 +290,12 @@ impl<S: KeyStore> Shared<S> {
             // If the read fails, the next refresh finds the document.
             let _ = self.read(key_id, call);
         }
-        Ok(())
     }
 
-    fn send(&self, change: &Change<'_>, call: &Call) -> Result<(), StoreError> {
+    pub(super) fn send(&self, change: &Change<'_>, call: &Call) -> Result<(), StoreError> {
+        if self.is_late(change) {
+            return Err(StoreErrorKind::Deadline.into());
+        }
         match (&change.after, &change.expected) {
             (Some(after), expected) => self
                 .store
@@ -243,68 +306,11 @@ impl<S: KeyStore> Shared<S> {
             (None, None) => Ok(()),
         }
     }
+}
 
-    /// D4: resolves an unknown outcome by reading until the deadline.
-    fn settle(&self, change: &Change<'_>, call: &Call, error: StoreError) -> Result<bool, Error> {
-        Event::new("settle_change", Some(change.key_id), None).of(|_| {
-            let mut attempt: usize = 0;
-            loop {
-                attempt = attempt.saturating_add(1);
-                pause(attempt, call);
-                if call.remaining().is_zero() {
-                    break;
-                }
-                let Ok(present) = self.store.get(change.key_id, call) else {
-                    continue;
-                };
-                if present.as_ref().map(|present| present.revision) == change.expected {
-                    // The first request may still be under way. Of two equal requests only one can succeed.
-                    match self.send(change, call) {
-                        Ok(()) => return Ok(true),
-                        Err(_) => continue,
-                    }
-                }
-                match self.compare(change, present.as_ref()) {
-                    Some(made) => return Ok(made),
-                    None => break,
-                }
-            }
-            let unknown = Error::from(StoreFault::OutcomeUnknown).with_key_id(change.key_id);
-            Err(unknown.with_source(error))
-        })
-    }
-
-    /// Whether a document other than the old one shows that the change was made. Returns `None` if it does not tell.
-    fn compare(&self, change: &Change<'_>, present: Option<&StoredDocument>) -> Option<bool> {
-        let (ours, present) = match (&change.after, present) {
-            (Some(ours), Some(present)) => (ours, present),
-            (None, None) => return Some(true),
-            _ => return Some(false),
-        };
-        let roots = self.roots.load();
-        let read = reading::read(&present.document, change.key_id, &roots, Some(&ours.key));
-        let Read { key, edition, root } = read.ok()?;
-        if edition == ours.edition {
-            return Some(true);
-        }
-        if edition.id != ours.edition.id || edition.generation <= ours.edition.generation {
-            return Some(false);
-        }
-        // A later document. It includes the change if it has the version that the change made.
-        let version = ours.key.current_version();
-        if change
-            .before
-            .is_none_or(|before| before.key.current_version() < version)
-        {
-            // If the version is absent, it was destroyed or never existed.
-            key.get(version)?;
-            // The materials are compared, since another process may have sealed the document under another root.
-            return Some(document::check_key_successor(&ours.key, &key).is_ok());
-        }
-        // If the change made no version, its effect may be visible. Otherwise the document does not tell.
-        let effect = |key: &Key| (key.state(), key.min_version, key.oldest_version());
-        let there = effect(&key) == effect(&ours.key) && Arc::ptr_eq(&root, &ours.root);
-        there.then_some(true)
+impl Made<'_> {
+    pub(super) fn done(self) -> Option<()> {
+        matches!(self, Self::Done).then_some(())
     }
 }
 
@@ -349,7 +355,7 @@ pub(super) fn next(generation: u64) -> Result<u64, Error> {
 }
 
 /// Waits for a random time before a repeated attempt, so that writers do not meet again at once.
-fn pause(attempt: usize, call: &Call) {
+pub(super) fn pause(attempt: usize, call: &Call) {
     let longest = match attempt {
         0 => return,
         1 => PAUSES.0,

@@ -48,7 +48,10 @@ pub use self::{
 ///   database.
 /// - A change that is reported as done must survive a crash of the store.
 /// - Calls with [`Call::is_refresh`] must not wait for other calls: serve them through a separate connection.
-/// - If it is uncertain whether a change was executed, report that the outcome is unknown.
+/// - If it is uncertain whether a change was executed, report that the outcome is unknown. A client that repeats a
+///   request by itself makes a conflict uncertain too: the first copy may have made the change.
+/// - A change must not be executed after [`Call::deadline`], even if the request was under way for longer. The grace
+///   period of a fleet relies on it: see [`StoreSettings::grace`](crate::StoreSettings::grace).
 ///
 /// The file `tests/store/conformance.rs` of this crate's repository tests an implementation.
 ///

@@ -27,8 +27,6 @@ mod start {
 
 mod administer {
     // ANCHOR: administer
-    use std::time::Duration;
-
     use dekseal::{Error, KeyId, StoreKeyring, store::KeyStore};
 
     fn create<S: KeyStore>(keyring: &StoreKeyring<S>) -> Result<KeyId, Error> {
@@ -42,14 +40,16 @@ mod administer {
     }
 
     /// After everything under older versions was rewrapped.
-    fn retire<S: KeyStore>(keyring: &StoreKeyring<S>, key_id: &KeyId, max_stale: Duration) -> Result<usize, Error> {
+    fn retire<S: KeyStore>(keyring: &StoreKeyring<S>, key_id: &KeyId) -> Result<usize, Error> {
         keyring.update(key_id, |keys| {
             let current = keys.info(key_id)?.current_version;
             keys.set_min_version(key_id, current)?;
-            keys.destroy_versions(key_id, current, max_stale)
+            keys.destroy_versions(key_id, current, keyring.settings().grace())
         })
     }
     // ANCHOR_END: administer
+
+    use dekseal::UnixTime;
 
     #[test]
     fn a_key_is_created_rotated_and_retired() -> Result<(), Error> {
@@ -57,9 +57,16 @@ mod administer {
         let key_id = create(&keyring)?;
         assert_eq!(rotate(&keyring, &key_id)?, 1);
         // The successor is younger than the grace period, and nothing of the change is made.
-        assert!(retire(&keyring, &key_id, Duration::from_secs(3600)).is_err());
+        assert!(retire(&keyring, &key_id).is_err());
         assert_eq!(keyring.info(&key_id)?.min_version, 0);
-        assert_eq!(retire(&keyring, &key_id, Duration::ZERO)?, 1);
+        // A key that was rotated long ago.
+        let key_id = KeyId::generate()?;
+        let year_ago = UnixTime::from_secs(UnixTime::now()?.as_secs() - 365 * 24 * 60 * 60)?;
+        keyring.update(&key_id, |keys| {
+            keys.import_key_at(key_id, &[1; 32], year_ago)?;
+            keys.import_version_at(&key_id, &[2; 32], year_ago)
+        })?;
+        assert_eq!(retire(&keyring, &key_id)?, 1);
         Ok(())
     }
 }

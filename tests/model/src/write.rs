@@ -289,7 +289,15 @@ fn settle(configuration: &Configuration, put: &Put, read: Option<Document>) -> V
             return if same { Verdict::NotDone } else { Verdict::Done };
         }
     };
-    if read.id != new.id || read.generation <= new.generation {
+    if read.id != new.id {
+        // Another process made the key first, or the changed key was purged since.
+        return if put.expected.is_some() {
+            Verdict::Unsure
+        } else {
+            Verdict::NotDone
+        };
+    }
+    if read.generation <= new.generation {
         return Verdict::NotDone;
     }
     let version = new.newest();

@@ -3,6 +3,7 @@
 #[path = "../../../../tests/store/conformance.rs"]
 mod conformance;
 mod examples;
+mod failover;
 #[path = "../../../tests/fleet.rs"]
 mod fleet;
 mod privileges;
