@@ -290,7 +290,8 @@ fn each_change_raises_the_generation_by_one_and_none_is_lost() {
         .map(|_| {
             let store = Arc::clone(&store);
             thread::spawn(move || {
-                let engine = process(&store);
+                // Long enough for a busy machine.
+                let engine = process_with(&store, |settings| settings.deadline = Duration::from_secs(60));
                 (0..25).map(|_| rotate(&engine, 1)).collect::<Vec<_>>()
             })
         })

@@ -205,8 +205,8 @@ impl<S: KeyStore> StoreKeyring<S> {
     ///
     /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` made another key; [`ErrorKind::ImplausibleTime`] if `f`
     /// added a version to an existing key and dated it back, because the grace period of
-    /// [`destroy_versions`](Keyset::destroy_versions) counts from that time; and [`ErrorKind::Store`] with any fault but
-    /// `Stale`, `NotASnapshot` and `Settings`: `RolledBack` until a rollback is resolved. No others. The key is as it
+    /// [`destroy_versions`](Keyset::destroy_versions) counts from that time; and [`ErrorKind::Store`] with any fault
+    /// but `Stale`, `NotASnapshot` and `Settings`: `RolledBack` until a rollback is resolved. No others. The key is as it
     /// was before, unless the fault is [`StoreFault::OutcomeUnknown`](crate::StoreFault::OutcomeUnknown): then the
     /// change may have been made, or may yet be made.
     ///
@@ -335,7 +335,7 @@ impl<S: KeyStore> StoreKeyring<S> {
     /// Whether opening under version `key_version` of a key needs no request to the store.
     #[must_use]
     pub fn is_ready_for(&self, key_id: &KeyId, key_version: u32) -> bool {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.coarse();
         let pinned = self.shared.cache.entries.pin();
         let entry = pinned.get(key_id);
         entry.is_some_and(|entry| self.shared.is_hit(entry, Need::Open(key_version), now))
@@ -589,7 +589,7 @@ impl<S: KeyStore> StoreKeyring<S> {
     /// Calls `f` with the key that a call needs, and with whether the key was rolled back.
     #[inline]
     fn with<T>(&self, key_id: &KeyId, need: Need, f: impl FnOnce(&Key, bool) -> Result<T, Error>) -> Result<T, Error> {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.coarse();
         let pinned = self.shared.cache.entries.pin();
         if let Some(entry) = pinned.get(key_id)
             && self.shared.is_hit(entry, need, now)

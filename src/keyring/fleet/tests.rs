@@ -462,3 +462,23 @@ fn a_document_that_was_confirmed_in_the_future_is_left_out_of_a_snapshot() {
     assert_eq!(ahead_by(30).unwrap(), 1);
     assert_eq!(ahead_by(120).unwrap(), 0);
 }
+
+#[test]
+fn the_coarse_clock_follows_the_precise_one() {
+    let clock = clock::Clock::default();
+    let mut last = clock.coarse();
+    for _ in 0..20 {
+        let now = clock.now();
+        loop {
+            let coarse = clock.coarse();
+            assert!(coarse >= last, "it went back");
+            assert!(clock.now() >= coarse, "it is ahead");
+            last = coarse;
+            if coarse >= now {
+                break;
+            }
+        }
+    }
+    clock.advance(SECOND);
+    assert!(clock.coarse().since(last) >= 1000);
+}

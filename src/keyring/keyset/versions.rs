@@ -80,7 +80,8 @@ impl Keyset {
     ///
     /// A process that has not seen a rotation yet continues to seal under the old version. So a version is destroyed
     /// only if its successor was created at least `grace` ago: pass the longest time that any process uses a keyring
-    /// without refreshing it, or for a `StoreKeyring` its `settings().grace()`. [`force_destroy_versions`](Self::force_destroy_versions) has no grace period.
+    /// without refreshing it, or for a `StoreKeyring` its `settings().grace()`.
+    /// [`force_destroy_versions`](Self::force_destroy_versions) has no grace period.
     ///
     /// # Errors
     ///
