@@ -6,6 +6,7 @@
 mod measure;
 mod million;
 mod misses;
+#[cfg(feature = "peers")]
 mod peers;
 mod prepare;
 mod rotation;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
             holds &= million::run(&large, reseal);
         }
     }
+    #[cfg(feature = "peers")]
     if runs("peers") {
         peers::run();
     }
