@@ -130,6 +130,18 @@ const TOO_LARGE: ErrorKind = ErrorKind::File(FileFault::TooLarge);
 const LOCK: &str = ".keyring.json.lock";
 const TEMPORARY: &str = ".keyring.json.tmp-0123456789abcdef";
 
+/// A temporary file has the name of the keyring and 22 more characters. Names end at 255 bytes on most systems.
+#[test]
+fn create_leaves_no_lock_file_if_no_temporary_file_can_be_made() {
+    let (directory, _) = directory();
+    for length in [234, 249, 250, 255, 256] {
+        let path = directory.path().join("n".repeat(length));
+        assert_eq!(kind(FileKeyring::create(path, root())), IO, "{length}");
+        assert_eq!(names(directory.path()), [""; 0], "{length}");
+    }
+    FileKeyring::create(directory.path().join("n".repeat(233)), root()).unwrap();
+}
+
 /// The closure of an update runs while the lock is held, between reading and writing.
 #[test]
 fn a_change_in_the_middle_of_an_update_is_a_conflict() {

@@ -72,18 +72,17 @@ impl Place {
         if lock.as_ref().is_some_and(|lock| !lock.is_file()) {
             return Err(failed(&self.lock, not_a_file()));
         }
-        if let Some(keyring) = &keyring {
-            let foreign = lock.as_ref().is_some_and(|lock| !have_one_owner(lock, keyring));
-            if foreign || lock.is_none() {
-                // A temporary file shows whether this process may replace the keyring. If it may not, it must not leave
-                // a lock file that the owner of the keyring cannot open.
-                self.make_temporary(Some(keyring))?;
-            }
-            if foreign {
-                // Only the owner of the keyring may replace it, so no writer holds this lock.
-                let removed = if_there(fs::remove_file(&self.lock));
-                return removed.map(|_| None).map_err(|error| failed(&self.lock, error));
-            }
+        let foreign = lock.as_ref().zip(keyring.as_ref());
+        let foreign = foreign.is_some_and(|(lock, keyring)| !have_one_owner(lock, keyring));
+        if foreign || lock.is_none() {
+            // A temporary file shows whether this process may create or replace the keyring. If it may not, it must not
+            // leave a lock file, which the owner of the keyring might not be able to open.
+            self.make_temporary(keyring.as_ref())?;
+        }
+        if foreign {
+            // Only the owner of the keyring may replace it, so no writer holds this lock.
+            let removed = if_there(fs::remove_file(&self.lock));
+            return removed.map(|_| None).map_err(|error| failed(&self.lock, error));
         }
         options.create_new(lock.is_none());
         match options.open(&self.lock) {
