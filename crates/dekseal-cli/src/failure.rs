@@ -165,6 +165,7 @@ fn hint(error: &Error) -> Option<String> {
         ErrorKind::UnknownKey => "`dekseal key list` shows the keys of the keyring".into(),
         ErrorKind::AuthenticationFailed => "check the context and the keyring, or restore the data".into(),
         ErrorKind::DamagedBlob | ErrorKind::NotAPayload(_) => "check where it came from, or restore the data".into(),
+        ErrorKind::GracePeriod => "sweep again after that period, and destroy then".into(),
         ErrorKind::VersionInUse => format!("first run `dekseal key set-min-version {key} VERSION`"),
         ErrorKind::File(FileFault::WrongRoot) | ErrorKind::Store(StoreFault::WrongRoot) => {
             "pass this root with --root or --reading-root".into()

@@ -7,6 +7,7 @@ use crate::{
 };
 
 #[derive(clap::Args, Clone)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
     /// The keyring: file:PATH, sqlite:PATH or postgres://HOST/DATABASE
     #[arg(

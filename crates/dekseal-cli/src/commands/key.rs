@@ -4,7 +4,7 @@ mod show;
 
 use std::time::{Duration, SystemTime};
 
-use dekseal::{KeyId, KeyState, UnixTime};
+use dekseal::{KeyId, KeyState, StoreSettings, UnixTime};
 use serde_json::json;
 
 use crate::{
@@ -161,9 +161,10 @@ Example:
         /// The first version that is kept
         #[arg(long, value_name = "VERSION")]
         before: u32,
-        /// The longest time for which a process uses a keyring without refreshing it, and some margin
-        #[arg(long, default_value = "1day", value_parser = humantime::parse_duration, value_name = "TIME")]
-        grace: Duration,
+        /// The time after a rotation in which processes may still seal under the older version [default: that of a
+        /// fleet with default settings]
+        #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+        grace: Option<Duration>,
         /// Destroy without a grace period, for example because a version has leaked
         #[arg(long, conflicts_with = "grace")]
         no_grace: bool,
@@ -255,7 +256,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> Result<(), Failure> {
             )?;
             let destroyed = keyring.update(&key_id, |keys| match no_grace {
                 true => keys.force_destroy_versions(&key_id, before),
-                false => keys.destroy_versions(&key_id, before, grace),
+                false => keys.destroy_versions(&key_id, before, grace.unwrap_or(StoreSettings::default().grace())),
             })?;
             let value = json!({ "key_id": key_id.as_str(), "destroyed": destroyed });
             output::print(globals.json, &value, |out| {
