@@ -18,6 +18,7 @@ use crate::{
 };
 
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  dekseal dek create 0d0466b0-e727-4d9c-b35d-f84bb474a37f")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

@@ -17,6 +17,7 @@ use crate::{
 };
 
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  dekseal key list")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

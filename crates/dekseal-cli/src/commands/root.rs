@@ -12,6 +12,7 @@ use crate::{
 };
 
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  dekseal root new file:root.key")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

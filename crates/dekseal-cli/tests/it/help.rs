@@ -41,10 +41,9 @@ fn each_subcommand_has_an_example_and_fits_a_terminal() {
     assert!(all.len() > 35, "{all:#?}");
     for words in all {
         let help = help(&words);
-        if subcommands(&help).is_empty() || words.is_empty() {
-            assert!(help.contains("\nExample"), "{words:?} has no example");
-        }
-        for line in help.lines() {
+        assert!(help.contains("\nExample"), "{words:?} has no example");
+        // Clap does not wrap the usage.
+        for line in help.lines().filter(|line| !line.starts_with("Usage: ")) {
             assert!(line.chars().count() <= 80, "{words:?}: {line}");
         }
         assert!(!help.contains('\x1b'), "{words:?} has colours in a pipe");

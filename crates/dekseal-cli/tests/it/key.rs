@@ -77,7 +77,7 @@ fn a_key_lives_from_its_making_to_its_deletion() {
         assert_eq!(mine["min_version"], 1);
         let table = does(&["key", "list"]);
         let line = table.lines().find(|line| line.starts_with(KEY_ID)).unwrap();
-        assert!(line.ends_with("        1  enabled") && line.len() <= 100, "{line}");
+        assert!(line.ends_with("        1  enabled") && line.len() <= 80, "{line}");
     });
 }
 

@@ -32,16 +32,16 @@ fn steps(page: &str) -> Vec<Step> {
 
 /// A line with each digit of a date and a time replaced.
 fn without_dates(line: &str) -> String {
-    let pattern = "dddd-dd-ddTdd:dd:ddZ";
-    let matches = |text: &str| {
-        let mut pairs = text.bytes().zip(pattern.bytes());
-        text.len() >= pattern.len()
-            && pairs.all(|(byte, wanted)| byte == wanted || (wanted == b'd' && byte.is_ascii_digit()))
-    };
     let mut line = line.to_owned();
-    for at in 0..line.len() {
-        if line.get(at..).is_some_and(matches) {
-            line.replace_range(at..at + pattern.len(), pattern);
+    for pattern in ["dddd-dd-dd", "Tdd:dd:ddZ"] {
+        for at in 0..line.len() {
+            let found = line.get(at..at + pattern.len()).is_some_and(|text| {
+                let mut pairs = text.bytes().zip(pattern.bytes());
+                pairs.all(|(byte, wanted)| byte == wanted || (wanted == b'd' && byte.is_ascii_digit()))
+            });
+            if found {
+                line.replace_range(at..at + pattern.len(), pattern);
+            }
         }
     }
     line

@@ -66,7 +66,7 @@ impl Version {
 
 fn row(out: &mut dyn Write, cells: [&str; 5]) -> io::Result<()> {
     let [key_id, version, created, minimum, state] = cells;
-    writeln!(out, "{key_id:36}  {version:>7}  {created:20}  {minimum:>7}  {state}")
+    writeln!(out, "{key_id:36}  {version:>7}  {created:10}  {minimum:>7}  {state}")
 }
 
 /// Prints all keys: a table, or a line of JSON for each.
@@ -88,8 +88,14 @@ pub(super) fn list(keyring: &AnyKeyring, globals: &Globals) -> Result<(), Failur
         keys.iter().try_for_each(|key| {
             let key = Key::of(key);
             let (version, minimum) = (key.current_version.to_string(), key.min_version.to_string());
-            let (created, state) = (key.current_created.as_deref().unwrap_or(""), key.state_in_words());
-            row(out, [key.key_id, &version, created, &minimum, &state])
+            // The day alone, and a short word for the state, so that a row fits 80 columns.
+            let created = key.current_created.as_deref().and_then(|created| created.get(..10));
+            let state = if key.purge_from.is_some() {
+                "pending deletion"
+            } else {
+                key.state
+            };
+            row(out, [key.key_id, &version, created.unwrap_or(""), &minimum, state])
         })
     })
 }

@@ -23,6 +23,7 @@ use crate::{
 };
 
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  dekseal keyring check")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
