@@ -91,7 +91,7 @@ pub(super) fn list(keyring: &AnyKeyring, globals: &Globals) -> Result<(), Failur
             // The day alone, and a short word for the state, so that a row fits 80 columns.
             let created = key.current_created.as_deref().and_then(|created| created.get(..10));
             let state = if key.purge_from.is_some() {
-                "pending deletion"
+                "pending"
             } else {
                 key.state
             };
