@@ -90,11 +90,7 @@ pub(super) fn list(keyring: &AnyKeyring, globals: &Globals) -> Result<(), Failur
             let (version, minimum) = (key.current_version.to_string(), key.min_version.to_string());
             // The day alone, and a short word for the state, so that a row fits 80 columns.
             let created = key.current_created.as_deref().and_then(|created| created.get(..10));
-            let state = if key.purge_from.is_some() {
-                "pending"
-            } else {
-                key.state
-            };
+            let state = if key.purge_from.is_some() { "pending" } else { key.state };
             row(out, [key.key_id, &version, created.unwrap_or(""), &minimum, state])
         })
     })
