@@ -682,6 +682,8 @@ fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keyring.json");
     let root = || CmkVersion::new(ROOT_ID.parse().expect("a key ID"), 0, material(5)).expect("64 bytes");
+    let imported = "33333333-3333-3333-3333-333333333333".parse().expect("a key ID");
+    secrets.other_version(imported, 0, material(2));
     let mut rng = secrets.rng();
 
     let prk = ("PRK", 0);
@@ -739,6 +741,19 @@ fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
             let keyring = FileKeyring::create(&path, root()).expect("made");
             let imported = keyring.update(|keys| keys.import_key(key_id, material(1)));
             imported.expect("imported");
+        },
+    );
+    // Nothing is written after the material was sealed, so later calls do not cover what is left of it.
+    let keyring = FileKeyring::open(&path, root()).expect("made before");
+    outcome.left(
+        "FileKeyring: an import that is given up",
+        &[prk, prk_as_state, material_of_a_file],
+        || {
+            let given_up = keyring.update(|keys| {
+                keys.import_key(imported, material(2))?;
+                Err::<(), _>(ErrorKind::Keyring.into())
+            });
+            assert!(given_up.is_err());
         },
     );
     outcome.left("FileKeyring::open", &[prk, prk_as_state, material_of_a_file], || {
