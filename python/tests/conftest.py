@@ -1,0 +1,96 @@
+"""What the tests share. A PostgreSQL server and the programs of the repository are real; what is missing fails."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+
+import dekseal
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+CONTEXT = {"tenant": "42", "purpose": "backup"}
+
+
+@pytest.fixture
+def keyring() -> dekseal.MemoryKeyring:
+    return dekseal.MemoryKeyring()
+
+
+@pytest.fixture
+def key_id(keyring: dekseal.MemoryKeyring) -> str:
+    return keyring.create_key()
+
+
+@pytest.fixture
+def engine(keyring: dekseal.MemoryKeyring) -> dekseal.Engine:
+    return dekseal.Engine(keyring)
+
+
+@pytest.fixture
+def root() -> dekseal.Root:
+    return dekseal.Root.from_bytes(bytes(range(64)))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server on a Unix socket, and its connection string."""
+    found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    assert found, "install the PostgreSQL server: scripts/tools system"
+    binaries = found[-1].parent
+    # The path of a Unix socket is short.
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="dekseal-", dir="/tmp"))
+    as_user: list[str] = []
+    if os.geteuid() == 0:
+        # The server refuses to run as root.
+        shutil.chown(directory, "nobody")
+        as_user = ["setpriv", "--reuid=nobody", "--clear-groups"]
+    data = directory / "data"
+    subprocess.run(
+        [*as_user, binaries / "initdb", "-D", data, "-U", "test", "--auth=trust", "--no-sync"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    server = subprocess.Popen(
+        [
+            *as_user, binaries / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off",
+            # A store of keys refuses `off`.
+            "-c", "synchronous_commit=on", "-c", "logging_collector=off",
+        ],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        ready = [binaries / "pg_isready", "-q", "-h", directory, "-t", "60"]
+        while subprocess.run(ready, check=False).returncode != 0:
+            assert server.poll() is None, "the PostgreSQL server ended"
+        yield f"host={directory} user=test dbname=postgres"
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+Opener = Callable[[], dekseal.Keyring]
+
+
+@pytest.fixture(params=["memory", "file", "sqlite", "postgres"])
+def opener(request: pytest.FixtureRequest, tmp_path: pathlib.Path, root: dekseal.Root) -> Opener:
+    """Opens one keyring of each kind. Each call opens the same one, except in memory."""
+    match request.param:
+        case "memory":
+            made = dekseal.MemoryKeyring()
+            return lambda: made
+        case "file":
+            path = tmp_path / "keyring.json"
+            dekseal.FileKeyring.create(path, root)
+            return lambda: dekseal.FileKeyring.open(path, root)
+        case "sqlite":
+            return lambda: dekseal.SqliteKeyring(tmp_path / "keys.db", root)
+        case _:
+            connection = request.getfixturevalue("postgres")
+            table = "t" + dekseal.generate_key_id().replace("-", "")
+            return lambda: dekseal.PostgresKeyring(connection, root, table=table, create_schema=True)

@@ -1,0 +1,277 @@
+"""Forks and threads at once, secrets in output, memory, and interpreters.
+
+`DEKSEAL_STRESS` is the number of seconds that the stress test takes: a few in the checks, a minute or more by hand.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+import dekseal
+import pytest
+from conftest import CONTEXT, Opener
+
+SECONDS = float(os.environ.get("DEKSEAL_STRESS", "3"))
+CALLS = int(os.environ.get("DEKSEAL_CALLS", "60000"))
+
+
+def in_child(work: Callable[[], None], seconds: float = 60) -> Callable[[], None]:
+    """Forks a child that does the work. Returns a function that waits for it, and raises if it failed or hangs."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def wait() -> None:
+        end = time.monotonic() + seconds
+        while True:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                assert status == 0, f"the child ended with {status}"
+                return
+            if time.monotonic() > end:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                raise AssertionError("the child hangs")
+            time.sleep(0.01)
+
+    return wait
+
+
+# CPython warns of any fork while there are threads. That it goes well is what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+
+def test_a_child_goes_on_and_changes_keys(opener: Opener) -> None:
+    keyring = opener()
+    engine = dekseal.Engine(keyring)
+    key_id = keyring.create_key()
+    dek, sealed = engine.create_dek(key_id, CONTEXT)
+
+    def work() -> None:
+        assert engine.decrypt_dek(key_id, CONTEXT, sealed) == dek
+        assert keyring.rotate(key_id) == 1
+        assert engine.create_dek(key_id, CONTEXT)[1].key_version == 1
+        # A child of the child.
+        in_child(lambda: engine.decrypt_dek(key_id, CONTEXT, sealed).wipe())()
+
+    in_child(work)()
+    # The keys in memory are the parent's own; all others are shared.
+    keyring.refresh()
+    shared = not isinstance(keyring, dekseal.MemoryKeyring)
+    assert keyring.info(key_id).current_version == int(shared)
+    assert engine.decrypt_dek(key_id, CONTEXT, sealed) == dek
+
+
+def test_threads_and_forks_at_once(opener: Opener) -> None:
+    """8 threads seal, open, rotate and work on columns, while 4 children at a time do the same."""
+    pa = pytest.importorskip("pyarrow")
+    keyring = opener()
+    engine = dekseal.Engine(keyring)
+    key_id, rotating = keyring.create_key(), keyring.create_key()
+    data = pa.array([bytes([row % 256]) * row for row in range(1100)])
+    wrong: list[BaseException] = []
+
+    def work(until: float, number: int) -> None:
+        count = 0
+        while time.monotonic() < until:
+            count += 1
+            key = rotating if number % 2 else key_id
+            dek, sealed = engine.create_dek(key, CONTEXT)
+            assert engine.decrypt_dek(key, CONTEXT, sealed) == dek
+            payload = engine.encrypt(key, CONTEXT, b"x" * 20_000)
+            assert engine.decrypt(key, CONTEXT, payload) == b"x" * 20_000
+            if count % 20 == number:
+                keyring.rotate(rotating)
+            if count % 20 == number + 1:
+                encrypted = pa.table(engine.encrypt_column(key, CONTEXT, data))["payload"]
+                decrypted = engine.decrypt_column(key, CONTEXT, encrypted)
+                assert decrypted.failed == 0 and pa.table(decrypted)["data"].equals(pa.chunked_array([data]))
+
+    def thread(until: float, number: int) -> None:
+        try:
+            work(until, number)
+        except BaseException as error:
+            wrong.append(error)
+
+    until = time.monotonic() + SECONDS
+    threads = [threading.Thread(target=thread, args=(until, number)) for number in range(8)]
+    for started in threads:
+        started.start()
+    while time.monotonic() < until:
+        children = [
+            in_child(lambda number=number: work(time.monotonic() + 0.3, number), 120)  # type: ignore[misc]
+            for number in range(4)
+        ]
+        for wait in children:
+            wait()
+    for started in threads:
+        started.join()
+    assert not wrong, wrong
+
+
+def test_file_keyrings_of_children_keep_what_the_parent_saw(tmp_path: pathlib.Path, root: dekseal.Root) -> None:
+    path = tmp_path / "keyring.json"
+    keyring = dekseal.FileKeyring.create(path, root)
+    key_id = keyring.create_key()
+    before = path.read_bytes()
+    keyring.rotate(key_id)
+    path.write_bytes(before)
+
+    def work() -> None:
+        with pytest.raises(dekseal.FileError) as rolled_back:
+            keyring.info(key_id)
+        assert rolled_back.value.fault == "RolledBack"
+
+    in_child(work)()
+
+
+SECRETS = """
+import faulthandler, logging, sys, traceback, warnings
+import dekseal
+import pyarrow as pa
+
+logging.basicConfig(level=1)
+warnings.simplefilter("always")
+faulthandler.enable()
+material, secret, value = (bytes.fromhex(line) for line in sys.stdin.read().split())
+key_id = dekseal.generate_key_id()
+keyring = dekseal.MemoryKeyring()
+keyring.import_key(key_id, material)
+engine = dekseal.Engine(keyring)
+dek = dekseal.Dek.from_bytes(secret)
+root = dekseal.Root.from_bytes(material)
+context = {"tenant": value.hex()}
+sealed = engine.encrypt_dek(key_id, context, dek)
+payload = engine.encrypt(key_id, context, value)
+attempts = [
+    lambda: keyring.import_key(key_id, material),
+    lambda: keyring.import_version(key_id, material[:10]),
+    lambda: dekseal.Dek.from_bytes(secret[:63]),
+    lambda: dekseal.SealedDek(secret),
+    lambda: dekseal.SealedDek.from_hex(secret.hex()),
+    lambda: dekseal.Root.from_bytes(material + material),
+    lambda: dekseal.Root.from_hmac(lambda message: secret + b"x"),
+    lambda: dekseal.Root.from_bytes(material, key_id=secret.hex()),
+    lambda: engine.create_dek(secret.hex(), context),
+    lambda: engine.create_dek(key_id, {"a": secret}),
+    lambda: engine.create_dek(key_id, {"": secret.hex()}),
+    lambda: engine.create_dek(key_id, secret.hex()),
+    lambda: engine.decrypt_dek(key_id, context, secret),
+    lambda: engine.decrypt_dek(key_id, context, secret.hex()),
+    lambda: engine.decrypt_dek(key_id, {"tenant": secret.hex()}, sealed),
+    lambda: engine.encrypt(key_id, context, secret.hex()),
+    lambda: engine.decrypt(key_id, context, payload[:-1] + b"x"),
+    lambda: engine.decrypt(key_id, context, secret),
+    lambda: engine.encrypt_dek(key_id, context, secret),
+    lambda: engine.encrypt_column(key_id, context, secret),
+    lambda: engine.encrypt_column(key_id, {"a": pa.array([1])}, pa.array([secret])),
+    lambda: hash(dek),
+    lambda: dek + dek,
+    lambda: dek.unknown,
+    lambda: setattr(dek, "name", secret),
+    lambda: (lambda dek: dek.wipe() or memoryview(dek))(dekseal.Dek.from_bytes(secret)),
+]
+failed = 0
+for attempt in attempts:
+    try:
+        attempt()
+    except Exception as error:
+        failed += 1
+        traceback.print_exc()
+        logging.exception("failed: %s %r", error, error)
+        logging.error("%s", getattr(error, "__dict__", {}))
+        warnings.warn(f"{error!r}")
+assert failed == len(attempts), failed
+things = [dek, root, keyring, engine, sealed, dekseal.EncryptionContext(context), keyring.info(key_id),
+          engine.encrypt_column(key_id, context, pa.array([value])),
+          engine.decrypt_column(key_id, {"tenant": secret.hex()}, pa.array([payload, secret]))]
+for thing in things:
+    logging.info("%s %r %s", thing, thing, f"{thing}")
+    print(thing, repr(thing), dir(thing))
+    assert not hasattr(thing, "__dict__") or not vars(thing), thing
+print(pa.table(things[-1])["error"].to_pylist())
+faulthandler.dump_traceback(all_threads=True)
+print("end of the program")
+"""
+
+
+def test_no_output_shows_a_secret() -> None:
+    secrets = [os.urandom(64) for _ in range(3)]
+    ran = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", SECRETS],
+        input="\n".join(secret.hex() for secret in secrets),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = ran.stdout + ran.stderr
+    assert ran.returncode == 0 and "end of the program" in output, output
+    assert output.count("Traceback") > 25
+    for secret in secrets:
+        # Any eight bytes of it, in the forms that Python prints.
+        for start in range(0, 57):
+            part = secret[start : start + 8]
+            for form in (part.hex(), part.hex().upper(), repr(part)[2:-1], str(list(part))[1:-1]):
+                assert form not in output
+
+
+def test_calls_leave_no_memory_behind(keyring: dekseal.MemoryKeyring, engine: dekseal.Engine, key_id: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    other = dekseal.generate_key_id()
+    data = pa.array([b"x" * 100] * 600)
+
+    def calls(count: int) -> None:
+        for number in range(count):
+            with engine.create_dek(key_id, CONTEXT)[0] as dek, memoryview(dek):
+                pass
+            for wrong in (lambda: engine.create_dek(other, CONTEXT), lambda: dekseal.SealedDek(b"short")):
+                with pytest.raises(dekseal.Error):
+                    wrong()
+            engine.decrypt(key_id, CONTEXT, engine.encrypt(key_id, CONTEXT, b"data"))
+            if number % 200 == 0:
+                pa.table(engine.encrypt_column(key_id, CONTEXT, data))
+        gc.collect()
+
+    def size() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    # Each round makes five calls.
+    calls(CALLS // 20)
+    before = size()
+    calls(CALLS // 5)
+    grown = size() - before
+    assert grown < 8 * 1024 * 1024, f"{grown} bytes more after {CALLS} calls"
+
+
+def test_a_second_interpreter_is_refused() -> None:
+    """The module holds Python objects for the whole process, so PyO3 lets one interpreter import it."""
+    program = """
+import dekseal
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+inner = interpreters.create()
+code = "try:\\n import dekseal\\nexcept ImportError as error:\\n print('refused:', error)"
+print(interpreters.run_string(inner, code) or "")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "refused:" in ran.stdout, ran.stdout

@@ -1,0 +1,182 @@
+"""Encrypted attributes of SQLAlchemy, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import copy
+import pathlib
+import pickle
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import dekseal
+import pytest
+import sqlalchemy as sa
+from dekseal.sqlalchemy import Encrypted, Payload, use
+from sqlalchemy import orm
+
+SECRET = "a diagnosis that nobody else may read"
+
+
+class Base(orm.DeclarativeBase):
+    pass
+
+
+class Patient(Base):
+    __tablename__ = "patient"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True, autoincrement=False)
+    name: orm.Mapped[str | None]
+    diagnosis_payload: orm.Mapped[bytes | None] = orm.mapped_column("diagnosis", Payload)
+    diagnosis = Encrypted("diagnosis_payload", str)
+    history_payload: orm.Mapped[bytes | None] = orm.mapped_column("history", Payload)
+    history = Encrypted("history_payload", list)
+
+
+class Document(Base):
+    __tablename__ = "document"
+    tenant: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    id: orm.Mapped[str] = orm.mapped_column(primary_key=True, default=lambda: str(uuid.uuid4()))
+    body_payload: orm.Mapped[bytes | None] = orm.mapped_column("body", Payload)
+    body = Encrypted("body_payload", bytes)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def session(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[orm.Session]:
+    if request.param == "sqlite":
+        database = sa.create_engine(f"sqlite:///{tmp_path / 'data.db'}")
+    else:
+        connection = dict(part.split("=") for part in request.getfixturevalue("postgres").split())
+        database = sa.create_engine(
+            f"postgresql+psycopg://{connection['user']}@/postgres", connect_args={"host": connection["host"]}
+        )
+    Base.metadata.drop_all(database)
+    Base.metadata.create_all(database)
+    with orm.Session(database) as opened:
+        yield opened
+    database.dispose()
+
+
+@pytest.fixture
+def used(engine: dekseal.Engine, key_id: str, keyring: dekseal.MemoryKeyring) -> dict[str, str]:
+    tenants = {tenant: keyring.create_key() for tenant in ("a", "b")}
+    use(engine, key_id, Patient)
+    use(engine, lambda document: tenants[document.tenant], Document)
+    return tenants
+
+
+def rows(session: orm.Session, sql: str) -> list[Any]:
+    return list(session.execute(sa.text(sql)))
+
+
+def test_the_database_has_payloads_and_the_program_plaintext(
+    session: orm.Session, used: dict[str, str], engine: dekseal.Engine, key_id: str
+) -> None:
+    patient = Patient(id=17, diagnosis=SECRET, history=[1, {"a": "Zoë"}])
+    assert patient.diagnosis == SECRET and SECRET not in repr(vars(patient))
+    session.add_all([patient, Patient(id=18, diagnosis=None)])
+    session.commit()
+    assert patient.diagnosis == SECRET and patient.history == [1, {"a": "Zoë"}]
+    (stored,) = rows(session, "SELECT diagnosis FROM patient WHERE id = 17")
+    context = {"table": "patient", "column": "diagnosis", "id": "17"}
+    assert engine.decrypt(key_id, context, bytes(stored[0])) == SECRET.encode()
+
+    patient.diagnosis = "other"
+    session.commit()
+    session.expire_all()
+    assert session.scalars(sa.select(Patient).where(Patient.diagnosis.is_not(None))).one().diagnosis == "other"
+    patient.diagnosis = None
+    session.commit()
+    assert rows(session, "SELECT diagnosis FROM patient WHERE id = 17") == [(None,)]
+    # A change of another column leaves the payload as it is.
+    patient.diagnosis = SECRET
+    session.commit()
+    before = rows(session, "SELECT diagnosis FROM patient WHERE id = 17")
+    patient.name = "name"
+    session.commit()
+    assert rows(session, "SELECT diagnosis FROM patient WHERE id = 17") == before
+
+
+def test_values_that_were_moved_do_not_decrypt(session: orm.Session, used: dict[str, str]) -> None:
+    session.add_all([Patient(id=1, diagnosis=SECRET, history=["h"]), Patient(id=2, diagnosis="two", history=["i"])])
+    session.commit()
+    session.execute(sa.text("UPDATE patient SET diagnosis = (SELECT diagnosis FROM patient WHERE id = 1) WHERE id = 2"))
+    session.execute(sa.text("UPDATE patient SET history = diagnosis WHERE id = 1"))
+    session.commit()
+    one, two = session.get_one(Patient, 1), session.get_one(Patient, 2)
+    assert one.diagnosis == SECRET and two.history == ["i"]
+    for read in (lambda: two.diagnosis, lambda: one.history):
+        with pytest.raises(dekseal.AuthenticationFailed):
+            read()
+
+
+def test_each_tenant_has_its_key(session: orm.Session, used: dict[str, str]) -> None:
+    documents = [Document(tenant=tenant, body=b"body of " + tenant.encode()) for tenant in used]
+    session.add_all(documents)
+    session.commit()
+    stored = dict(rows(session, "SELECT tenant, body FROM document"))
+    for tenant, key_id in used.items():
+        assert dekseal.SealedDek.of_payload(bytes(stored[tenant])).key_id == key_id
+    session.execute(sa.text("UPDATE document SET body = (SELECT body FROM document WHERE tenant = 'a')"))
+    session.commit()
+    assert documents[0].body == b"body of a"
+    with pytest.raises(dekseal.KeyMismatch):
+        documents[1].body
+
+
+def test_a_rewrapped_table_stays_readable(
+    session: orm.Session,
+    used: dict[str, str],
+    keyring: dekseal.MemoryKeyring,
+    engine: dekseal.Engine,
+    key_id: str,
+) -> None:
+    session.add_all(Patient(id=number, diagnosis=f"{SECRET} {number}") for number in range(50))
+    session.commit()
+    keyring.rotate(key_id)
+    for number, payload in rows(session, "SELECT id, diagnosis FROM patient"):
+        context = {"table": "patient", "column": "diagnosis", "id": str(number)}
+        renewed = engine.rewrap(key_id, context, bytes(payload))
+        session.execute(sa.text("UPDATE patient SET diagnosis = :new WHERE id = :id"), {"new": renewed, "id": number})
+    session.commit()
+    keyring.set_min_version(key_id, 1)
+    session.expire_all()
+    assert [patient.diagnosis for patient in session.scalars(sa.select(Patient).order_by(Patient.id))] == [
+        f"{SECRET} {number}" for number in range(50)
+    ]
+
+
+def test_plaintext_never_reaches_the_database(session: orm.Session, used: dict[str, str]) -> None:
+    with pytest.raises(TypeError, match="diagnosis takes str, not bytes"):
+        Patient(id=1, diagnosis=SECRET.encode())
+    for wrong in (SECRET, 7):
+        with pytest.raises(sa.exc.StatementError, match="a column of payloads takes bytes") as refused:
+            session.execute(sa.insert(Patient).values(id=3, diagnosis_payload=wrong))
+        session.rollback()
+        assert isinstance(refused.value.orig, TypeError) and SECRET not in str(refused.value.orig)
+    with pytest.raises(sa.exc.StatementError):
+        session.execute(sa.insert(Patient).values(id=3, diagnosis_payload=SECRET.encode()))
+    session.rollback()
+    session.add(Patient(diagnosis=SECRET))
+    with pytest.raises(ValueError, match="primary key id of patient must be known"):
+        session.flush()
+    session.rollback()
+    patient = Patient(id=5, diagnosis=SECRET)
+    session.add(patient)
+    session.commit()
+    patient.id = 6
+    with pytest.raises(ValueError, match="must not change"):
+        session.flush()
+    session.rollback()
+    assert rows(session, "SELECT id FROM patient") == [(5,)]
+
+
+def test_attributes_are_declared_right() -> None:
+    with pytest.raises(TypeError, match="need encode and decode"):
+        Encrypted("payload", complex)
+    with pytest.raises(TypeError, match="or neither"):
+        Encrypted("payload", complex, encode=repr)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="no encrypted attribute"):
+        use(dekseal.Engine(dekseal.MemoryKeyring()), "key", Base)
+    for attempt in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            attempt(vars(Patient)["diagnosis"])
