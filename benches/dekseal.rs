@@ -51,6 +51,7 @@ fn primitives(c: &mut Criterion) {
     });
     group.bench_function("SHA-256 of 156 bytes", |b| b.iter(|| floor.sha256_of_156_bytes()));
     group.bench_function("OS randomness of 64 bytes", |b| b.iter(os_randomness));
+    group.bench_function("wipe_stack", |b| b.iter(dekseal::wipe_stack));
     group.finish();
 }
 

@@ -125,6 +125,9 @@ extern crate std;
 #[cfg(feature = "api")]
 pub mod api;
 mod blob;
+#[cfg(test)]
+#[path = "cavp/tests.rs"]
+mod cavp;
 mod cmk;
 mod context;
 mod dek;
@@ -163,6 +166,7 @@ pub use crate::{
     error::{BlobRule, ContextRule, Error, ErrorKind, PayloadRule, RandomnessFault},
     key_id::KeyId,
     keyring::{KeyInfo, KeyState, Keyring, Keyset, MemoryKeyring, VersionInfo},
+    secret::wipe_stack,
     unix_time::UnixTime,
 };
 

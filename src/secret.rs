@@ -49,6 +49,45 @@ impl<const N: usize> Drop for Secret<N> {
 
 impl<const N: usize> ZeroizeOnDrop for Secret<N> {}
 
+/// Overwrites the 32 KiB of the stack below the function that calls this one.
+///
+/// Rust moves values by copying, and the compiler keeps parts of keys in places of its own choice. This crate wipes
+/// each value where it ends, but cannot reach those copies: they stay on the stack until later calls overwrite them.
+/// Some bytes of a DEK or of a derived key can stay there after each operation.
+///
+/// Call this function after a call that used keys, from the function that made that call, if a dump of the process must
+/// not show them. No operation of this crate reaches deeper in an optimized build; `scripts/assure freed` tests this.
+///
+/// # Security
+///
+/// Only the function that calls this one and its callers keep what is in their own frames, for example a DEK that it
+/// still holds. Other threads have stacks of their own. The stack must have 32 KiB left.
+///
+/// # Examples
+///
+/// ```
+/// # use dekseal::{CmkVersion, Dek, EncryptionContext, Error, SealedDek};
+/// #[inline(never)]
+/// fn use_keys(cmk: &CmkVersion, sealed: &SealedDek) -> Result<(), Error> {
+///     let dek = cmk.open(&EncryptionContext::none(), sealed)?;
+///     // Encrypt with `dek`.
+/// #   let _ = dek;
+///     Ok(())
+/// }
+///
+/// # let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?, 3, &[7; 32])?;
+/// # let sealed = cmk.seal(&EncryptionContext::none(), &Dek::from_bytes(&core::array::from_fn(|at| at as u8)));
+/// use_keys(&cmk, &sealed)?;
+/// dekseal::wipe_stack();
+/// # Ok::<(), dekseal::Error>(())
+/// ```
+#[inline(never)]
+pub fn wipe_stack() {
+    let room = [0_u8; 32 * 1024];
+    // With the barrier, the compiler must write the zeros.
+    optimization_barrier(&room);
+}
+
 /// Whether two arrays are equal, in constant time.
 ///
 /// ORs the differences of all words, and compares the result with zero through `subtle`. `subtle` compares slices byte

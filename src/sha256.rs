@@ -258,4 +258,4 @@ impl ZeroizeOnDrop for State {}
 impl ZeroizeOnDrop for HmacKey {}
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

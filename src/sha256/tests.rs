@@ -11,7 +11,7 @@ use crate::labels;
 
 /// RFC 2104: a longer key than a block is hashed first, and a shorter key is padded with zeros. No key of the formats
 /// is longer.
-fn keyed(key: &[u8]) -> HmacKey {
+pub(crate) fn keyed(key: &[u8]) -> HmacKey {
     let hashed = sha256(key);
     let key = if key.len() > BLOCK_LEN { &hashed } else { key };
     let mut padded = [0; BLOCK_LEN];

@@ -8,6 +8,7 @@ mod conformance;
 mod conformance_kit;
 mod context;
 mod docs;
+mod docs_claims;
 mod engine;
 #[cfg(all(feature = "api", feature = "file-keyring"))]
 mod examples;

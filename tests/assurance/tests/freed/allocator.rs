@@ -179,8 +179,9 @@ fn search(bytes: impl Iterator<Item = u8>, mut found: impl FnMut(usize, bool)) {
     }
 }
 
-/// The number of windows of each secret that `f` leaves on the stack. Runs on a separate thread.
-pub fn left_on_stack(f: impl FnOnce() + Send) -> BTreeMap<String, usize> {
+/// The number of windows of each secret that `f` leaves on the stack, and those that are left after
+/// `dekseal::wipe_stack`. Runs on a separate thread.
+pub fn left_on_stack(f: impl FnOnce() + Send) -> [BTreeMap<String, usize>; 2] {
     #[inline(never)]
     fn call(f: impl FnOnce()) {
         f();
@@ -192,27 +193,39 @@ pub fn left_on_stack(f: impl FnOnce() + Send) -> BTreeMap<String, usize> {
             unsafe { byte.write_volatile(0) }
         });
         call(f);
-        let mut bytes = Vec::new();
-        below(|byte| {
-            // SAFETY: the address may be read. Bytes that were not written hold old contents of the stack, which is the
-            // purpose here. The read is volatile, so that the compiler makes it an ordinary load.
-            bytes.push(unsafe { byte.read_volatile() });
-        });
-        let mut left = BTreeMap::new();
-        search(bytes.into_iter(), |owner, as_hex| {
-            let name = &locked(&NAMES)[owner];
-            *left
-                .entry(format!("{}{name}", if as_hex { "hex of " } else { "" }))
-                .or_default() += 1;
-        });
-        left
+        let left = stack();
+        dekseal::wipe_stack();
+        [left, stack()].map(|bytes| {
+            let mut left = BTreeMap::new();
+            search(bytes.into_iter(), |owner, as_hex| {
+                let name = &locked(&NAMES)[owner];
+                *left
+                    .entry(format!("{}{name}", if as_hex { "hex of " } else { "" }))
+                    .or_default() += 1;
+            });
+            left
+        })
     })
 }
 
-/// Calls `f` with the address of each byte below the caller's frame, as deep as any code here goes.
+/// A copy of the stack below the caller's frame.
+#[inline(never)]
+fn stack() -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(DEPTH);
+    below(|byte| {
+        // SAFETY: the address may be read. Bytes that were not written hold old contents of the stack, which is the
+        // purpose here. The read is volatile, so that the compiler makes it an ordinary load.
+        bytes.push(unsafe { byte.read_volatile() });
+    });
+    bytes
+}
+
+/// As deep as any code here goes.
+const DEPTH: usize = 256 * 1024;
+
+/// Calls `f` with the address of each byte below the caller's frame.
 #[inline(never)]
 fn below(mut f: impl FnMut(*mut u8)) {
-    const DEPTH: usize = 256 * 1024;
     let mut room = MaybeUninit::<[u8; DEPTH]>::uninit();
     let start: *mut u8 = std::hint::black_box(room.as_mut_ptr()).cast();
     for at in 0..DEPTH {
