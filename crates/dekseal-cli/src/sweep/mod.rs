@@ -188,6 +188,7 @@ impl Sweep<'_> {
         self.pass(&mut state, None)?;
         match state.tally.failed {
             0 => Ok(()),
+            1 => Err(Failure::data("1 row would fail; see the report")),
             failed => Err(Failure::data(format!("{failed} rows would fail; see the report"))),
         }
     }
@@ -213,6 +214,7 @@ impl Sweep<'_> {
         }
         match state.tally.failed {
             0 => Ok(()),
+            1 => Err(Failure::data("1 row failed and keeps its old value; see the report")),
             failed => Err(Failure::data(format!(
                 "{failed} rows failed and keep their old values; see the report"
             ))),

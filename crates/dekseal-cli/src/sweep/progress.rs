@@ -1,11 +1,12 @@
 //! What happens while a pass runs: the progress bar, the state file, and newer keys.
 
 use std::{
+    fmt,
     io::{self, IsTerminal},
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 use super::{
     pass::Watch,
@@ -53,9 +54,13 @@ impl<'a> Progress<'a> {
     }
 
     pub(crate) fn begin(&mut self, total: u64, state: &State) {
-        let template = "{bar:30} {human_pos} of {human_len} rows, {per_sec}, {eta} left";
+        let template = "{bar:30} {human_pos} of {human_len} rows, {rate} rows/s, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style);
+            let rate = |state: &ProgressState, output: &mut dyn fmt::Write| {
+                // There is nobody to tell if it fails.
+                let _ = write!(output, "{}", HumanCount(state.per_sec() as u64));
+            };
+            self.bar.set_style(style.with_key("rate", rate));
         }
         // The number of rows is an estimate.
         self.bar.set_length(total.max(state.tally.rows));

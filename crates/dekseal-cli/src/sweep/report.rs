@@ -219,7 +219,7 @@ impl KeyReport {
         Some(match &self.old_versions {
             OldVersions::None => return None,
             OldVersions::No { reason } => {
-                format!("{key_id}: do not destroy old versions: {reason}. Sweep again.")
+                format!("{key_id}: do not destroy old versions: {reason}")
             }
             OldVersions::Now => format!(
                 "{key_id}: no row of this column needs a version below {oldest}. Once this holds for all columns, \

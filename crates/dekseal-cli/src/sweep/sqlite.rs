@@ -192,7 +192,8 @@ impl Shape {
         };
         let keys = list(&|_, name, _| name.to_owned(), ", ");
         let ordered = list(&|_, name, collation| format!("{name} COLLATE {collation}"), ", ");
-        let after = list(&|at, _, _| format!("?{at}"), ", ");
+        // The collation stands on this side, because SQLite seeks in the index only if the other side is bare columns.
+        let after = list(&|at, _, collation| format!("?{at} COLLATE {collation}"), ", ");
         let same = list(
             &|at, name, collation| format!("{name} = ?{at} COLLATE {collation}"),
             " AND ",
@@ -214,7 +215,7 @@ impl Shape {
         Self {
             keys: count,
             first: format!("{read} ORDER BY {ordered} LIMIT ?1"),
-            next: format!("{read} WHERE ({ordered}) > ({after}) ORDER BY {ordered} LIMIT ?{limit}"),
+            next: format!("{read} WHERE ({keys}) > ({after}) ORDER BY {ordered} LIMIT ?{limit}"),
             one: format!("{read} WHERE {same}"),
             sample: format!("SELECT {column} FROM {table} WHERE typeof({column}) = 'text' LIMIT ?1"),
             replace: match request.content {
@@ -365,5 +366,58 @@ fn stored(value: &Value) -> SqlValue {
         Value::Bytes(bytes) => SqlValue::Blob(bytes.clone()),
         Value::Text(text) => SqlValue::Text(text.clone()),
         Value::Null | Value::Unfit(_) => SqlValue::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::table::TableName;
+
+    /// Otherwise each page would read the table from its beginning.
+    #[test]
+    fn every_page_begins_with_a_search_in_the_index() {
+        for (definition, key) in [
+            ("(id INTEGER PRIMARY KEY, sealed)", &["id"][..]),
+            ("(id bigint PRIMARY KEY, sealed)", &["id"]),
+            (
+                "(a TEXT COLLATE NOCASE, b, sealed, PRIMARY KEY (b, a)) WITHOUT ROWID",
+                &["a", "b"],
+            ),
+            ("(a TEXT COLLATE NOCASE, b, sealed, UNIQUE (a, b))", &["a", "b"]),
+            ("(a, sealed)", &["rowid"]),
+        ] {
+            let database = Database::open_in_memory().unwrap();
+            database.execute_batch(&format!("CREATE TABLE t {definition}")).unwrap();
+            let request = Request {
+                table: TableName::parse("t").unwrap(),
+                key: key.iter().map(|key| (*key).to_owned()).collect(),
+                column: "sealed".into(),
+                content: Content::SealedDek,
+                encoding: None,
+                cells: Vec::new(),
+                statement_timeout: Duration::ZERO,
+                patience: Duration::ZERO,
+                read_only: true,
+            };
+            let found = schema::find(&database, &request).unwrap().unwrap();
+            let shape = Shape::new(&found, &request);
+            for (sql, parameters) in [
+                (&shape.next, key.len() + 1),
+                (&shape.one, key.len()),
+                (&shape.replace, key.len() + 2),
+            ] {
+                let mut statement = database.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+                let parameters = vec![1; parameters];
+                let steps = statement
+                    .query_map(params_from_iter(parameters), |row| row.get::<_, String>(3))
+                    .unwrap();
+                let steps: Vec<_> = steps.map(Result::unwrap).collect();
+                assert!(
+                    steps.len() == 1 && steps[0].starts_with("SEARCH t USING"),
+                    "{sql}: {steps:?}"
+                );
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    database::{Database, Stage, TABLE, Writer},
+    database::{Stage, TABLE, Writer},
     done,
 };
 use crate::strace;
@@ -15,7 +15,6 @@ use crate::strace;
 /// Kills a sweep `kills` times and then lets it pass to the end, while another process writes. Every row then opens, is
 /// under the newest version, and has the DEK that was written last. Returns how many rows the other process wrote.
 fn survives(stage: &Stage, rows: i64, kills: u32, options: &[&str], longest: Duration) -> u64 {
-    stage.fill(rows);
     let mut writer = Writer::start(stage, rows);
     stage.rotate();
     let mut random = 0x2545_f491_4f6c_dd1d_u64 ^ u64::from(std::process::id());
@@ -54,6 +53,7 @@ fn survives(stage: &Stage, rows: i64, kills: u32, options: &[&str], longest: Dur
 #[test]
 fn a_killed_sweep_loses_nothing_in_sqlite() {
     let stage = Stage::sqlite();
+    stage.fill(5000);
     let written = survives(
         &stage,
         5000,
@@ -67,6 +67,7 @@ fn a_killed_sweep_loses_nothing_in_sqlite() {
 #[test]
 fn a_killed_sweep_loses_nothing_in_postgresql() {
     let Some(stage) = Stage::postgres(&[]) else { return };
+    stage.fill(5000);
     let options = ["--batch", "50", "--rate", "5000", "--jobs", "2"];
     let written = survives(&stage, 5000, 8, &options, Duration::from_millis(400));
     assert!(written > 100, "{written}");
@@ -100,8 +101,7 @@ fn a_sweep_killed_at_any_write_is_continued() {
     }
 }
 
-/// The whole of it: a million rows and 50 kills, and the rate beside that of a plain `UPDATE`. `scripts/sweep`
-/// runs it.
+/// A million rows: the rate beside that of a plain `UPDATE`, and then 50 kills. `scripts/sweep` runs it.
 #[test]
 #[ignore = "takes minutes"]
 fn at_full_size() {
@@ -109,28 +109,32 @@ fn at_full_size() {
     let rows = number("SWEEP_ROWS", 1_000_000);
     let kills = u32::try_from(number("SWEEP_KILLS", 50)).unwrap();
     let stage = match std::env::var("SWEEP_DATABASE").as_deref() {
-        Ok("postgres") => Stage::postgres(&["fsync=on"]).unwrap(),
-        _ => Stage::sqlite(),
-    };
-    let written = survives(&stage, rows, kills, &["--batch", "1000"], Duration::from_millis(3000));
-    println!("{rows} rows, {kills} kills: the other process wrote {written} rows, none was lost");
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn rate() {
-    let rows = std::env::var("SWEEP_ROWS").map_or(1_000_000, |value| value.parse().unwrap());
-    let stage = match std::env::var("SWEEP_DATABASE").as_deref() {
         Ok("postgres") => Stage::postgres(&["fsync=on", "max_wal_size=4GB"]).unwrap(),
         _ => Stage::sqlite(),
     };
+    let begun = Instant::now();
     stage.fill(rows);
-    let mut database = stage.database();
-    if stage.address.starts_with("sqlite") {
-        database.run("PRAGMA synchronous = FULL");
+    println!("{rows} rows made in {:.0?}", begun.elapsed());
+    for _ in 0..number("SWEEP_ROUNDS", 1) {
+        rate(&stage, rows);
     }
+    if kills > 0 {
+        let begun = Instant::now();
+        let written = survives(&stage, rows, kills, &["--batch", "1000"], Duration::from_millis(1500));
+        println!(
+            "{kills} kills: the other process wrote {written} rows, none was lost, in {:.0?}",
+            begun.elapsed()
+        );
+    }
+}
+
+/// Prints the rate of a sweep, and that of an `UPDATE` of as many rows in as many transactions.
+fn rate(stage: &Stage, rows: i64) {
+    let per_second = |time: Duration| rows as f64 / time.as_secs_f64();
+    let mut database = stage.database();
+    let is_sqlite = stage.address.starts_with("sqlite");
     // Another table, since the values become something else. SQLite does not write a value that stays the same.
-    let (table, value) = match stage.address.starts_with("sqlite") {
+    let (table, value) = match is_sqlite {
         true => (TABLE.to_owned(), "randomblob(188)"),
         false => (
             TABLE.replace("BLOB", "bytea"),
@@ -139,34 +143,24 @@ fn rate() {
     };
     database.run(&table.replace("document", "plain"));
     database.run("INSERT INTO plain SELECT * FROM document");
-    let plain = |database: &mut Database| {
-        let begun = Instant::now();
-        for first in (1..=rows).step_by(1000) {
-            database.run(&format!(
-                "UPDATE plain SET sealed = {value} WHERE id >= {first} AND id < {first} + 1000"
-            ));
-        }
-        begun.elapsed()
-    };
-    let sweep = |options: &[&str]| {
+    if is_sqlite {
+        database.run("PRAGMA synchronous = FULL");
+    }
+    let begun = Instant::now();
+    for first in (1..=rows).step_by(1000) {
+        database.run(&format!(
+            "UPDATE plain SET sealed = {value} WHERE id >= {first} AND id < {first} + 1000"
+        ));
+    }
+    let plain = per_second(begun.elapsed());
+    println!("plain UPDATE: {plain:.0} rows/s");
+    database.run("DROP TABLE plain");
+    for jobs in ["1", "2"].into_iter().take(if is_sqlite { 1 } else { 2 }) {
         stage.rotate();
         let begun = Instant::now();
-        let swept = done(&mut stage.sweep(options));
+        let swept = done(&mut stage.sweep(&["--batch", "1000", "--jobs", jobs]));
         assert_eq!(swept["rewrapped"], rows);
-        begun.elapsed()
-    };
-    for round in 1..=3 {
-        let (plain, swept) = (plain(&mut database), sweep(&["--batch", "1000"]));
-        let per_second = |time: Duration| rows as f64 / time.as_secs_f64();
-        println!(
-            "round {round}: plain UPDATE {:.0} rows/s, sweep {:.0} rows/s, {:.2} of it",
-            per_second(plain),
-            per_second(swept),
-            per_second(swept) / per_second(plain)
-        );
-        if !stage.address.starts_with("sqlite") {
-            let swept = sweep(&["--batch", "1000", "--jobs", "2"]);
-            println!("round {round}: sweep with two jobs {:.0} rows/s", per_second(swept));
-        }
+        let swept = per_second(begun.elapsed());
+        println!("sweep with {jobs} jobs: {swept:.0} rows/s, {:.2} of it", swept / plain);
     }
 }
