@@ -22,7 +22,7 @@ impl<S: KeyStore> Shared<S> {
     /// Whether a change can no longer be sent. The deadline of the call does not count the time for which the machine
     /// was suspended.
     pub(super) fn is_late(&self, change: &Change<'_>) -> bool {
-        self.clock.now().since(change.begun) > millis(self.settings.deadline)
+        self.clock.now().since(change.begun) > millis(self.settings.deadline.min(Call::FOREVER))
     }
 
     /// D4: resolves an unknown outcome by reading until the deadline.
