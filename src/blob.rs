@@ -102,7 +102,13 @@ impl SealedDek {
     /// ```
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         // A5, step 1: the length is 188, the version 2, the body length 152.
-        let bytes: &[u8; LEN] = bytes.try_into().map_err(|_| ErrorKind::NotABlob(BlobRule::Length))?;
+        let bytes = bytes.try_into().map_err(|_| ErrorKind::NotABlob(BlobRule::Length))?;
+        Self::check(bytes)?;
+        Ok(Self(*bytes))
+    }
+
+    /// Checks 188 bytes by steps 1 to 3 of FORMAT.md A5.
+    pub(crate) fn check(bytes: &[u8; LEN]) -> Result<(), Error> {
         if bytes[VERSION..BODY_LENGTH] != HEADER[VERSION..BODY_LENGTH] {
             return Err(ErrorKind::NotABlob(BlobRule::Version).into());
         }
@@ -115,23 +121,25 @@ impl SealedDek {
         if checksum(bytes) != bytes[CHECKSUM..] {
             return Err(ErrorKind::DamagedBlob.into());
         }
-        Ok(Self(*bytes))
+        Ok(())
     }
 
-    /// Fills `self` with these parts and computes the checksum.
-    pub(crate) fn assemble(
-        &mut self,
-        salt: &[u8; SALT_LEN],
-        ciphertext: &[u8; CIPHERTEXT_LEN],
-        tag: &[u8; TAG_LEN],
-        trailer: &[u8; TRAILER_LEN],
-    ) {
+    /// Bytes that [`check`](Self::check) accepted.
+    #[inline]
+    pub(crate) fn from_checked(bytes: [u8; LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// Makes a blob in place: header, trailer, the parts that `seal` fills, and the checksum.
+    #[inline]
+    pub(crate) fn make(&mut self, trailer: &[u8; TRAILER_LEN], seal: impl FnOnce(Parts<'_>)) {
         let bytes = &mut self.0;
         bytes[VERSION..SALT].copy_from_slice(&HEADER);
-        bytes[SALT..CIPHERTEXT].copy_from_slice(salt);
-        bytes[CIPHERTEXT..TAG].copy_from_slice(ciphertext);
-        bytes[TAG..KEY_ID].copy_from_slice(tag);
         bytes[KEY_ID..CHECKSUM].copy_from_slice(trailer);
+        // The lengths are constants, so there always are such parts.
+        if let Some(parts) = Parts::of(&mut bytes[SALT..KEY_ID]) {
+            seal(parts);
+        }
         let checksum = checksum(bytes);
         bytes[CHECKSUM..].copy_from_slice(&checksum);
     }
@@ -169,6 +177,24 @@ impl SealedDek {
 
     pub(crate) fn tag(&self) -> &[u8; TAG_LEN] {
         field::<TAG, TAG_LEN, _>(&self.0)
+    }
+}
+
+/// The parts of a blob that sealing computes.
+pub(crate) struct Parts<'a> {
+    pub(crate) salt: &'a mut [u8; SALT_LEN],
+    /// The DEK, and then its ciphertext.
+    pub(crate) body: &'a mut [u8; CIPHERTEXT_LEN],
+    pub(crate) tag: &'a mut [u8; TAG_LEN],
+}
+
+impl<'a> Parts<'a> {
+    #[inline]
+    fn of(bytes: &'a mut [u8]) -> Option<Self> {
+        let (salt, rest) = bytes.split_first_chunk_mut()?;
+        let (body, rest) = rest.split_first_chunk_mut()?;
+        let tag = rest.first_chunk_mut()?;
+        Some(Self { salt, body, tag })
     }
 }
 
@@ -217,7 +243,7 @@ fn checksum(bytes: &[u8; LEN]) -> [u8; 32] {
 }
 
 /// The `N` bytes that start at offset `AT`.
-fn field<const AT: usize, const N: usize, const ALL: usize>(bytes: &[u8; ALL]) -> &[u8; N] {
+pub(crate) fn field<const AT: usize, const N: usize, const ALL: usize>(bytes: &[u8; ALL]) -> &[u8; N] {
     const { assert!(AT < ALL && N <= ALL - AT) };
     // The assertion above keeps this in bounds, so the zeros are never used.
     let field = bytes.get(AT..).and_then(<[u8]>::first_chunk);

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use zeroize::ZeroizeOnDrop;
 
 use crate::{
-    blob::{self, CIPHERTEXT_LEN, HEADER, HEADER_LEN, SALT_LEN, SealedDek, TAG_LEN, TRAILER_LEN},
+    blob::{self, CIPHERTEXT_LEN, HEADER, HEADER_LEN, Parts, SALT_LEN, SealedDek, TRAILER_LEN},
     context::EncryptionContext,
     dek::Dek,
     error::{Error, ErrorKind},
@@ -21,9 +21,24 @@ use crate::{
 /// schedule for decryption.
 pub(crate) type Aes256Gcm = AesGcm<Aes256Enc, U12>;
 
-/// Another MAC of the DEK: its key, and the place for the MAC. The PRK of a payload is one. It does not depend on the
-/// salt of the blob, nor the salt on it, so computing both together takes little longer than one.
-pub(crate) type Beside<'a> = Option<(&'a HmacKey, &'a mut Secret<KEY_LEN>)>;
+/// What a payload computes from the DEK while the DEK is sealed or opened. `()` computes nothing.
+///
+/// A processor works on several steps at once if none needs the result of another. So the steps of a seal and those of
+/// a payload are called in turns.
+pub(crate) trait Beside {
+    /// Another MAC of the DEK: its key, and the place for the MAC. It is made together with the salt.
+    fn mac(&mut self) -> Option<(&HmacKey, &mut Secret<KEY_LEN>)>;
+
+    /// Called after [`mac`](Self::mac) during a seal, while AES-GCM is being set up.
+    fn meanwhile(&mut self) {}
+}
+
+impl Beside for () {
+    #[inline]
+    fn mac(&mut self) -> Option<(&HmacKey, &mut Secret<KEY_LEN>)> {
+        None
+    }
+}
 
 const KEY_LEN: usize = 32;
 const NONCE_LEN: usize = 12;
@@ -162,30 +177,36 @@ impl CmkVersion {
     /// Seals `dek` into `sealed`.
     #[inline]
     pub(crate) fn seal_into(&self, context: &EncryptionContext, dek: &Dek, sealed: &mut SealedDek) {
-        self.seal_beside(context, dek, sealed, None);
+        self.seal_beside(context, dek, sealed, &mut ());
     }
 
-    /// [`seal_into`](Self::seal_into), with another MAC of the DEK.
-    pub(crate) fn seal_beside(
+    /// [`seal_into`](Self::seal_into), with other work on the DEK.
+    pub(crate) fn seal_beside<B: Beside>(
         &self,
         context: &EncryptionContext,
         dek: &Dek,
         sealed: &mut SealedDek,
-        beside: Beside<'_>,
+        beside: &mut B,
     ) {
-        // "HMAC and GCM must read the DEK from one copy that nothing else can write to". The copy is encrypted in
-        // place.
-        let mut body = *dek.expose_secret();
-        let salt = self.salt(context, &body, beside);
-        let tag = self.gcm(&salt, context, |gcm, nonce, aad| {
-            gcm.encrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into())
+        // The AAD is joined first. GCM loads it in wide words, which have to wait for bytes that were just written.
+        with_aad(&self.trailer, context, |aad| {
+            sealed.make(&self.trailer, |Parts { salt, body, tag }| {
+                // "HMAC and GCM must read the DEK from one copy that nothing else can write to". The copy is encrypted
+                // in place.
+                *body = *dek.expose_secret();
+                self.salt(context, body, salt, beside);
+                let made = self.gcm(salt, |gcm, nonce| {
+                    beside.meanwhile();
+                    gcm.encrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into())
+                });
+                #[expect(
+                    clippy::expect_used,
+                    reason = "64 bytes and 65,582 of AAD are within every limit; see Panics"
+                )]
+                let made = made.expect("within the limits of AES-256-GCM");
+                *tag = made.into();
+            });
         });
-        #[expect(
-            clippy::expect_used,
-            reason = "64 bytes and 65,582 of AAD are within every limit; see Panics"
-        )]
-        let tag: [u8; TAG_LEN] = tag.expect("within the limits of AES-256-GCM").into();
-        sealed.assemble(&salt, &body, &tag, &self.trailer);
     }
 
     /// Opens `sealed` (FORMAT.md A5, steps 4 to 7).
@@ -224,16 +245,16 @@ impl CmkVersion {
         sealed: &SealedDek,
         dek: &mut Dek,
     ) -> Result<(), Error> {
-        self.open_beside(context, sealed, dek, None)
+        self.open_beside(context, sealed, dek, &mut ())
     }
 
     /// [`open_into`](Self::open_into), with another MAC of the DEK.
-    pub(crate) fn open_beside(
+    pub(crate) fn open_beside<B: Beside>(
         &self,
         context: &EncryptionContext,
         sealed: &SealedDek,
         dek: &mut Dek,
-        beside: Beside<'_>,
+        beside: &mut B,
     ) -> Result<(), Error> {
         if sealed.key_id() != self.key_id() {
             let error = Error::from(ErrorKind::KeyMismatch).with_key_id(&self.key_id());
@@ -245,12 +266,15 @@ impl CmkVersion {
         // Step 6. If the tag is wrong, the buffer still holds the ciphertext.
         let body = dek.expose_mut();
         body.copy_from_slice(sealed.ciphertext());
-        self.gcm(sealed.salt(), context, |gcm, nonce, aad| {
-            gcm.decrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into(), sealed.tag().into())
-        })
-        .ok_or(ErrorKind::AuthenticationFailed)?;
+        let opened = with_aad(&self.trailer, context, |aad| {
+            self.gcm(sealed.salt(), |gcm, nonce| {
+                gcm.decrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into(), sealed.tag().into())
+            })
+        });
+        opened.ok_or(ErrorKind::AuthenticationFailed)?;
         // Step 7: the salt must be that of this DEK in this context. The comparison is constant-time.
-        let salt = self.salt(context, body, beside);
+        let mut salt = [0; SALT_LEN];
+        self.salt(context, body, &mut salt, beside);
         if ct_eq(&salt, sealed.salt()) {
             Ok(())
         } else {
@@ -276,34 +300,39 @@ impl CmkVersion {
 
     /// `salt = HMAC-SHA-256(salt_key, SHA-256(context) ‖ dek)`
     #[inline]
-    fn salt(&self, context: &EncryptionContext, dek: &[u8; CIPHERTEXT_LEN], beside: Beside<'_>) -> [u8; SALT_LEN] {
-        let (mut salt, message) = ([0; SALT_LEN], (context.sha256(), dek));
-        match beside {
-            Some((key, mac)) => self.salt_mac.mac_beside::<2, _, _>(message, &mut salt, (key, mac)),
-            None => self.salt_mac.mac::<2, _, _, 0>((message.0, message.1, &[]), &mut salt),
+    fn salt(
+        &self,
+        context: &EncryptionContext,
+        dek: &[u8; CIPHERTEXT_LEN],
+        salt: &mut [u8; SALT_LEN],
+        beside: &mut impl Beside,
+    ) {
+        let message = (context.sha256(), dek);
+        match beside.mac() {
+            Some((key, mac)) => self.salt_mac.mac_beside::<2, _, _>(message, salt, (key, mac)),
+            None => self.salt_mac.mac::<2, _, _, 0>((message.0, message.1, &[]), salt),
         }
-        salt
     }
 
     /// `key = HKDF-Expand(wrap_key, info = "dekseal/v2 key" ‖ salt, L = 32)`
+    #[inline]
     fn blob_key(&self, salt: &[u8; SALT_LEN], key: &mut [u8; KEY_LEN]) {
         self.wrap.expand::<1, _, _>(labels::BLOB_KEY, salt, key);
     }
 
-    /// Calls `f` with AES-256-GCM under the key of the blob, its nonce and its AAD. Returns `None` if the tag is wrong.
-    /// No length here exceeds the limits of AES-256-GCM.
+    /// Calls `f` with AES-256-GCM under the key of the blob, and its nonce. Returns `None` if the tag is wrong. No
+    /// length here exceeds the limits of AES-256-GCM.
+    #[inline]
     fn gcm<T>(
         &self,
         salt: &[u8; SALT_LEN],
-        context: &EncryptionContext,
-        f: impl FnOnce(&Aes256Gcm, &[u8; NONCE_LEN], &[u8]) -> Result<T, aes_gcm::Error>,
+        f: impl FnOnce(&Aes256Gcm, &[u8; NONCE_LEN]) -> Result<T, aes_gcm::Error>,
     ) -> Option<T> {
         let mut key = Secret::zeroed();
         self.blob_key(salt, &mut key);
         let gcm = Aes256Gcm::new((&*key).into());
         // nonce = salt[0..12]
-        let nonce = salt.first_chunk()?;
-        with_aad(&self.trailer, context, |aad| f(&gcm, nonce, aad).ok())
+        f(&gcm, salt.first_chunk()?).ok()
     }
 }
 

@@ -111,24 +111,24 @@ impl<K: Keyring> Engine<K> {
         rng: &mut R,
     ) -> Result<(Dek, SealedDek), Error> {
         Event::new("create_dek", Some(key_id), Some(context))
-            .of(|event| self.create(key_id, context, event, None, |dek| dek.fill(rng)))
+            .of(|event| self.create(key_id, context, event, &mut (), |dek, ()| dek.fill(rng)))
     }
 
     /// Finds the key, makes a DEK that `fill` draws, and seals it.
-    pub(crate) fn create(
+    pub(crate) fn create<B: Beside>(
         &self,
         key_id: &KeyId,
         context: &EncryptionContext,
         event: &mut Event<'_>,
-        beside: Beside<'_>,
-        fill: impl FnOnce(&mut Dek) -> Result<(), Error>,
+        beside: &mut B,
+        fill: impl FnOnce(&mut Dek, &mut B) -> Result<(), Error>,
     ) -> Result<(Dek, SealedDek), Error> {
         // Both are filled in place in the return value. Passing them through the keyring, or moving them into a result
         // at the end, would copy them at each step.
         let mut made = Ok((Dek::zeroed(), SealedDek::zeroed()));
         if let Ok((dek, sealed)) = &mut made {
             let sealing = self.with_current(key_id, |cmk| {
-                fill(dek)?;
+                fill(dek, beside)?;
                 event.seals(cmk.key_version());
                 cmk.seal_beside(context, dek, sealed, beside);
                 Ok(())
@@ -180,7 +180,7 @@ impl<K: Keyring> Engine<K> {
         rng: &mut R,
     ) -> Result<SealedDek, Error> {
         let event = Event::new("create_dek_without_plaintext", Some(key_id), Some(context));
-        let (_, sealed) = event.of(|event| self.create(key_id, context, event, None, |dek| dek.fill(rng)))?;
+        let (_, sealed) = event.of(|event| self.create(key_id, context, event, &mut (), |dek, ()| dek.fill(rng)))?;
         Ok(sealed)
     }
 
@@ -329,7 +329,7 @@ impl<K: Keyring> Engine<K> {
     }
 
     pub(crate) fn open(&self, key_id: &KeyId, context: &EncryptionContext, sealed: &SealedDek) -> Result<Dek, Error> {
-        self.open_beside(key_id, context, sealed, None)
+        self.open_beside(key_id, context, sealed, &mut ())
     }
 
     /// [`open`](Self::open), with another MAC of the DEK.
@@ -338,7 +338,7 @@ impl<K: Keyring> Engine<K> {
         key_id: &KeyId,
         context: &EncryptionContext,
         sealed: &SealedDek,
-        beside: Beside<'_>,
+        beside: &mut impl Beside,
     ) -> Result<Dek, Error> {
         expect_key(key_id, sealed)?;
         self.open_under_any_key(context, sealed, beside)
@@ -372,7 +372,7 @@ impl<K: Keyring> Engine<K> {
         let key_id = sealed.key_id();
         Event::new("decrypt_dek_under_any_key", Some(&key_id), Some(context)).of(|event| {
             event.opens(sealed.key_version());
-            self.open_under_any_key(context, sealed, None)
+            self.open_under_any_key(context, sealed, &mut ())
         })
     }
 
@@ -380,7 +380,7 @@ impl<K: Keyring> Engine<K> {
         &self,
         context: &EncryptionContext,
         sealed: &SealedDek,
-        beside: Beside<'_>,
+        beside: &mut impl Beside,
     ) -> Result<Dek, Error> {
         let mut dek = Dek::zeroed();
         let opening = |cmk: &CmkVersion| cmk.open_beside(context, sealed, &mut dek, beside);

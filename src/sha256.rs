@@ -36,6 +36,7 @@ const INITIAL: [u32; 8] = [
 ];
 
 /// SHA-256 of `message`.
+#[inline]
 pub(crate) fn sha256(message: &[u8]) -> [u8; DIGEST_LEN] {
     let mut state = State(INITIAL);
     state.finish(0, message);
@@ -57,20 +58,30 @@ pub(crate) struct HmacKey {
 impl HmacKey {
     /// HMAC under `key`, which is at most one block long.
     pub(crate) fn new<const N: usize>(key: &[u8; N]) -> Self {
+        let mut hmac = Self::unkeyed();
+        hmac.set(key);
+        hmac
+    }
+
+    /// A place for the states of a key.
+    pub(crate) const fn unkeyed() -> Self {
+        Self::of_states(INITIAL, INITIAL)
+    }
+
+    /// Sets the key of an [`unkeyed`](Self::unkeyed) one in place.
+    pub(crate) fn set<const N: usize>(&mut self, key: &[u8; N]) {
         const { assert!(N <= BLOCK_LEN) };
         const IPAD: u8 = 0x36;
         const OPAD: u8 = 0x5c;
-        let mut hmac = Self::of_states(INITIAL, INITIAL);
         let mut padded = Blocks([[IPAD; BLOCK_LEN]]);
         for (byte, key) in padded.0.as_flattened_mut().iter_mut().zip(key) {
             *byte ^= key;
         }
-        compress(&mut hmac.inner, &padded.0);
+        compress(&mut self.inner, &padded.0);
         for byte in padded.0.as_flattened_mut() {
             *byte ^= IPAD ^ OPAD;
         }
-        compress(&mut hmac.outer, &padded.0);
-        hmac
+        compress(&mut self.outer, &padded.0);
     }
 
     /// HMAC under the key that gives these states.
@@ -88,10 +99,17 @@ impl HmacKey {
         (a, b, c): (&[u8; A], &[u8; B], &[u8; C]),
         mac: &mut [u8; DIGEST_LEN],
     ) {
-        let message = Blocks::<BLOCKS>::padded(BLOCK_LEN, a, b, c);
-        let mut inner = State(self.inner.0);
+        let mut message = Blocks::<BLOCKS>::zeroed();
+        message.fill(BLOCK_LEN, a, b, c);
+        self.mac_of_blocks(&message, mac);
+    }
+
+    /// The MAC of a message that fills these blocks with its padding.
+    #[inline]
+    fn mac_of_blocks<const BLOCKS: usize>(&self, message: &Blocks<BLOCKS>, mac: &mut [u8; DIGEST_LEN]) {
+        let (mut inner, mut outer) = (State(self.inner.0), Outer::new(self));
         compress(&mut inner, &message.0);
-        self.finish(&inner, mac);
+        outer.finish(&inner, mac);
     }
 
     /// Two independent MACs: of `a ‖ b` under this key, and of `b` under another. Both messages fill `BLOCKS` blocks
@@ -106,26 +124,24 @@ impl HmacKey {
         mac: &mut [u8; DIGEST_LEN],
         (other, other_mac): (&Self, &mut [u8; DIGEST_LEN]),
     ) {
-        let message = Blocks::<BLOCKS>::padded(BLOCK_LEN, a, b, &[]);
-        let other_message = Blocks::<BLOCKS>::padded(BLOCK_LEN, b, &[], &[]);
+        let (mut message, mut other_message) = (Blocks::<BLOCKS>::zeroed(), Blocks::<BLOCKS>::zeroed());
+        message.fill(BLOCK_LEN, a, b, &[]);
+        other_message.fill(BLOCK_LEN, b, &[], &[]);
         let (mut inner, mut other_inner) = (State(self.inner.0), State(other.inner.0));
+        let (mut outer, mut other_outer) = (Outer::new(self), Outer::new(other));
         for (block, other_block) in message.0.chunks(1).zip(other_message.0.chunks(1)) {
             compress(&mut inner, block);
             compress(&mut other_inner, other_block);
         }
-        let (message, other_message) = (Self::outer_message(&inner), Self::outer_message(&other_inner));
-        let (mut outer, mut other_outer) = (State(self.outer.0), State(other.outer.0));
-        compress(&mut outer, &message.0);
-        compress(&mut other_outer, &other_message.0);
-        outer.write(mac);
-        other_outer.write(other_mac);
+        outer.finish(&inner, mac);
+        other_outer.finish(&other_inner, other_mac);
     }
 
     /// The MAC of a message of any length.
     pub(crate) fn mac_of(&self, message: &[u8], mac: &mut [u8; DIGEST_LEN]) {
-        let mut inner = State(self.inner.0);
+        let (mut inner, mut outer) = (State(self.inner.0), Outer::new(self));
         inner.finish(BLOCK_LEN, message);
-        self.finish(&inner, mac);
+        outer.finish(&inner, mac);
     }
 
     /// The first block of HKDF-Expand. Its info is `a ‖ b`. RFC 5869, 2.3: `T(1) = HMAC-Hash(PRK, info | 0x01)`.
@@ -138,32 +154,80 @@ impl HmacKey {
     ) {
         self.mac::<BLOCKS, A, B, 1>((a, b, &[1]), block);
     }
+}
 
-    /// The second block of HKDF-Expand. RFC 5869, 2.3: `T(2) = HMAC-Hash(PRK, T(1) | info | 0x02)`.
+/// The outer hash of an HMAC. Its message behind the block of the key is the inner digest.
+struct Outer {
+    state: State,
+    message: Blocks<1>,
+}
+
+impl Outer {
+    /// Lays out the padding before the inner hash, for the reason that [`TwoBlocks`] gives.
     #[inline]
-    pub(crate) fn expand_second<const BLOCKS: usize, const N: usize>(
-        &self,
-        first: &[u8; DIGEST_LEN],
-        info: &[u8; N],
-        block: &mut [u8; DIGEST_LEN],
-    ) {
-        self.mac::<BLOCKS, DIGEST_LEN, N, 1>((first, info, &[2]), block);
+    fn new(key: &HmacKey) -> Self {
+        let mut message = Blocks::zeroed();
+        message.fill(BLOCK_LEN, &[0; DIGEST_LEN], &[], &[]);
+        Self {
+            state: State(key.outer.0),
+            message,
+        }
     }
 
-    /// The outer hash, over the digest of `inner`.
     #[inline]
-    fn finish(&self, inner: &State, mac: &mut [u8; DIGEST_LEN]) {
-        let mut outer = State(self.outer.0);
-        compress(&mut outer, &Self::outer_message(inner).0);
-        outer.write(mac);
+    fn finish(&mut self, inner: &State, mac: &mut [u8; DIGEST_LEN]) {
+        inner.write(self.message.0.as_flattened_mut());
+        compress(&mut self.state, &self.message.0);
+        self.state.write(mac);
+    }
+}
+
+/// The messages of HKDF-Expand to two blocks, which is 64 bytes.
+///
+/// They are laid out before the PRK is known. A wide load of bytes that were written in pieces has to wait until all
+/// instructions before them are done, and these would be the compressions that key the PRK.
+pub(crate) struct TwoBlocks {
+    first: Blocks<1>,
+    second: Blocks<2>,
+}
+
+impl TwoBlocks {
+    /// RFC 5869, 2.3: `T(1) = HMAC-Hash(PRK, info | 0x01)` and `T(2) = HMAC-Hash(PRK, T(1) | info | 0x02)`.
+    #[inline]
+    pub(crate) fn of<const N: usize>(info: &[u8; N]) -> Self {
+        let mut messages = Self::unset();
+        messages.set(info);
+        messages
     }
 
-    /// What the outer hash hashes behind the block of the key: the inner digest.
+    /// A place for the messages.
+    pub(crate) fn unset() -> Self {
+        Self {
+            first: Blocks::zeroed(),
+            second: Blocks::zeroed(),
+        }
+    }
+
+    /// Lays out the messages in place.
     #[inline]
-    fn outer_message(inner: &State) -> Blocks<1> {
-        let mut message = Blocks::<1>::padded(BLOCK_LEN, &[0; DIGEST_LEN], &[], &[]);
-        inner.write(message.0.as_flattened_mut());
-        message
+    pub(crate) fn set<const N: usize>(&mut self, info: &[u8; N]) {
+        self.first.fill(BLOCK_LEN, info, &[1], &[]);
+        self.second.fill(BLOCK_LEN, &[0; DIGEST_LEN], info, &[2]);
+    }
+
+    /// The first block.
+    #[inline]
+    pub(crate) fn first(&self, prk: &HmacKey, block: &mut [u8; DIGEST_LEN]) {
+        prk.mac_of_blocks(&self.first, block);
+    }
+
+    /// The second block, from the first.
+    #[inline]
+    pub(crate) fn second(&mut self, prk: &HmacKey, first: &[u8; DIGEST_LEN], block: &mut [u8; DIGEST_LEN]) {
+        if let Some(place) = self.second.0.as_flattened_mut().first_chunk_mut() {
+            *place = *first;
+        }
+        prk.mac_of_blocks(&self.second, block);
     }
 }
 
@@ -172,14 +236,17 @@ struct State([u32; 8]);
 
 impl State {
     /// Hashes the rest of a message and its padding. The first `before` bytes of the message were hashed already.
+    #[inline]
     fn finish(&mut self, before: usize, rest: &[u8]) {
         let (whole, last) = rest.as_chunks();
-        compress(self, whole);
+        // The last blocks are written before the first ones are hashed. A wide load of bytes that were written in
+        // pieces has to wait until the pieces are in the cache.
         let mut tail = Blocks::<2>([[0; BLOCK_LEN]; 2]);
         // Less than a block is left. Its padding takes a second block if the first has no room for it.
         let blocks = if last.len() <= BLOCK_LEN - PADDING_LEN { 1 } else { 2 };
         let (tail, _) = tail.0.split_at_mut(blocks);
         pad(tail, [last], before.wrapping_add(rest.len()));
+        compress(self, whole);
         compress(self, tail);
     }
 
@@ -196,18 +263,21 @@ impl State {
 struct Blocks<const N: usize>([Block; N]);
 
 impl<const N: usize> Blocks<N> {
+    fn zeroed() -> Self {
+        Self([[0; BLOCK_LEN]; N])
+    }
+
     /// The end of a message, `a ‖ b ‖ c`, with its padding. The `before` bytes before it fill whole blocks.
     #[inline]
-    fn padded<const A: usize, const B: usize, const C: usize>(
+    fn fill<const A: usize, const B: usize, const C: usize>(
+        &mut self,
         before: usize,
         a: &[u8; A],
         b: &[u8; B],
         c: &[u8; C],
-    ) -> Self {
+    ) {
         const { assert!((A + B + C + PADDING_LEN).div_ceil(BLOCK_LEN) == N) };
-        let mut blocks = Self([[0; BLOCK_LEN]; N]);
-        pad(&mut blocks.0, [a, b, c], before.wrapping_add(const { A + B + C }));
-        blocks
+        pad(&mut self.0, [a, b, c], before.wrapping_add(const { A + B + C }));
     }
 }
 

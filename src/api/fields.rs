@@ -152,9 +152,10 @@ impl<'a> Fields<'a> {
         let refused = |why: &dyn fmt::Display| response::CIPHER_TEXT.response_with(format_args!(": {why}"));
         let mut bytes = [0; SealedDek::LEN];
         self.text("cipher_text")
-            .and_then(|text| decode(text, &mut bytes))
+            .and_then(|text| decode_public(text, &mut bytes))
             .ok_or_else(|| refused(&"not 376 hex digits"))?;
-        let sealed = SealedDek::from_bytes(&bytes).map_err(|error| refused(&error.kind()))?;
+        SealedDek::check(&bytes).map_err(|error| refused(&error.kind()))?;
+        let sealed = SealedDek::from_checked(bytes);
         if sealed.key_id() != *key_id {
             return Err(refused(&ErrorKind::KeyMismatch));
         }
@@ -166,6 +167,34 @@ impl<'a> Fields<'a> {
 fn checked_dek(plain: &[u8; Dek::LEN + 32]) -> Option<Dek> {
     let (dek, digest) = plain.split_first_chunk::<{ Dek::LEN }>()?;
     ct_eq(&sha256(dek), digest.try_into().ok()?).then(|| Dek::from_bytes(dek))
+}
+
+/// Fills `bytes` from hex digits in either case. Returns `None` unless there are exactly as many digits as needed.
+///
+/// For bytes that are not secret. The loop has no early exit, so it compiles to wide instructions, and takes a quarter
+/// of the time of [`decode`].
+fn decode_public<const N: usize>(digits: &[u8], bytes: &mut [u8; N]) -> Option<()> {
+    let (pairs, rest) = digits.as_chunks();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let pairs = pairs.iter().zip(bytes);
+    let well_formed = pairs.fold(true, |so_far, ([high, low], byte)| {
+        let ((high, high_fits), (low, low_fits)) = (nibble(*high), nibble(*low));
+        *byte = high << 4 | low;
+        so_far & high_fits & low_fits
+    });
+    well_formed.then_some(())
+}
+
+/// The value of a hex digit, and whether it is one.
+#[inline]
+fn nibble(digit: u8) -> (u8, bool) {
+    let decimal = digit.wrapping_sub(b'0');
+    // The bit of 0x20 turns an upper-case letter into a lower-case one.
+    let letter = (digit | 0x20).wrapping_sub(b'a');
+    let value = if decimal < 10 { decimal } else { letter.wrapping_add(10) };
+    (value & 0x0f, decimal < 10 || letter < 6)
 }
 
 /// Fills `bytes` from hex digits in either case, in constant time. Returns `None` unless there are exactly as many

@@ -161,14 +161,13 @@ impl Request {
     ) -> Result<Response, &'static Refusal> {
         let Self { key_id, context, .. } = self;
         let mut plain = Secret::<{ 2 * Dek::LEN }>::zeroed();
-        let mut cipher = [0; 2 * SealedDek::LEN];
         Ok(match &self.payload {
             Payload::CreateDatakey => {
                 let (dek, sealed) = engine.create_dek_with_rng(key_id, context, rng).map_err(refusal)?;
                 Response::ok(&[
                     ("key_id", key_id.as_str()),
                     ("plain_text", hex(dek.expose_secret(), &mut plain)?),
-                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)?),
+                    ("cipher_text", hex(sealed.as_bytes(), &mut [0; 2 * SealedDek::LEN])?),
                 ])
             }
             Payload::CreateDatakeyWithoutPlaintext => {
@@ -177,14 +176,14 @@ impl Request {
                     .map_err(refusal)?;
                 Response::ok(&[
                     ("key_id", key_id.as_str()),
-                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)?),
+                    ("cipher_text", hex(sealed.as_bytes(), &mut [0; 2 * SealedDek::LEN])?),
                 ])
             }
             Payload::EncryptDatakey(dek) => {
                 let sealed = engine.encrypt_dek(key_id, context, dek).map_err(refusal)?;
                 Response::ok(&[
                     ("key_id", key_id.as_str()),
-                    ("cipher_text", hex(sealed.as_bytes(), &mut cipher)?),
+                    ("cipher_text", hex(sealed.as_bytes(), &mut [0; 2 * SealedDek::LEN])?),
                     ("datakey_length", "64"),
                 ])
             }

@@ -46,7 +46,13 @@ fn every_intermediate_value_is_the_known_one() {
         let context = EncryptionContext::from_pairs(&v.context).unwrap();
         let aad = with_aad(&trailer, &context, |aad| hex::encode(aad));
         assert_eq!(aad, v.aad, "{}", v.name);
-        let salt = cmk.salt(&context, &hex::decode(&v.dek).unwrap().try_into().unwrap(), None);
+        let mut salt = [0; SALT_LEN];
+        cmk.salt(
+            &context,
+            &hex::decode(&v.dek).unwrap().try_into().unwrap(),
+            &mut salt,
+            &mut (),
+        );
         assert_eq!(hex::encode(salt), v.salt, "{}", v.name);
         let mut key = Secret::zeroed();
         cmk.blob_key(&salt, &mut key);
@@ -59,17 +65,21 @@ fn every_intermediate_value_is_the_known_one() {
 fn plaintext_under_a_wrong_salt_is_wiped() {
     let cmk = CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32]).unwrap();
     let (none, dek) = (EncryptionContext::none(), [0x5a; 64]);
-    let right = cmk.salt(&none, &dek, None);
+    let mut right = [0; SALT_LEN];
+    cmk.salt(&none, &dek, &mut right, &mut ());
     let mut wrong = right;
     wrong[31] ^= 1;
     for (salt, left) in [(right, dek), (wrong, [0; 64])] {
-        let mut body = dek;
-        let encrypt = |gcm: &Aes256Gcm, nonce: &[u8; 12], aad: &[u8]| {
-            gcm.encrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into())
-        };
-        let tag = cmk.gcm(&salt, &none, encrypt).unwrap();
         let mut sealed = SealedDek::zeroed();
-        sealed.assemble(&salt, &body, &tag.into(), &cmk.trailer);
+        sealed.make(&cmk.trailer, |parts| {
+            (*parts.salt, *parts.body) = (salt, dek);
+            let made = with_aad(&cmk.trailer, &none, |aad| {
+                cmk.gcm(&salt, |gcm, nonce| {
+                    gcm.encrypt_inout_detached(nonce.into(), aad, parts.body.as_mut_slice().into())
+                })
+            });
+            *parts.tag = made.unwrap().into();
+        });
         let mut opened = Dek::zeroed();
         assert_eq!(cmk.open_into(&none, &sealed, &mut opened).is_ok(), salt == right);
         assert!(*opened.expose_secret() == left);

@@ -5,7 +5,12 @@ use alloc::vec::Vec;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
-use super::{PayloadCipher, header::PayloadSalt, keys::Prk, oneshot::Payload};
+use super::{
+    PayloadCipher,
+    header::PayloadSalt,
+    keys::{ForNew, ForOpening, NewPayload},
+    oneshot::Payload,
+};
 #[cfg(feature = "std")]
 use super::{PayloadHeader, keys::PayloadKey};
 use crate::{
@@ -47,8 +52,8 @@ impl<K: Keyring> Engine<K> {
     #[cfg(feature = "std")]
     pub fn encrypt(&self, key_id: &KeyId, context: &EncryptionContext, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         Event::new("encrypt", Some(key_id), Some(context)).of(|event| {
-            self.create_for_one(key_id, context, &mut getrandom::SysRng, event, |prk, sealed, salt| {
-                super::oneshot::encrypt(prk, sealed, &salt, plaintext)
+            self.create_for_one(key_id, context, &mut getrandom::SysRng, event, |new, sealed| {
+                super::oneshot::encrypt(new, sealed, plaintext)
             })
         })
     }
@@ -88,9 +93,9 @@ impl<K: Keyring> Engine<K> {
             let payload = Payload::parse(payload)?;
             let sealed = payload.header.sealed_dek();
             event.opens(sealed.key_version());
-            let mut prk = Secret::zeroed();
-            self.open_beside(key_id, context, sealed, Prk::beside(&mut prk))?;
-            payload.decrypt(&Prk::new(&prk))
+            let (mut prk, mut okm) = (ForOpening::new(), payload.okm());
+            self.open_beside(key_id, context, &sealed, &mut prk)?;
+            payload.decrypt(&prk.prk(), &mut okm)
         })
     }
 
@@ -130,12 +135,12 @@ impl<K: Keyring> Engine<K> {
         rng: &mut R,
     ) -> Result<PayloadCipher, Error> {
         Event::new("create_payload_cipher", Some(key_id), Some(context)).of(|event| {
-            let (dek, sealed) = self.create(key_id, context, event, None, |dek| dek.fill(rng))?;
+            let (dek, sealed) = self.create(key_id, context, event, &mut (), |dek, ()| dek.fill(rng))?;
             Ok(PayloadCipher::new(&dek, sealed))
         })
     }
 
-    /// Creates a DEK for one payload, and calls `f` with its PRK, its sealed form and the salt of the payload.
+    /// Creates a DEK for one payload, and calls `f` with the keys of the payload and the sealed DEK.
     ///
     /// DEK and salt come from one draw: first the 64 bytes of the DEK, then the 32 of the salt.
     #[cfg_attr(
@@ -148,24 +153,26 @@ impl<K: Keyring> Engine<K> {
         context: &EncryptionContext,
         rng: &mut R,
         event: &mut Event<'_>,
-        f: impl FnOnce(&Prk, &SealedDek, PayloadSalt) -> Result<T, Error>,
+        f: impl FnOnce(NewPayload<'_>, &SealedDek) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let (mut salt, mut prk) = ([0; PayloadSalt::LEN], Secret::zeroed());
-        let created = self.create(key_id, context, event, Prk::beside(&mut prk), |dek| {
+        let mut new = ForNew::unset();
+        let created = self.create(key_id, context, event, &mut new, |dek, new| {
             let mut drawn = Secret::<{ Dek::LEN + PayloadSalt::LEN }>::zeroed();
             draw(rng, &mut *drawn)?;
             let (for_dek, for_salt) = drawn.split_at(Dek::LEN);
             dek.expose_mut().copy_from_slice(for_dek);
+            let mut salt = [0; PayloadSalt::LEN];
             salt.copy_from_slice(for_salt);
             // If the generator repeated a half of the DEK as the salt, which is public, it would reveal that half.
             if dek.expose_secret().as_chunks().0.iter().any(|half| ct_eq(half, &salt)) {
                 return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
             }
+            new.set_salt(PayloadSalt::from_drawn(salt)?);
             dek.check()
         });
         // By reference: `?` would copy the DEK.
         match created {
-            Ok((_, ref sealed)) => f(&Prk::new(&prk), sealed, PayloadSalt::from_drawn(salt)?),
+            Ok((_, ref sealed)) => f(new.payload(), sealed),
             Err(error) => Err(error),
         }
     }
@@ -225,9 +232,9 @@ impl<K: Keyring> Engine<K> {
     ) -> Result<PayloadKey, Error> {
         let sealed = header.sealed_dek();
         event.opens(sealed.key_version());
-        let mut prk = Secret::zeroed();
-        self.open_beside(key_id, context, sealed, Prk::beside(&mut prk))?;
-        Prk::new(&prk).open_payload(header)
+        let mut prk = ForOpening::new();
+        self.open_beside(key_id, context, sealed, &mut prk)?;
+        prk.prk().open_payload(header)
     }
 }
 

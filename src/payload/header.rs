@@ -5,7 +5,7 @@ use core::fmt;
 use rand_core::TryCryptoRng;
 
 use crate::{
-    blob::{SealedDek, fields_cover},
+    blob::{SealedDek, field, fields_cover},
     dek::draw,
     error::{Error, ErrorKind, PayloadRule, RandomnessFault},
 };
@@ -80,29 +80,13 @@ impl PayloadHeader {
     /// In this order: [`ErrorKind::NotAPayload`] with the broken rule; the errors of [`SealedDek::from_bytes`] for the
     /// sealed DEK. No others.
     pub fn from_bytes(bytes: &[u8; LEN]) -> Result<Self, Error> {
-        let broken = if bytes[MAGIC..VERSION] != FIXED[MAGIC..VERSION] {
-            Some(PayloadRule::Magic)
-        } else if bytes[VERSION..SEGMENT_LENGTH] != FIXED[VERSION..SEGMENT_LENGTH] {
-            Some(PayloadRule::Version)
-        } else if bytes[SEGMENT_LENGTH..SALT] != FIXED[SEGMENT_LENGTH..SALT] {
-            Some(PayloadRule::SegmentLength)
-        } else {
-            None
-        };
-        if let Some(rule) = broken {
-            return Err(ErrorKind::NotAPayload(rule).into());
-        }
-        let mut salt = [0; SALT_LEN];
-        salt.copy_from_slice(&bytes[SALT..SEALED_DEK]);
-        let mut commitment = [0; COMMITMENT_LEN];
-        commitment.copy_from_slice(&bytes[COMMITMENT..]);
+        let checked = CheckedHeader::of(bytes)?;
         Ok(Self {
-            salt: PayloadSalt(salt),
-            sealed: SealedDek::from_bytes(&bytes[SEALED_DEK..COMMITMENT])?,
-            commitment,
+            salt: PayloadSalt(*checked.info()),
+            sealed: checked.sealed_dek(),
+            commitment: *checked.commitment(),
         })
     }
-
     pub(super) fn new(salt: PayloadSalt, sealed: SealedDek, commitment: [u8; COMMITMENT_LEN]) -> Self {
         Self {
             salt,
@@ -127,7 +111,7 @@ impl PayloadHeader {
         commitment: &[u8; COMMITMENT_LEN],
         bytes: &mut [u8; LEN],
     ) {
-        bytes[..SEALED_DEK].copy_from_slice(&salt.info());
+        bytes[..SEALED_DEK].copy_from_slice(salt.info());
         bytes[SEALED_DEK..COMMITMENT].copy_from_slice(sealed.as_bytes());
         bytes[COMMITMENT..].copy_from_slice(commitment);
     }
@@ -138,8 +122,9 @@ impl PayloadHeader {
         &self.sealed
     }
 
-    pub(super) fn salt(&self) -> &PayloadSalt {
-        &self.salt
+    /// `header[0..44]`
+    pub(super) fn info(&self) -> &[u8; INFO_LEN] {
+        self.salt.info()
     }
 
     pub(super) fn commitment(&self) -> &[u8; COMMITMENT_LEN] {
@@ -158,9 +143,46 @@ impl fmt::Debug for PayloadHeader {
     }
 }
 
-/// The payload salt of B1: "random, new for each payload, even under a DEK that was used before".
+/// The bytes of a header that was checked by the rules of [`PayloadHeader::from_bytes`]. Its fields are not copied.
+#[derive(Clone, Copy)]
+pub(super) struct CheckedHeader<'a>(&'a [u8; LEN]);
+
+impl<'a> CheckedHeader<'a> {
+    pub(super) fn of(bytes: &'a [u8; LEN]) -> Result<Self, Error> {
+        let broken = if bytes[MAGIC..VERSION] != FIXED[MAGIC..VERSION] {
+            Some(PayloadRule::Magic)
+        } else if bytes[VERSION..SEGMENT_LENGTH] != FIXED[VERSION..SEGMENT_LENGTH] {
+            Some(PayloadRule::Version)
+        } else if bytes[SEGMENT_LENGTH..SALT] != FIXED[SEGMENT_LENGTH..SALT] {
+            Some(PayloadRule::SegmentLength)
+        } else {
+            None
+        };
+        if let Some(rule) = broken {
+            return Err(ErrorKind::NotAPayload(rule).into());
+        }
+        SealedDek::check(field::<SEALED_DEK, { SealedDek::LEN }, _>(bytes))?;
+        Ok(Self(bytes))
+    }
+
+    pub(super) fn sealed_dek(self) -> SealedDek {
+        SealedDek::from_checked(*field::<SEALED_DEK, { SealedDek::LEN }, _>(self.0))
+    }
+
+    /// `header[0..44]`
+    pub(super) fn info(self) -> &'a [u8; INFO_LEN] {
+        field::<0, INFO_LEN, _>(self.0)
+    }
+
+    pub(super) fn commitment(self) -> &'a [u8; COMMITMENT_LEN] {
+        field::<COMMITMENT, COMMITMENT_LEN, _>(self.0)
+    }
+}
+
+/// The payload salt of B1: "random, new for each payload, even under a DEK that was used before". It is kept as the
+/// bytes that it ends: `header[0..44]`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct PayloadSalt([u8; SALT_LEN]);
+pub(super) struct PayloadSalt([u8; INFO_LEN]);
 
 impl PayloadSalt {
     pub(super) const LEN: usize = SALT_LEN;
@@ -177,14 +199,19 @@ impl PayloadSalt {
         if salt[..SALT_LEN / 2] == salt[SALT_LEN / 2..] {
             return Err(ErrorKind::Randomness(RandomnessFault::Stuck).into());
         }
-        Ok(Self(salt))
+        let mut info = [0; INFO_LEN];
+        info[..SALT].copy_from_slice(&FIXED);
+        info[SALT..].copy_from_slice(&salt);
+        Ok(Self(info))
+    }
+
+    /// A place for a salt.
+    pub(super) fn unset() -> Self {
+        Self([0; INFO_LEN])
     }
 
     /// `header[0..44]`
-    pub(super) fn info(&self) -> [u8; INFO_LEN] {
-        let mut info = [0; INFO_LEN];
-        info[..SALT].copy_from_slice(&FIXED);
-        info[SALT..].copy_from_slice(&self.0);
-        info
+    pub(super) fn info(&self) -> &[u8; INFO_LEN] {
+        &self.0
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     TAG_LEN,
-    header::{COMMITMENT_LEN, PayloadHeader, PayloadSalt},
+    header::{COMMITMENT_LEN, INFO_LEN, PayloadHeader, PayloadSalt},
     segment_cipher::{KEY_LEN, NONCE_LEN, SegmentCipher},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind},
     labels,
     secret::{Secret, ct_eq},
-    sha256::{DIGEST_LEN, HmacKey},
+    sha256::{DIGEST_LEN, HmacKey, TwoBlocks},
 };
 
 // B2: L = 64. The key is the first block of HKDF-Expand, and the commitment the second.
@@ -25,55 +25,171 @@ impl Prk {
     pub(super) fn extract(dek: &Dek) -> Self {
         let mut prk = Secret::zeroed();
         labels::PAYLOAD_EXTRACT.mac::<2, _, _, _>((dek.expose_secret(), &[], &[]), &mut prk);
-        Self::new(&prk)
+        Self(HmacKey::new(&prk))
     }
 
-    /// Asks for the PRK of the DEK that is sealed or opened.
-    pub(super) fn beside(prk: &mut Secret<DIGEST_LEN>) -> Beside<'_> {
-        Some((&labels::PAYLOAD_EXTRACT, prk))
-    }
-
-    /// The PRK that was made [`beside`](Self::beside).
-    pub(super) fn new(prk: &Secret<DIGEST_LEN>) -> Self {
-        Self(HmacKey::new(prk))
-    }
-
-    /// Derives the key of a new payload, and fills in the commitment.
-    #[inline]
-    pub(super) fn new_payload(&self, salt: &PayloadSalt, commitment: &mut [u8; COMMITMENT_LEN]) -> PayloadKey {
-        let mut key = Secret::zeroed();
-        self.derive(salt, &mut key, commitment);
-        PayloadKey::new(&key)
-    }
-
-    /// Derives the key of the payload that begins with `header`. Fails if the header commits to another DEK.
-    ///
-    /// A [`PayloadKey`] in a `Result` would be copied once more, which takes longer than its key schedule. So the
-    /// caller makes it from `key`.
-    pub(super) fn derive_for(&self, header: &PayloadHeader, key: &mut Secret<KEY_LEN>) -> Result<(), Error> {
-        let mut commitment = [0; COMMITMENT_LEN];
-        self.derive(header.salt(), key, &mut commitment);
-        // B3.1: the commitment is compared in constant time before any segment is decrypted.
-        if ct_eq(&commitment, header.commitment()) {
-            Ok(())
-        } else {
-            key.wipe();
-            Err(ErrorKind::AuthenticationFailed.into())
-        }
+    /// Returns an error if the header commits to another DEK.
+    pub(super) fn check_header(&self, header: &PayloadHeader) -> Result<(), Error> {
+        let (mut okm, mut key) = (Okm::of(header.info()), Secret::zeroed());
+        okm.key(self, &mut key);
+        okm.check(self, &key, header.commitment())
     }
 
     /// Derives the key of the payload that begins with `header`, for a reader that keeps it.
     pub(super) fn open_payload(&self, header: &PayloadHeader) -> Result<PayloadKey, Error> {
-        let mut key = Secret::zeroed();
-        self.derive_for(header, &mut key)?;
-        Ok(PayloadKey::new(&key))
+        let (mut okm, mut key) = (Okm::of(header.info()), Secret::zeroed());
+        okm.key(self, &mut key);
+        let payload_key = PayloadKey::new(&key);
+        okm.check(self, &key, header.commitment())?;
+        Ok(payload_key)
+    }
+}
+
+/// `OKM = HKDF-Expand(PRK, info = header[0..44], L = 64) = key[32] ‖ commitment[32]`
+pub(super) struct Okm(TwoBlocks);
+
+impl Okm {
+    #[inline]
+    pub(super) fn of(info: &[u8; INFO_LEN]) -> Self {
+        Self(TwoBlocks::of(info))
     }
 
-    /// `OKM = HKDF-Expand(PRK, info = header[0..44], L = 64) = key[32] ‖ commitment[32]`
-    fn derive(&self, salt: &PayloadSalt, key: &mut [u8; KEY_LEN], commitment: &mut [u8; COMMITMENT_LEN]) {
-        let info = salt.info();
-        self.0.expand::<1, _, 0>(&info, &[], key);
-        self.0.expand_second::<2, _>(key, &info, commitment);
+    /// Derives the key.
+    #[inline]
+    pub(super) fn key(&self, prk: &Prk, key: &mut Secret<KEY_LEN>) {
+        self.0.first(&prk.0, key);
+    }
+
+    /// Derives the commitment.
+    ///
+    /// Callers make the [`PayloadKey`] before it. The set-up of AES-GCM and the commitment both depend on `key` alone,
+    /// so a processor can work on both at once.
+    #[inline]
+    fn commitment(&mut self, prk: &Prk, key: &Secret<KEY_LEN>, commitment: &mut [u8; COMMITMENT_LEN]) {
+        self.0.second(&prk.0, key, commitment);
+    }
+
+    /// Returns an error if the commitment of a header is another one, that of another DEK.
+    #[inline]
+    pub(super) fn check(
+        &mut self,
+        prk: &Prk,
+        key: &Secret<KEY_LEN>,
+        expected: &[u8; COMMITMENT_LEN],
+    ) -> Result<(), Error> {
+        let mut commitment = [0; COMMITMENT_LEN];
+        self.commitment(prk, key, &mut commitment);
+        // B3.1: the commitment is compared in constant time before any segment is decrypted.
+        if ct_eq(&commitment, expected) {
+            Ok(())
+        } else {
+            Err(ErrorKind::AuthenticationFailed.into())
+        }
+    }
+}
+
+/// The keys of a new payload. Its commitment is not computed yet.
+pub(super) struct NewPayload<'a> {
+    prk: &'a Prk,
+    salt: &'a PayloadSalt,
+    okm: &'a mut Okm,
+    key: &'a Secret<KEY_LEN>,
+}
+
+impl NewPayload<'_> {
+    /// Calls `f` with the keys of the payload with this salt.
+    pub(super) fn with<T>(prk: &Prk, salt: &PayloadSalt, f: impl FnOnce(NewPayload<'_>) -> T) -> T {
+        let (mut okm, mut key) = (Okm::of(salt.info()), Secret::zeroed());
+        okm.key(prk, &mut key);
+        f(NewPayload {
+            prk,
+            salt,
+            okm: &mut okm,
+            key: &key,
+        })
+    }
+
+    pub(super) fn salt(&self) -> &PayloadSalt {
+        self.salt
+    }
+
+    /// Sets up AES-GCM, and fills in the commitment.
+    #[inline]
+    pub(super) fn start(&mut self, commitment: &mut [u8; COMMITMENT_LEN]) -> PayloadKey {
+        let payload_key = PayloadKey::new(self.key);
+        self.okm.commitment(self.prk, self.key, commitment);
+        payload_key
+    }
+}
+
+/// Derives the keys of a new payload while its DEK is sealed.
+pub(super) struct ForNew {
+    salt: PayloadSalt,
+    okm: Okm,
+    extract: ForOpening,
+    prk: Prk,
+    key: Secret<KEY_LEN>,
+}
+
+impl ForNew {
+    /// The caller sets the salt before the DEK is sealed.
+    pub(super) fn unset() -> Self {
+        Self {
+            salt: PayloadSalt::unset(),
+            okm: Okm(TwoBlocks::unset()),
+            extract: ForOpening::new(),
+            prk: Prk(HmacKey::unkeyed()),
+            key: Secret::zeroed(),
+        }
+    }
+
+    pub(super) fn set_salt(&mut self, salt: PayloadSalt) {
+        self.salt = salt;
+        self.okm.0.set(self.salt.info());
+    }
+
+    /// The keys after the DEK was sealed.
+    pub(super) fn payload(&mut self) -> NewPayload<'_> {
+        NewPayload {
+            prk: &self.prk,
+            salt: &self.salt,
+            okm: &mut self.okm,
+            key: &self.key,
+        }
+    }
+}
+
+impl Beside for ForNew {
+    #[inline]
+    fn mac(&mut self) -> Option<(&HmacKey, &mut Secret<DIGEST_LEN>)> {
+        self.extract.mac()
+    }
+
+    #[inline]
+    fn meanwhile(&mut self) {
+        self.prk.0.set(&self.extract.0);
+        self.okm.key(&self.prk, &mut self.key);
+    }
+}
+
+/// Derives the PRK of a DEK while the DEK is opened.
+pub(super) struct ForOpening(Secret<DIGEST_LEN>);
+
+impl ForOpening {
+    pub(super) fn new() -> Self {
+        Self(Secret::zeroed())
+    }
+
+    /// The PRK after the DEK was opened.
+    pub(super) fn prk(&self) -> Prk {
+        Prk(HmacKey::new(&self.0))
+    }
+}
+
+impl Beside for ForOpening {
+    #[inline]
+    fn mac(&mut self) -> Option<(&HmacKey, &mut Secret<DIGEST_LEN>)> {
+        Some((&labels::PAYLOAD_EXTRACT, &mut self.0))
     }
 }
 

@@ -12,8 +12,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN,
-    header::{COMMITMENT_LEN, PayloadSalt},
-    keys::{PayloadKey, Place, Prk},
+    header::{COMMITMENT_LEN, CheckedHeader},
+    keys::{NewPayload, Okm, PayloadKey, Place, Prk},
     length::{encrypted_len_in_memory, plaintext_len_in_memory},
 };
 use crate::{
@@ -28,7 +28,7 @@ const PARALLEL_FROM: usize = 1_048_576;
 
 /// A payload with a well-formed header and a valid length.
 pub(super) struct Payload<'a> {
-    pub(super) header: PayloadHeader,
+    pub(super) header: CheckedHeader<'a>,
     segments: &'a [u8],
     plaintext_len: usize,
 }
@@ -39,27 +39,37 @@ impl<'a> Payload<'a> {
             .split_first_chunk()
             .ok_or(ErrorKind::NotAPayload(PayloadRule::Length))?;
         Ok(Self {
-            header: PayloadHeader::from_bytes(header)?,
+            header: CheckedHeader::of(header)?,
             segments,
             plaintext_len: plaintext_len_in_memory(payload)?,
         })
     }
 
     /// The plaintext.
-    pub(super) fn decrypt(&self, prk: &Prk) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub(super) fn decrypt(&self, prk: &Prk, okm: &mut Okm) -> Result<Zeroizing<Vec<u8>>, Error> {
         let mut plaintext = Zeroizing::new(vec![0; self.plaintext_len]);
-        self.decrypt_into(prk, &mut plaintext)?;
+        self.decrypt_into(prk, okm, &mut plaintext)?;
         Ok(plaintext)
     }
 
+    /// The keys of the payload, to be derived. The earlier before [`decrypt`](Self::decrypt), the better: see
+    /// [`TwoBlocks`](crate::sha256::TwoBlocks).
+    #[inline]
+    pub(super) fn okm(&self) -> Okm {
+        Okm::of(self.header.info())
+    }
+
     /// Opens all segments into `plaintext`. If one does not open, overwrites `plaintext` with zeros.
-    pub(super) fn decrypt_into(&self, prk: &Prk, plaintext: &mut [u8]) -> Result<(), Error> {
+    pub(super) fn decrypt_into(&self, prk: &Prk, okm: &mut Okm, plaintext: &mut [u8]) -> Result<(), Error> {
+        // A `PayloadKey` in a `Result` would be copied once more, which takes longer than its key schedule.
         let mut key = Secret::zeroed();
-        prk.derive_for(&self.header, &mut key)?;
+        okm.key(prk, &mut key);
+        let payload_key = PayloadKey::new(&key);
+        okm.check(prk, &key, self.header.commitment())?;
         if plaintext.len() != self.plaintext_len {
             return Err(ErrorKind::BufferLength.into());
         }
-        let opened = open_segments(&PayloadKey::new(&key), self.segments, plaintext);
+        let opened = open_segments(&payload_key, self.segments, plaintext);
         if opened.is_err() {
             plaintext.zeroize();
         }
@@ -68,24 +78,23 @@ impl<'a> Payload<'a> {
 }
 
 /// The payload of `plaintext`.
-pub(super) fn encrypt(prk: &Prk, sealed: &SealedDek, salt: &PayloadSalt, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+pub(super) fn encrypt(new: NewPayload<'_>, sealed: &SealedDek, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
     let mut payload = vec![0; encrypted_len_in_memory(plaintext)?];
-    encrypt_into(prk, sealed, salt, plaintext, &mut payload)?;
+    encrypt_into(new, sealed, plaintext, &mut payload)?;
     Ok(payload)
 }
 
 /// Writes the payload of `plaintext` to `payload`, which has exactly its length.
 pub(super) fn encrypt_into(
-    prk: &Prk,
+    mut new: NewPayload<'_>,
     sealed: &SealedDek,
-    salt: &PayloadSalt,
     plaintext: &[u8],
     payload: &mut [u8],
 ) -> Result<(), Error> {
     let (header, segments) = payload.split_first_chunk_mut().ok_or(ErrorKind::BufferLength)?;
     let mut commitment = [0; COMMITMENT_LEN];
-    let key = prk.new_payload(salt, &mut commitment);
-    PayloadHeader::write(salt, sealed, &commitment, header);
+    let key = new.start(&mut commitment);
+    PayloadHeader::write(new.salt(), sealed, &commitment, header);
     seal_segments(&key, plaintext, segments)
 }
 

@@ -9,7 +9,7 @@ use zeroize::{ZeroizeOnDrop, Zeroizing};
 use super::{
     PayloadHeader, SegmentOpener, SegmentSealer,
     header::PayloadSalt,
-    keys::{PayloadKey, Prk},
+    keys::{NewPayload, PayloadKey, Prk},
     length::encrypted_len_in_memory,
     oneshot::{self, Payload},
 };
@@ -149,7 +149,8 @@ impl PayloadCipher {
     /// }
     /// ```
     pub fn encrypt_with_rng<R: TryCryptoRng + ?Sized>(&self, plaintext: &[u8], rng: &mut R) -> Result<Vec<u8>, Error> {
-        oneshot::encrypt(&self.prk, &self.sealed, &PayloadSalt::fresh(rng)?, plaintext)
+        let salt = PayloadSalt::fresh(rng)?;
+        NewPayload::with(&self.prk, &salt, |new| oneshot::encrypt(new, &self.sealed, plaintext))
     }
 
     /// Encrypts `plaintext` into `payload`, which must be [`encrypted_len`](super::encrypted_len) bytes long. Allocates
@@ -198,7 +199,10 @@ impl PayloadCipher {
         if payload.len() != encrypted_len_in_memory(plaintext)? {
             return Err(ErrorKind::BufferLength.into());
         }
-        oneshot::encrypt_into(&self.prk, &self.sealed, &PayloadSalt::fresh(rng)?, plaintext, payload)
+        let salt = PayloadSalt::fresh(rng)?;
+        NewPayload::with(&self.prk, &salt, |new| {
+            oneshot::encrypt_into(new, &self.sealed, plaintext, payload)
+        })
     }
 
     /// Decrypts a payload of this DEK.
@@ -225,7 +229,8 @@ impl PayloadCipher {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn decrypt(&self, payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        Payload::parse(payload)?.decrypt(&self.prk)
+        let payload = Payload::parse(payload)?;
+        payload.decrypt(&self.prk, &mut payload.okm())
     }
 
     /// Decrypts a payload of this DEK into `plaintext`, which must be [`plaintext_len`](super::plaintext_len) bytes
@@ -251,7 +256,8 @@ impl PayloadCipher {
     /// # Ok::<(), dekseal::Error>(())
     /// ```
     pub fn decrypt_into(&self, payload: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
-        Payload::parse(payload)?.decrypt_into(&self.prk, plaintext)
+        let payload = Payload::parse(payload)?;
+        payload.decrypt_into(&self.prk, &mut payload.okm(), plaintext)
     }
 
     /// Begins a payload whose segments the caller writes. Returns the header, which the caller writes first, and a
@@ -294,7 +300,10 @@ impl PayloadCipher {
         &self,
         rng: &mut R,
     ) -> Result<(PayloadHeader, SegmentSealer), Error> {
-        Ok(SegmentSealer::start(&self.prk, &self.sealed, PayloadSalt::fresh(rng)?))
+        let salt = PayloadSalt::fresh(rng)?;
+        Ok(NewPayload::with(&self.prk, &salt, |new| {
+            SegmentSealer::start(new, &self.sealed)
+        }))
     }
 
     /// Makes an opener for the segments that follow `header`.

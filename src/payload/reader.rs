@@ -95,8 +95,8 @@ impl<R: Read> PayloadReader<R> {
         Ok(())
     }
 
-    /// Reads the next segment into `room` and opens it there, which saves a copy. The last segment is opened in the
-    /// buffer. Returns how many bytes of plaintext are in `room`.
+    /// Reads the next segment into `room` and opens it there, which saves a copy. A short segment, the last, is opened
+    /// in the buffer. Returns how many bytes of plaintext are in `room`.
     fn next_segment_into(&mut self, room: &mut [u8; SEGMENT_LEN]) -> io::Result<usize> {
         let (ahead, rest) = put_ahead(&mut self.ahead, room);
         let mut length = ahead.saturating_add(read_full(&mut self.inner, rest)?);
@@ -105,19 +105,30 @@ impl<R: Read> PayloadReader<R> {
         if length == SEGMENT_LEN {
             length = length.saturating_add(read_full(&mut self.inner, &mut behind)?);
         }
-        if length < Buffer::LEN {
-            let (text, rest) = self.buffer.all().split_at_mut(SEGMENT_LEN);
-            text.copy_from_slice(room);
-            rest.copy_from_slice(&behind);
-            self.last_segment(length)?;
-            return Ok(0);
-        }
         let [tag @ .., next] = behind;
-        if let Some(opener) = &mut self.opener {
-            opener.open_detached(room, &tag)?;
+        match length {
+            Buffer::LEN => {
+                if let Some(opener) = &mut self.opener {
+                    opener.open_detached(room, &tag)?;
+                }
+                self.ahead = Some(next);
+                Ok(SEGMENT_LEN)
+            }
+            SEALED_SEGMENT_LEN => match self.opener.take() {
+                Some(opener) => opener
+                    .open_last_detached(room, &tag)
+                    .map(|()| SEGMENT_LEN)
+                    .map_err(io::Error::from),
+                None => Ok(0),
+            },
+            _ => {
+                let (text, rest) = self.buffer.all().split_at_mut(SEGMENT_LEN);
+                text.copy_from_slice(room);
+                rest.copy_from_slice(&behind);
+                self.last_segment(length)?;
+                Ok(0)
+            }
         }
-        self.ahead = Some(next);
-        Ok(SEGMENT_LEN)
     }
 }
 

@@ -7,7 +7,6 @@ use crate::{
     error::{Error, ErrorKind, PayloadRule},
     key_id::KeyId,
     keyring::Keyring,
-    secret::Secret,
     trace::Event,
 };
 
@@ -75,7 +74,7 @@ impl<K: Keyring> Engine<K> {
         event.to(new_key_id, None);
         let dek = self.open(key_id, context, header.sealed_dek())?;
         // Refuses a sealed DEK that is not the payload's own: the segments would not open with it.
-        Prk::extract(&dek).derive_for(header, &mut Secret::zeroed())?;
+        Prk::extract(&dek).check_header(header)?;
         let sealed = self.seal(new_key_id, context, &dek, event)?;
         Ok(header.rewrapped(sealed))
     }

@@ -28,7 +28,6 @@ use crate::{
     error::{Error, ErrorKind},
     key_id::KeyId,
     keyring::Keyring,
-    secret::Secret,
     trace::Event,
 };
 
@@ -100,7 +99,7 @@ impl<K: Keyring> Engine<K> {
                     key_id
                 };
                 let dek = self.open(expected, context, sealed)?;
-                Prk::extract(&dek).derive_for(header, &mut Secret::zeroed())?;
+                Prk::extract(&dek).check_header(header)?;
                 Ok(dek)
             };
             let mut file = PayloadFile::lock(path.as_ref())?;

@@ -4,8 +4,8 @@ use core::fmt;
 
 use super::{
     PayloadHeader, SEALED_SEGMENT_LEN, SEGMENT_LEN, TAG_LEN,
-    header::{COMMITMENT_LEN, PayloadSalt},
-    keys::{PayloadKey, Place, Prk},
+    header::COMMITMENT_LEN,
+    keys::{NewPayload, PayloadKey, Place},
 };
 use crate::{
     blob::SealedDek,
@@ -63,10 +63,10 @@ pub struct SegmentSealer {
 
 impl SegmentSealer {
     /// Begins a payload: its header, and the sealer of its segments.
-    pub(super) fn start(prk: &Prk, sealed: &SealedDek, salt: PayloadSalt) -> (PayloadHeader, Self) {
+    pub(super) fn start(mut new: NewPayload<'_>, sealed: &SealedDek) -> (PayloadHeader, Self) {
         let mut commitment = [0; COMMITMENT_LEN];
-        let sealer = Self::new(prk.new_payload(&salt, &mut commitment));
-        (PayloadHeader::new(salt, *sealed, commitment), sealer)
+        let sealer = Self::new(new.start(&mut commitment));
+        (PayloadHeader::new(*new.salt(), *sealed, commitment), sealer)
     }
 
     pub(super) fn new(key: PayloadKey) -> Self {
@@ -292,6 +292,13 @@ impl SegmentOpener {
     /// ```
     pub fn open_last_in_place(self, segment: &mut [u8]) -> Result<&mut [u8], Error> {
         self.key.open_in_place(self.last_place(segment)?, segment)
+    }
+
+    /// [`open_last_in_place`](Self::open_last_in_place) for a full segment whose tag is elsewhere.
+    #[cfg(feature = "std")]
+    pub(super) fn open_last_detached(self, text: &mut [u8; SEGMENT_LEN], tag: &[u8; TAG_LEN]) -> Result<(), Error> {
+        self.check()?;
+        self.key.open_detached(self.counter.last_place()?, text, tag)
     }
 
     fn next_place(&mut self) -> Result<Place, Error> {

@@ -239,8 +239,8 @@ impl<K: Keyring> Engine<K> {
         inner: W,
     ) -> Result<PayloadWriter<W>, Error> {
         Event::new("encrypt_writer", Some(key_id), Some(context)).of(|event| {
-            self.create_for_one(key_id, context, &mut getrandom::SysRng, event, |prk, sealed, salt| {
-                Ok(PayloadWriter::new(SegmentSealer::start(prk, sealed, salt), inner))
+            self.create_for_one(key_id, context, &mut getrandom::SysRng, event, |new, sealed| {
+                Ok(PayloadWriter::new(SegmentSealer::start(new, sealed), inner))
             })
         })
     }

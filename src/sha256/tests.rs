@@ -131,9 +131,9 @@ proptest! {
         hmac.expand::<1, 15, 0>(&label, &[], &mut made);
         prop_assert_eq!(made, reference_okm(&key, &[&label]));
 
-        let mut second = [0; DIGEST_LEN];
-        hmac.expand::<1, 44, 0>(&info, &[], &mut made);
-        hmac.expand_second::<2, 44>(&made, &info, &mut second);
+        let (mut messages, mut second) = (TwoBlocks::of(&info), [0; DIGEST_LEN]);
+        messages.first(&hmac, &mut made);
+        messages.second(&hmac, &made, &mut second);
         prop_assert_eq!([made, second].concat(), reference_okm::<64>(&key, &[&info]));
 
         prop_assert_eq!(mac(&keyed(&any_key), &message), reference_mac(&any_key, &[&message]));

@@ -4,7 +4,8 @@
 //! crate and this module agree, both follow the document. It is only for comparison: it wipes nothing and compares in
 //! variable time.
 //!
-//! `tests/reference` builds a crate from this file, for the fuzz targets and `tests/assurance`.
+//! `tests/reference` builds a crate from this file, for the fuzz targets and `tests/assurance`. The benchmarks use it
+//! too.
 
 #![allow(dead_code, unreachable_pub, reason = "the tests in `tests/it` use part A only")]
 

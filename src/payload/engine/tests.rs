@@ -46,8 +46,8 @@ fn encrypt(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     };
     let none = EncryptionContext::none();
     let payload = Event::new("test", Some(&key_id()), Some(&none)).of(|event| {
-        engine.create_for_one(&key_id(), &none, &mut rng, event, |prk, sealed, salt| {
-            crate::payload::oneshot::encrypt(prk, sealed, &salt, b"attack at dawn")
+        engine.create_for_one(&key_id(), &none, &mut rng, event, |new, sealed| {
+            crate::payload::oneshot::encrypt(new, sealed, b"attack at dawn")
         })
     });
     assert_eq!(rng.draws, 1);
@@ -60,7 +60,7 @@ fn one_draw_gives_the_dek_and_then_the_salt() {
     let payload = encrypt(&bytes).unwrap();
     assert_eq!(payload[12..44], bytes[64..]);
     let dek = Dek::from_bytes(bytes.first_chunk().unwrap());
-    let sealed = *Payload::parse(&payload).unwrap().header.sealed_dek();
+    let sealed = Payload::parse(&payload).unwrap().header.sealed_dek();
     assert_eq!(
         *PayloadCipher::new(&dek, sealed).decrypt(&payload).unwrap(),
         b"attack at dawn"

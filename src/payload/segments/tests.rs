@@ -24,7 +24,8 @@ fn payload_key(salt: [u8; 32], dek: &[u8; Dek::LEN]) -> (PayloadHeader, PayloadK
     let sealed = crate::cmk::CmkVersion::new("0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap(), 0, &[7; 32])
         .unwrap()
         .seal(&crate::context::EncryptionContext::none(), &Dek::from_bytes(dek));
-    let (header, sealer) = SegmentSealer::start(&Prk::extract(&Dek::from_bytes(dek)), &sealed, salt);
+    let prk = Prk::extract(&Dek::from_bytes(dek));
+    let (header, sealer) = NewPayload::with(&prk, &salt, |new| SegmentSealer::start(new, &sealed));
     (header, sealer.key)
 }
 
