@@ -50,7 +50,7 @@ fn primitives(c: &mut Criterion) {
         b.iter(|| keyed.encrypt(black_box(&gcm), &nonce, black_box(&mut body)))
     });
     group.bench_function("SHA-256 of 156 bytes", |b| b.iter(|| floor.sha256_of_156_bytes()));
-    group.bench_function("OS randomness of 64 bytes", |b| b.iter(os_randomness));
+    group.bench_function("OS randomness of 64 bytes", |b| b.iter(os_randomness::<64>));
     group.bench_function("wipe_stack", |b| b.iter(dekseal::wipe_stack));
     group.finish();
 }
@@ -63,7 +63,7 @@ fn create_dek(c: &mut Criterion) {
     });
     group.bench_function("floor", |b| {
         b.iter(|| {
-            black_box(os_randomness());
+            black_box(os_randomness::<64>());
             cmk.seal(black_box(&context), black_box(&dek))
         });
     });

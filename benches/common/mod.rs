@@ -4,6 +4,10 @@
 // Each bench uses only some of these items.
 #![allow(dead_code)]
 
+pub(crate) mod least;
+/// The second implementation of docs/FORMAT.md, for the keys that the floors start from.
+#[path = "../../tests/it/reference.rs"]
+pub(crate) mod reference;
 pub(crate) mod wire;
 
 use std::{
@@ -57,9 +61,9 @@ pub(crate) fn dek() -> Dek {
     Dek::from_bytes(&core::array::from_fn(|at| at as u8))
 }
 
-/// 64 bytes from the operating system's generator.
-pub(crate) fn os_randomness() -> [u8; 64] {
-    let mut bytes = [0; 64];
+/// Bytes from the operating system's generator.
+pub(crate) fn os_randomness<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system has randomness");
     bytes
 }
@@ -68,6 +72,8 @@ pub(crate) fn os_randomness() -> [u8; 64] {
 /// states are wiped too.
 pub(crate) struct Floor {
     pub(crate) keyed: Keyed,
+    /// HKDF-Extract of a payload, keyed with its constant salt.
+    extract: Hmac<Sha256>,
     dek: [u8; 64],
     /// A sealed DEK. Each primitive writes its result to its place in it.
     blob: [u8; 188],
@@ -83,29 +89,53 @@ pub(crate) struct Keyed {
 impl Floor {
     pub(crate) fn new(context: &EncryptionContext) -> Self {
         let blob = *cmk().seal(context, &dek()).as_bytes();
+        let key = reference::Key::new(KEY_ID, 0, &[7; 64]).expect("64 bytes");
         let keyed = Keyed {
-            salt_mac: <Hmac<Sha256> as KeyInit>::new_from_slice(&[1; 32]).expect("any length"),
-            wrap: Hkdf::from_prk(&[2; 32]).expect("32 bytes"),
+            salt_mac: <Hmac<Sha256> as KeyInit>::new_from_slice(&key.salt_key).expect("any length"),
+            wrap: Hkdf::from_prk(&key.wrap_key).expect("32 bytes"),
             context_sha256: *context.sha256(),
             aad: [&blob[..4], &blob[116..156], context.canonical()].concat(),
         };
         let dek = *dek().expose_secret();
-        let mut floor = Self { keyed, dek, blob };
+        let extract = <Hmac<Sha256> as KeyInit>::new_from_slice(b"dekseal/v2 payload").expect("any length");
+        let mut floor = Self {
+            keyed,
+            extract,
+            dek,
+            blob,
+        };
         floor.seal();
+        assert_eq!(floor.blob, blob, "the primitives make another blob");
         floor
     }
 
     /// HMAC, HKDF-Expand, the GCM set-up, GCM of 64 bytes, SHA-256 of 156 bytes. Each needs the result of the one
     /// before.
     pub(crate) fn seal(&mut self) {
-        let Self { keyed, dek, blob } = self;
+        let Self { keyed, dek, blob, .. } = self;
         let salt = keyed.hmac(black_box(dek));
         let gcm = Keyed::set_up(keyed.expand(&salt));
         blob[4..36].copy_from_slice(&salt);
         blob[36..100].copy_from_slice(dek);
         let tag = keyed.encrypt(&gcm, &array(&salt[..12]), &mut blob[36..100]);
         blob[100..116].copy_from_slice(&tag);
-        black_box(self.sha256_of_156_bytes());
+        let checksum = self.sha256_of_156_bytes();
+        self.blob[156..].copy_from_slice(&checksum);
+    }
+
+    /// HKDF-Extract of the DEK, HKDF-Expand to 64 bytes, the GCM set-up, GCM of 64 bytes.
+    pub(crate) fn payload(&self) -> Vec<u8> {
+        let Self { extract, dek, blob, .. } = black_box(self);
+        let mut prk = extract.clone();
+        prk.update(dek);
+        let (prk, mut okm) = (Hkdf::<Sha256>::from_prk(&prk.finalize().into_bytes()), [0; 64]);
+        let expanded = prk.expect("32 bytes").expand(&blob[..44], &mut okm);
+        expanded.expect("64 bytes");
+        let gcm = Keyed::set_up(array(&okm[..32]));
+        let mut payload = vec![0; 264 + 64 + 16];
+        let made = gcm.encrypt_inout_detached(&[0; 12].into(), &[], (&mut payload[264..328]).into());
+        payload[328..].copy_from_slice(&made.expect("short"));
+        payload
     }
 
     /// HKDF-Expand, the GCM set-up, GCM of 64 bytes, HMAC.
