@@ -203,3 +203,27 @@ fn decode(digits: &[u8], bytes: &mut [u8]) -> Option<()> {
     let decoded = base16ct::mixed::decode(digits, bytes).ok()?.len();
     (decoded == bytes.len()).then_some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_decoders_agree_on_every_pair_of_bytes() {
+        for pair in (0..=u16::MAX).map(u16::to_be_bytes) {
+            let (mut public, mut secret) = ([0; 1], [0; 1]);
+            let decoded = (decode_public(&pair, &mut public), decode(&pair, &mut secret));
+            assert_eq!(decoded.0, decoded.1, "{pair:?}");
+            if decoded.0.is_some() {
+                assert_eq!(public, secret, "{pair:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn digits_are_as_many_as_needed() {
+        for (digits, fit) in [(&b"0aF"[..], false), (b"0aF1", true), (b"0aF1c", false), (b"", false)] {
+            assert_eq!(decode_public(digits, &mut [0; 2]).is_some(), fit, "{digits:?}");
+        }
+    }
+}

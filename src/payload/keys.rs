@@ -32,7 +32,7 @@ impl Prk {
     pub(super) fn check_header(&self, header: &PayloadHeader) -> Result<(), Error> {
         let (mut okm, mut key) = (Okm::of(header.info()), Secret::zeroed());
         okm.key(self, &mut key);
-        okm.check(self, &key, header.commitment())
+        okm.check_commitment(self, &key, header.commitment())
     }
 
     /// Derives the key of the payload that begins with `header`, for a reader that keeps it.
@@ -40,7 +40,7 @@ impl Prk {
         let (mut okm, mut key) = (Okm::of(header.info()), Secret::zeroed());
         okm.key(self, &mut key);
         let payload_key = PayloadKey::new(&key);
-        okm.check(self, &key, header.commitment())?;
+        okm.check_commitment(self, &key, header.commitment())?;
         Ok(payload_key)
     }
 }
@@ -71,7 +71,7 @@ impl Okm {
 
     /// Returns an error if the commitment of a header is another one, that of another DEK.
     #[inline]
-    pub(super) fn check(
+    pub(super) fn check_commitment(
         &mut self,
         prk: &Prk,
         key: &Secret<KEY_LEN>,

@@ -65,7 +65,7 @@ impl<'a> Payload<'a> {
         let mut key = Secret::zeroed();
         okm.key(prk, &mut key);
         let payload_key = PayloadKey::new(&key);
-        okm.check(prk, &key, self.header.commitment())?;
+        okm.check_commitment(prk, &key, self.header.commitment())?;
         if plaintext.len() != self.plaintext_len {
             return Err(ErrorKind::BufferLength.into());
         }
