@@ -11,9 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 
-import pyarrow as pa
-
 import dekseal
+import pyarrow as pa
 
 ROWS = 100_000
 STREAM = 256 << 20

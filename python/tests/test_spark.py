@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,13 +32,15 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def spark() -> Iterator[SparkSession]:
+    # The workers run the interpreter of the tests, and not the one that is first in PATH.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     session = (
         SparkSession.builder.master("local[2]")
         .config("spark.ui.enabled", "false")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.memory", "2g")
         .config("spark.sql.shuffle.partitions", "4")
-        .config("spark.log.level", "ERROR")
+        .config("spark.log.level", "OFF")
         .getOrCreate()
     )
     yield session
