@@ -206,8 +206,8 @@ impl<S: KeyStore> StoreKeyring<S> {
     /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` made another key; [`ErrorKind::ImplausibleTime`] if `f`
     /// added a version to an existing key and dated it back, because the grace period of
     /// [`destroy_versions`](Keyset::destroy_versions) counts from that time; and [`ErrorKind::Store`] with any fault
-    /// but `Stale`, `NotASnapshot` and `Settings`: `RolledBack` until a rollback is resolved. No others. The key is as it
-    /// was before, unless the fault is [`StoreFault::OutcomeUnknown`](crate::StoreFault::OutcomeUnknown): then the
+    /// but `Stale`, `NotASnapshot` and `Settings`: `RolledBack` until a rollback is resolved. No others. The key is as
+    /// it was before, unless the fault is [`StoreFault::OutcomeUnknown`](crate::StoreFault::OutcomeUnknown): then the
     /// change may have been made, or may yet be made.
     ///
     /// # Examples
