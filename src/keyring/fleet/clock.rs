@@ -35,13 +35,14 @@ impl Clock {
     #[inline]
     pub(super) fn coarse(&self) -> Moment {
         let tick = tick();
-        let mut now = self.at_tick.load(Ordering::Relaxed);
-        if self.tick.load(Ordering::Acquire) != tick {
-            now = since_boot();
-            // A thread that was interrupted here does not set the time back.
-            self.at_tick.fetch_max(now, Ordering::Relaxed);
-            self.tick.store(tick, Ordering::Release);
+        // The tick first: a time that was read before it could be that of an old tick.
+        if self.tick.load(Ordering::Acquire) == tick {
+            return self.moment(self.at_tick.load(Ordering::Relaxed));
         }
+        let now = since_boot();
+        // A thread that was interrupted here does not set the time back.
+        self.at_tick.fetch_max(now, Ordering::Relaxed);
+        self.tick.store(tick, Ordering::Release);
         self.moment(now)
     }
 
