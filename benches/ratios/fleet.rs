@@ -1,7 +1,5 @@
-//! Compares a fleet's keyring with a keyring in memory, for keys in memory.
-//!
-//! A fleet's keyring needs the time in each call, because it may use a document only for so long. Reading the clock
-//! takes 20 ns on one machine and 40 on another, so the other side reads it too.
+//! Compares a fleet's keyring with a keyring in memory, for keys in memory. The fleet's keyring also reads a clock in
+//! each call, because it may use a document only for so long.
 
 use std::{hint::black_box, thread};
 
@@ -39,22 +37,22 @@ pub(crate) fn fleet(lines: &mut Lines) {
         Bound::TimesAsLong(1.10),
         "seal a DEK in a StoreKeyring",
         seal(&fleet, &ids),
-        "in a MemoryKeyring, and the time since boot",
-        with_time(seal(&memory, &ids)),
+        "in a MemoryKeyring",
+        seal(&memory, &ids),
     );
     lines.compare(
         Bound::TimesAsLong(1.10),
         "seal DEKs in a StoreKeyring, by 2 threads",
         on_two_threads(|| seal(&fleet, &ids)),
-        "in a MemoryKeyring, and the time since boot, by 2 threads",
-        on_two_threads(|| with_time(seal(&memory, &ids))),
+        "in a MemoryKeyring, by 2 threads",
+        on_two_threads(|| seal(&memory, &ids)),
     );
     lines.compare(
         Bound::NanosecondsMore(60.0),
         "look up a key in a StoreKeyring",
         look_up(fleet.keyring(), &ids),
-        "in a MemoryKeyring, and the time since boot",
-        with_time(look_up(memory.keyring(), &ids)),
+        "in a MemoryKeyring",
+        look_up(memory.keyring(), &ids),
     );
 }
 
@@ -68,17 +66,6 @@ fn seal<'a, K: Keyring>(engine: &'a Engine<K>, ids: &'a [KeyId]) -> impl FnMut()
     move || {
         let key_id = wanted.next().expect("it never ends");
         let _ = black_box(engine.encrypt_dek(key_id, &context, black_box(&dek)));
-    }
-}
-
-/// The same call, after reading the clock that a fleet's keyring reads.
-fn with_time<T>(mut call: impl FnMut() -> T) -> impl FnMut() -> T {
-    move || {
-        #[cfg(target_os = "linux")]
-        black_box(rustix::time::clock_gettime(rustix::time::ClockId::Boottime));
-        #[cfg(not(target_os = "linux"))]
-        black_box(std::time::Instant::now());
-        call()
     }
 }
 
