@@ -45,7 +45,8 @@ fn calls(job: &str) -> Vec<Call> {
         let of_others = others.count();
         assert!(of_others < *nth, "{name}: the main thread makes {of_others} calls");
     }
-    assert!(job.len() > 7, "{job:?}");
+    // An adoption finds, opens, reads and closes the file, and reports.
+    assert!(job.len() >= 5, "{job:?}");
     job
 }
 

@@ -4,12 +4,16 @@
 
 mod contents;
 mod json;
+#[cfg(feature = "store-keyring")]
+mod newest;
 
 use std::{collections::BTreeMap, format, sync::Arc, vec::Vec};
 
 use rand_core::TryRng;
 
-use self::contents::{Contents, KeyContents, RootContents, VersionContents, check, same_material};
+use self::contents::{Contents, KeyContents, RootContents, VersionContents, same_material};
+#[cfg(feature = "store-keyring")]
+pub(super) use self::newest::Newest;
 use super::{
     key::{Key, Version},
     keyset::Keyset,
@@ -19,7 +23,6 @@ use crate::{
     cmk::CmkVersion,
     error::{Error, ErrorKind, FileFault, RandomnessFault},
     key_id::KeyId,
-    secret::ct_eq,
 };
 
 /// A document that is authentic, and whose material was all opened.
@@ -188,36 +191,6 @@ pub(super) fn check_successor(held: &Keyset, next: &Keyset) -> Result<(), Error>
         }
     }
     Ok(())
-}
-
-/// The newest version of a key, with a check of its material: what is remembered of the versions of an evicted key.
-#[derive(Clone, Copy)]
-pub(super) struct Newest {
-    key_version: u32,
-    check: [u8; 32],
-}
-
-impl Newest {
-    pub(super) fn of(key: &Key) -> Self {
-        let cmk = &key.current.cmk;
-        Self {
-            key_version: cmk.key_version(),
-            check: check(cmk),
-        }
-    }
-
-    /// C6, as far as one version shows it.
-    pub(super) fn check_successor(&self, next: &Key) -> Result<(), Error> {
-        let kept = match next.get(self.key_version) {
-            Some(version) => ct_eq(&self.check, &check(&version.cmk)),
-            None => self.key_version < next.oldest_version(),
-        };
-        if kept {
-            Ok(())
-        } else {
-            Err(lost_version(self.key_version, next))
-        }
-    }
 }
 
 /// C6 for one key.
