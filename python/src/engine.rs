@@ -30,16 +30,15 @@ type RustEngine = dekseal::Engine<AnyKeyring>;
 
 impl PyEngine {
     /// Calls `f` with the engine. Other Python threads run meanwhile if it takes long: if there is much data, or if the
-    /// keyring has to ask its store.
+    /// keyring may ask a store.
     pub(crate) fn run<T: Send>(
         &self,
         py: Python<'_>,
-        key_id: &KeyId,
         data_len: usize,
         f: impl Send + FnOnce(&RustEngine) -> PyResult<T>,
     ) -> PyResult<T> {
-        let opened = self.handle.opened().or_raise()?;
-        if data_len >= LARGE || opened.engine.keyring().may_wait(key_id) {
+        let opened = self.handle.attached(py)?;
+        if data_len >= LARGE || opened.engine.keyring().may_wait() {
             py.detach(|| f(&opened.engine))
         } else {
             f(&opened.engine)
@@ -113,7 +112,7 @@ impl PyEngine {
     fn create_dek(&self, py: Python<'_>, key_id: &str, context: &Bound<'_, PyAny>) -> PyResult<(PyDek, PySealedDek)> {
         let (key_id, context) = (parse_id(key_id)?, self::context(context)?);
         let context = context.as_ref();
-        self.run(py, &key_id, 0, |engine| match &engine.create_dek(&key_id, context) {
+        self.run(py, 0, |engine| match &engine.create_dek(&key_id, context) {
             // By reference, so that the DEK is wiped where it was made.
             Ok((dek, sealed)) => Ok((PyDek::of(dek), PySealedDek(*sealed))),
             Err(error) => Err(crate::errors::exception(error)),
@@ -130,7 +129,7 @@ impl PyEngine {
     ) -> PyResult<Vec<(PyDek, PySealedDek)>> {
         let (key_id, context) = (parse_id(key_id)?, self::context(context)?);
         let context = context.as_ref();
-        self.run(py, &key_id, count.saturating_mul(dekseal::Dek::LEN), |engine| {
+        self.run(py, count.saturating_mul(dekseal::Dek::LEN), |engine| {
             let mut slots = Vec::new();
             let reserved = slots.try_reserve_exact(count);
             reserved.map_err(|_| pyo3::exceptions::PyMemoryError::new_err(()))?;
@@ -153,7 +152,7 @@ impl PyEngine {
     ) -> PyResult<PySealedDek> {
         let (key_id, context) = (parse_id(key_id)?, self::context(context)?);
         let context = context.as_ref();
-        self.run(py, &key_id, 0, |engine| {
+        self.run(py, 0, |engine| {
             let sealed = dek.with(|dek| engine.encrypt_dek(&key_id, context, dek))?;
             sealed.or_raise().map(PySealedDek)
         })
@@ -169,11 +168,9 @@ impl PyEngine {
     ) -> PyResult<PyDek> {
         let (key_id, context, sealed) = (parse_id(key_id)?, self::context(context)?, self::sealed(sealed)?);
         let context = context.as_ref();
-        self.run(py, &key_id, 0, |engine| {
-            match &engine.decrypt_dek(&key_id, context, &sealed) {
-                Ok(dek) => Ok(PyDek::of(dek)),
-                Err(error) => Err(crate::errors::exception(error)),
-            }
+        self.run(py, 0, |engine| match &engine.decrypt_dek(&key_id, context, &sealed) {
+            Ok(dek) => Ok(PyDek::of(dek)),
+            Err(error) => Err(crate::errors::exception(error)),
         })
     }
 
@@ -186,7 +183,7 @@ impl PyEngine {
     ) -> PyResult<PyDek> {
         let (context, sealed) = (self::context(context)?, self::sealed(sealed)?);
         let context = context.as_ref();
-        self.run(py, &sealed.key_id(), 0, |engine| {
+        self.run(py, 0, |engine| {
             match &engine.decrypt_dek_under_any_key(context, &sealed) {
                 Ok(dek) => Ok(PyDek::of(dek)),
                 Err(error) => Err(crate::errors::exception(error)),
@@ -204,7 +201,7 @@ impl PyEngine {
     ) -> PyResult<PySealedDek> {
         let (key_id, context, sealed) = (parse_id(key_id)?, self::context(context)?, self::sealed(sealed)?);
         let context = context.as_ref();
-        self.run(py, &key_id, 0, |engine| {
+        self.run(py, 0, |engine| {
             let rewrapped = engine.rewrap_dek(&key_id, context, &sealed).or_raise()?;
             Ok(PySealedDek(*Rewrapped::sealed(&rewrapped)))
         })
@@ -223,7 +220,7 @@ impl PyEngine {
         let (key_id, context, sealed) = (parse_id(key_id)?, self::context(context)?, self::sealed(sealed)?);
         let (new_key_id, new_context) = (parse_id(new_key_id)?, self::context(new_context)?);
         let (context, new_context) = (context.as_ref(), new_context.as_ref());
-        self.run(py, &key_id, LARGE, |engine| {
+        self.run(py, LARGE, |engine| {
             let rewrapped = engine.rewrap_dek_to((&key_id, context), &sealed, (&new_key_id, new_context));
             rewrapped.or_raise().map(PySealedDek)
         })
@@ -242,7 +239,7 @@ impl PyEngine {
         let length = in_memory(encrypted_len(data.len() as u64));
         let length = length.ok_or_else(|| raised(ErrorKind::PayloadTooLong))?;
         PyBytes::new_with(py, length, |payload| {
-            self.run(py, &key_id, data.len(), |engine| {
+            self.run(py, data.len(), |engine| {
                 encrypt_into(engine, &key_id, context, &data, payload).or_raise()
             })
         })
@@ -262,7 +259,7 @@ impl PyEngine {
         let length = in_memory(plaintext_len(payload.len() as u64));
         let length = length.ok_or_else(|| raised(ErrorKind::NotAPayload(PayloadRule::Length)))?;
         PyBytes::new_with(py, length, |data| {
-            self.run(py, &key_id, payload.len(), |engine| {
+            self.run(py, payload.len(), |engine| {
                 decrypt_into(engine, &key_id, context, &payload, data).or_raise()
             })
         })
@@ -302,7 +299,7 @@ impl PyEngine {
     ) -> PyResult<PySealedDek> {
         let (new_key_id, context) = (parse_id(new_key_id.unwrap_or(key_id))?, self::context(context)?);
         let (key_id, context) = (parse_id(key_id)?, context.as_ref());
-        self.run(py, &key_id, LARGE, |engine| {
+        self.run(py, LARGE, |engine| {
             let header = engine.rewrap_file(&key_id, context, &new_key_id, &path).or_raise()?;
             Ok(PySealedDek(*header.sealed_dek()))
         })
@@ -330,7 +327,7 @@ impl PyEngine {
     ) -> PyResult<PayloadHeader> {
         let (new_key_id, context) = (parse_id(new_key_id.unwrap_or(key_id))?, self::context(context)?);
         let (key_id, context) = (parse_id(key_id)?, context.as_ref());
-        self.run(py, &key_id, LARGE, |engine| {
+        self.run(py, LARGE, |engine| {
             engine.rewrap_header(&key_id, context, &new_key_id, header).or_raise()
         })
     }

@@ -31,10 +31,10 @@ enum Inner {
 }
 
 impl Inner {
-    /// A path, or a binary file object.
-    fn of(file: &Bound<'_, PyAny>, open: impl FnOnce(PathBuf) -> io::Result<File>) -> PyResult<Self> {
+    /// A path, or a binary file object. Other Python threads run while a file is opened: a FIFO waits for its other end.
+    fn of(file: &Bound<'_, PyAny>, open: impl Send + FnOnce(PathBuf) -> io::Result<File>) -> PyResult<Self> {
         match file.extract::<PathBuf>() {
-            Ok(path) => Ok(Self::File(open(path)?)),
+            Ok(path) => Ok(Self::File(file.py().detach(|| open(path))?)),
             Err(_) => Ok(Self::Object(file.clone().unbind())),
         }
     }
@@ -300,7 +300,7 @@ impl PyEngine {
         let context = context.as_ref();
         let inner = Inner::of(file, File::open)?;
         let seekable = inner.is_seekable(py)?;
-        let opened = self.handle.opened().or_raise()?;
+        let opened = self.handle.attached(py)?;
         let source = py.detach(|| match seekable {
             true => {
                 let reader = opened.engine.decrypt_seek_reader(&key_id, context, inner)?;
@@ -327,7 +327,7 @@ impl PyEngine {
     ) -> PyResult<RawWriter> {
         let (key_id, context) = (parse_id(key_id)?, self::context(context)?);
         let context = context.as_ref();
-        let opened = self.handle.opened().or_raise()?;
+        let opened = self.handle.attached(py)?;
         // The DEK first: an unknown key must not empty the file.
         let cipher = py
             .detach(|| opened.engine.create_payload_cipher(&key_id, context))
@@ -336,7 +336,7 @@ impl PyEngine {
             true => File::create_new(path),
             false => File::create(path),
         })?;
-        let writer = cipher.encrypt_writer(inner).or_raise()?;
+        let writer = py.detach(|| cipher.encrypt_writer(inner)).or_raise()?;
         Ok(RawWriter(Mutex::new(Some(writer))))
     }
 }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 
 import dekseal
@@ -64,13 +66,17 @@ def postgres() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        ready = [binaries / "pg_isready", "-q", "-h", directory, "-t", "60"]
+        ready = [binaries / "pg_isready", "-q", "-h", directory, "-t", "10"]
+        end = time.monotonic() + 120
         while subprocess.run(ready, check=False).returncode != 0:
             assert server.poll() is None, "the PostgreSQL server ended"
+            assert time.monotonic() < end, "the PostgreSQL server does not answer"
+            time.sleep(0.1)
         yield f"host={directory} user=test dbname=postgres"
     finally:
-        server.terminate()
-        server.wait()
+        # SIGTERM would wait until the last connection is closed; a child that was killed may still have one.
+        server.send_signal(signal.SIGINT)
+        server.wait(60)
         shutil.rmtree(directory, ignore_errors=True)
 
 

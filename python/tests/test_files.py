@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import faulthandler
 import gc
 import io
 import os
@@ -10,6 +11,7 @@ import pathlib
 import pickle
 import shutil
 import threading
+import time
 import zipfile
 from typing import Any
 
@@ -272,3 +274,32 @@ def test_streams_are_not_pickled(path: pathlib.Path, engine: dekseal.Engine, of_
         pickle.dumps(reader)
     with engine.open(io.BytesIO(), "wb", **of_key) as writer, pytest.raises(TypeError, match="pickled"):
         pickle.dumps(writer)
+
+
+def test_threads_go_on_while_a_fifo_waits(engine: dekseal.Engine, key_id: str, tmp_path: pathlib.Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    data = os.urandom(1000)
+    read: list[bytes] = []
+
+    def reader() -> None:
+        with engine.open(fifo, "rb", key_id=key_id, context=CONTEXT) as stream:
+            read.append(stream.read())
+
+    def writer() -> None:
+        with engine.open(fifo, "wb", key_id=key_id, context=CONTEXT) as stream:
+            stream.write(data)
+
+    # If the GIL were held, no Python code could end the test.
+    faulthandler.dump_traceback_later(60, exit=True)
+    for work, other in (
+        (reader, lambda: fifo.write_bytes(engine.encrypt(key_id, CONTEXT, data))),
+        (writer, lambda: read.append(engine.decrypt(key_id, CONTEXT, fifo.read_bytes()))),
+    ):
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(0.2)
+        other()
+        thread.join()
+    faulthandler.cancel_dump_traceback_later()
+    assert read == [data, data]

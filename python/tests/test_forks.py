@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import pathlib
@@ -125,6 +126,55 @@ def test_threads_and_forks_at_once(opener: Opener) -> None:
     for started in threads:
         started.join()
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize("opener", ["sqlite", "postgres"], indirect=True)
+def test_new_versions_of_children_open_during_forks(opener: Opener, tmp_path: pathlib.Path) -> None:
+    """Children rotate and seal. Threads of the parent ask the store for these versions while it forks."""
+    keyring = opener()
+    engine = dekseal.Engine(keyring)
+    key_id = keyring.create_key()
+    directory = tmp_path / "sealed"
+    directory.mkdir()
+    opened: list[int] = []
+    wrong: list[BaseException] = []
+
+    def seal() -> None:
+        for _ in range(3):
+            version = keyring.rotate(key_id)
+            sealed = engine.create_dek(key_id, CONTEXT)[1]
+            assert sealed.key_version >= version
+            unfinished = tmp_path / f"{os.getpid()}-{version}"
+            unfinished.write_bytes(bytes(sealed))
+            unfinished.rename(directory / unfinished.name)
+
+    def open_sealed(until: float) -> None:
+        seen: set[str] = set()
+        try:
+            while time.monotonic() < until:
+                for name in set(os.listdir(directory)) - seen:
+                    seen.add(name)
+                    sealed = dekseal.SealedDek((directory / name).read_bytes())
+                    engine.decrypt_dek(key_id, CONTEXT, sealed).wipe()
+                    opened.append(sealed.key_version)
+        except BaseException as error:
+            wrong.append(error)
+
+    # A thread that waits with the GIL stops the whole interpreter, so no Python code could end the test.
+    faulthandler.dump_traceback_later(SECONDS + 120, exit=True)
+    until = time.monotonic() + SECONDS
+    threads = [threading.Thread(target=open_sealed, args=(until,)) for _ in range(4)]
+    for started in threads:
+        started.start()
+    while time.monotonic() < until:
+        children = [in_child(seal) for _ in range(3)]
+        for wait in children:
+            wait()
+    for started in threads:
+        started.join()
+    faulthandler.cancel_dump_traceback_later()
+    assert not wrong, wrong
+    assert len(set(opened)) > 3
 
 
 def test_file_keyrings_of_children_keep_what_the_parent_saw(tmp_path: pathlib.Path, root: dekseal.Root) -> None:
@@ -251,7 +301,8 @@ def test_calls_leave_no_memory_behind(keyring: dekseal.MemoryKeyring, engine: de
         gc.collect()
 
     def size() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        # The resident pages now: the highest number of the past would hide what a round adds below it.
+        return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
     # Each round makes five calls.
     calls(CALLS // 20)

@@ -26,15 +26,14 @@ use self::{
 };
 use crate::{
     engine::{PyEngine, decrypt_into, encrypt_into},
-    errors::OrRaise,
     keyring::AnyKeyring,
     sealed::parse_id,
 };
 
 type RustEngine = Engine<AnyKeyring>;
 
-/// Counts sealed DEKs or payloads by key and version, without any key. The result has the columns `key_id`,
-/// `key_version`, `error_kind` and `error`.
+/// Reads the key and the version of each sealed DEK or payload, without any key. The result has a row for each value,
+/// with the columns `key_id`, `key_version`, `error_kind` and `error`.
 #[pyfunction]
 #[pyo3(signature = (values, *, threads = None))]
 pub(crate) fn inspect_column(py: Python<'_>, values: &Bound<'_, PyAny>, threads: Option<usize>) -> PyResult<PyBatch> {
@@ -108,7 +107,7 @@ impl Operation<'_> {
         let mut columns = vec![&values];
         columns.extend(contexts.columns());
         let chunks = aligned(&columns)?;
-        let opened = engine.handle.opened().or_raise()?;
+        let opened = engine.handle.attached(py)?;
         py.detach(|| {
             let mut builder = Builder::new((self.kind)(large));
             for chunk in &chunks {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use dekseal::{Engine, Error};
+use pyo3::prelude::*;
 
 use super::kind::{AnyKeyring, Recipe, Roots};
-use crate::fork;
+use crate::{errors::OrRaise, fork};
 
 pub(crate) struct Handle {
     recipe: Recipe,
@@ -47,8 +48,18 @@ impl Handle {
         }
     }
 
-    /// The keyring and its engine in this process.
-    pub(crate) fn opened(&self) -> Result<Arc<Opened>, Error> {
+    /// The keyring and its engine in this process, for a caller with the GIL. It is released while a child opens the
+    /// keyring again: that can wait for a store, or for the gate, which a fork holds until it gets the GIL.
+    pub(crate) fn attached(&self, py: Python<'_>) -> PyResult<Arc<Opened>> {
+        let opened = self.opened.load();
+        if !opened.is_of_parent() {
+            return Ok(Arc::clone(&opened));
+        }
+        py.detach(|| self.opened()).or_raise()
+    }
+
+    /// The keyring and its engine in this process, for a caller without the GIL.
+    pub(super) fn opened(&self) -> Result<Arc<Opened>, Error> {
         let opened = self.opened.load();
         if !opened.is_of_parent() {
             return Ok(Arc::clone(&opened));

@@ -145,12 +145,15 @@ impl AnyKeyring {
         }
     }
 
-    /// Whether a call for this key may need I/O, so that other Python threads should run meanwhile.
-    pub(crate) fn may_wait(&self, key_id: &KeyId) -> bool {
+    /// Whether a call may ask a store, so that other Python threads must run meanwhile.
+    ///
+    /// No look into memory rules that out: the key may be there but not the version of a blob, and what is there may
+    /// get too old before the call. A thread that kept the GIL while it waits for the gate would stop the fork that
+    /// holds the gate, because a fork needs the GIL to go on.
+    pub(crate) fn may_wait(&self) -> bool {
         match self {
             Self::Memory(_) | Self::File(_) => false,
-            Self::Sqlite(keyring) => !keyring.is_ready(key_id),
-            Self::Postgres(keyring) => !keyring.is_ready(key_id),
+            Self::Sqlite(_) | Self::Postgres(_) => true,
         }
     }
 }
