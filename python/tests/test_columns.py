@@ -216,3 +216,50 @@ def test_other_libraries_take_the_result(engine: dekseal.Engine, key_id: str) ->
     with pytest.raises(ValueError, match="stream"):
         two.__arrow_c_array__()
     assert pa.table(two).num_rows == 6
+
+
+def test_a_capsule_is_taken_once(engine: dekseal.Engine, key_id: str) -> None:
+    class Once:
+        """Gives the same capsules each time."""
+
+        def __init__(self, array: pa.Array) -> None:
+            self.capsules = array.__arrow_c_array__()
+
+        def __arrow_c_array__(self, requested_schema: object = None) -> object:
+            return self.capsules
+
+    class Stream:
+        def __init__(self, array: pa.ChunkedArray) -> None:
+            self.capsule = array.__arrow_c_stream__()
+
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            return self.capsule
+
+    for column in (Once(pa.array([b"x"])), Stream(pa.chunked_array([[b"x"]]))):
+        assert engine.encrypt_column(key_id, CONTEXT, column).failed == 0
+        with pytest.raises(ValueError, match="already"):
+            engine.encrypt_column(key_id, CONTEXT, column)
+    taken = Once(pa.array([b"x"]))
+    # It takes the schema as well.
+    pa.Array._import_from_c_capsule(*taken.capsules)
+    with pytest.raises(ValueError, match="values: the Arrow array of this capsule was already taken"):
+        engine.encrypt_column(key_id, CONTEXT, taken)
+
+
+def test_a_column_of_contexts_has_fields(engine: dekseal.Engine, key_id: str) -> None:
+    with pytest.raises(TypeError, match="contexts must be a column of maps or structs of text"):
+        engine.encrypt_column(key_id, pa.array([{}], pa.struct([])), pa.array([b"x"]))
+
+
+def test_a_stream_of_python_is_read(engine: dekseal.Engine, key_id: str) -> None:
+    class Rows:
+        """A stream whose chunks come from a Python generator, which needs the GIL."""
+
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            fields = [pa.field("tenant", pa.string())]
+            batches = (pa.record_batch([pa.array([str(row)])], schema=pa.schema(fields)) for row in range(3))
+            return pa.RecordBatchReader.from_batches(pa.schema(fields), batches).__arrow_c_stream__()
+
+    values = pa.chunked_array([[b"a", b"b", b"c"]])
+    payloads = pa.table(engine.encrypt_column(key_id, Rows(), values))["payload"].to_pylist()
+    assert [engine.decrypt(key_id, {"tenant": str(row)}, payloads[row]) for row in range(3)] == [b"a", b"b", b"c"]

@@ -122,7 +122,8 @@ fn can_read(data_type: &DataType) -> bool {
                 _ => false,
             }
         }
-        DataType::Struct(fields) => fields.iter().all(|field| Texts::can_read(field.data_type())),
+        // Without fields, each row would have the empty context, which binds nothing.
+        DataType::Struct(fields) => !fields.is_empty() && fields.iter().all(|field| Texts::can_read(field.data_type())),
         _ => false,
     }
 }
@@ -209,7 +210,8 @@ impl<'a> Reader<'a> {
                 if pairs.lists.is_null(row) {
                     return Err(Refused::Null("the encryption context is null"));
                 }
-                let (from, to) = pairs.range(row).unwrap_or_default();
+                let range = pairs.range(row);
+                let (from, to) = range.ok_or(Refused::Null("the encryption context has no entries in its column"))?;
                 let pair = |entry| match pairs.entries.is_null(entry) {
                     true => None,
                     false => pairs.keys.get(entry).zip(pairs.values.get(entry)),

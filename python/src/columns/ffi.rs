@@ -41,8 +41,17 @@ impl Column {
             let schema = schema.pointer_checked(Some(SCHEMA))?.cast::<FFI_ArrowSchema>();
             let array = array.pointer_checked(Some(ARRAY))?.cast::<FFI_ArrowArray>();
             // SAFETY: the names of the capsules were checked, so by the interface they hold these structs. `from_raw`
-            // moves the array out and leaves a released one. The schema is only borrowed, while its capsule lives.
-            let data = unsafe { from_ffi(FFI_ArrowArray::from_raw(array.as_ptr()), schema.as_ref()) };
+            // moves the array out and leaves a released one.
+            let array = unsafe { FFI_ArrowArray::from_raw(array.as_ptr()) };
+            // SAFETY: as above. The schema is only borrowed, while its capsule lives.
+            let schema = unsafe { schema.as_ref() };
+            if array.is_released() || schema.release().is_none() {
+                return Err(PyValueError::new_err(format!(
+                    "{name}: the Arrow array of this capsule was already taken"
+                )));
+            }
+            // SAFETY: neither is released, so by the interface both are whole.
+            let data = unsafe { from_ffi(array, schema) };
             let mut data = data.map_err(refused)?;
             // Other libraries do not always align buffers.
             data.align_buffers();
@@ -61,12 +70,16 @@ impl Column {
             let stream = unsafe { FFI_ArrowArrayStream::from_raw(stream.as_ptr()) };
             let reader = ArrayStreamReader::try_new(stream).map_err(refused)?;
             let data_type = reader.field().data_type().clone();
-            let mut chunks = Vec::new();
-            for chunk in reader {
-                let chunk = chunk.map_err(refused)?;
-                chunk.to_data().validate_full().map_err(refused)?;
-                chunks.push(chunk);
-            }
+            // The producer may read files meanwhile. One that runs Python takes the GIL itself.
+            let chunks = object.py().detach(|| {
+                let chunks = reader.map(|chunk| {
+                    let chunk = chunk?;
+                    chunk.to_data().validate_full()?;
+                    Ok(chunk)
+                });
+                chunks.collect::<Result<_, _>>()
+            });
+            let chunks = chunks.map_err(refused)?;
             return Ok(Self { data_type, chunks });
         }
         Err(PyTypeError::new_err(format!(
