@@ -40,14 +40,36 @@ class Document(Base):
     body = Encrypted("body_payload", bytes)
 
 
+class Noted:
+    note_payload: orm.Mapped[bytes | None] = orm.mapped_column("note", Payload)
+    note = Encrypted("note_payload", str)
+
+
+class Visit(Noted, Base):
+    __tablename__ = "visit"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True, autoincrement=False)
+
+
+class Letter(Noted, Base):
+    __tablename__ = "letter"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True, autoincrement=False)
+
+
+class Invoice(Noted, Base):
+    __tablename__ = "invoice"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True, autoincrement=False)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def session(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[orm.Session]:
     if request.param == "sqlite":
-        database = sa.create_engine(f"sqlite:///{tmp_path / 'data.db'}")
+        database = sa.create_engine(f"sqlite:///{tmp_path / 'data.db'}", hide_parameters=True)
     else:
         connection = dict(part.split("=") for part in request.getfixturevalue("postgres").split())
         database = sa.create_engine(
-            f"postgresql+psycopg://{connection['user']}@/postgres", connect_args={"host": connection["host"]}
+            f"postgresql+psycopg://{connection['user']}@/postgres",
+            connect_args={"host": connection["host"]},
+            hide_parameters=True,
         )
     Base.metadata.drop_all(database)
     Base.metadata.create_all(database)
@@ -123,6 +145,29 @@ def test_each_tenant_has_its_key(session: orm.Session, used: dict[str, str]) -> 
         documents[1].body
 
 
+def test_classes_with_one_mixin_have_their_own_keys(
+    session: orm.Session, engine: dekseal.Engine, key_id: str, keyring: dekseal.MemoryKeyring
+) -> None:
+    other = keyring.create_key()
+    use(engine, key_id, Visit)
+    with pytest.raises(RuntimeError, match="note of Letter has no engine"):
+        Letter(id=1, note_payload=engine.encrypt(key_id, {}, b"")).note
+    use(engine, other, Invoice)
+    # Twice is as once.
+    use(engine, other, Invoice)
+    made: list[Visit | Invoice] = [Visit(id=1, note=SECRET), Invoice(id=1, note=SECRET)]
+    session.add_all(made)
+    session.commit()
+    for row, table, key in zip(made, ("visit", "invoice"), (key_id, other), strict=True):
+        ((stored,),) = rows(session, f"SELECT note FROM {table}")
+        assert dekseal.SealedDek.of_payload(bytes(stored)).key_id == key
+        assert engine.decrypt(key, {"table": table, "column": "note", "id": "1"}, bytes(stored)) == SECRET.encode()
+        assert row.note == SECRET
+        row.note = "changed"
+    session.commit()
+    assert [row.note for row in made] == ["changed", "changed"]
+
+
 def test_a_rewrapped_table_stays_readable(
     session: orm.Session,
     used: dict[str, str],
@@ -152,10 +197,14 @@ def test_plaintext_never_reaches_the_database(session: orm.Session, used: dict[s
         with pytest.raises(sa.exc.StatementError, match="a column of payloads takes bytes") as refused:
             session.execute(sa.insert(Patient).values(id=3, diagnosis_payload=wrong))
         session.rollback()
-        assert isinstance(refused.value.orig, TypeError) and SECRET not in str(refused.value.orig)
+        assert isinstance(refused.value.orig, TypeError) and SECRET not in str(refused.value)
+        with pytest.raises(TypeError, match="a column of payloads takes bytes"):
+            Patient(id=3, diagnosis_payload=wrong)
     with pytest.raises(sa.exc.StatementError):
         session.execute(sa.insert(Patient).values(id=3, diagnosis_payload=SECRET.encode()))
     session.rollback()
+    with pytest.raises(dekseal.Error):
+        Patient(id=3, diagnosis_payload=SECRET.encode())
     session.add(Patient(diagnosis=SECRET))
     with pytest.raises(ValueError, match="primary key id of patient must be known"):
         session.flush()

@@ -7,10 +7,14 @@
         diagnosis = Encrypted("diagnosis_payload", str)
 
     use(engine, key_id, Patient)
+    database = sqlalchemy.create_engine(url, hide_parameters=True)
 
 `patient.diagnosis` is the plaintext, and the column has payloads. The context of a value is
 `{"table": "patient", "column": "diagnosis", "id": "17"}`, so a value that was moved to another row, column or table
 does not decrypt.
+
+With `hide_parameters`, the errors and logs of SQLAlchemy do not show the values of a statement. Without it, plaintext
+that a program passes to `insert` in place of a payload is refused, but is part of the error.
 
 The primary key must be known before the row is written: assign it, or give it a default that Python computes. It must
 not change while the row has encrypted values.
@@ -20,6 +24,7 @@ from __future__ import annotations
 
 import json
 import uuid
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,14 +56,19 @@ class Payload(TypeDecorator[bytes]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Any) -> bytes | None:
-        if value is None:
-            return None
-        if isinstance(value, bytes):
-            # Raises if it is none.
-            dekseal.SealedDek.of_payload(value)
-            return value
-        # The value itself is perhaps a secret.
-        raise TypeError(f"a column of payloads takes bytes, not {type(value).__name__}")
+        return _payload(value)
+
+
+def _payload(value: Any) -> bytes | None:
+    """Raises if a value is neither a payload nor null."""
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        # Raises if it is none.
+        dekseal.SealedDek.of_payload(value)
+        return value
+    # The value itself is perhaps a secret.
+    raise TypeError(f"a column of payloads takes bytes, not {type(value).__name__}")
 
 
 # How a value becomes bytes, and back.
@@ -99,8 +109,10 @@ class Encrypted:
         self._type = python_type
         self._encode, self._decode = (encode, decode) if encode and decode else _CODECS[python_type]
         self._context = context
-        self._engine: dekseal.Engine | None = None
-        self._key_id: str | Callable[[Any], str] | None = None
+        # The classes of one mixin can have different engines and keys.
+        self._used: weakref.WeakKeyDictionary[type, tuple[dekseal.Engine, str | Callable[[Any], str]]] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -147,9 +159,11 @@ class Encrypted:
         return context
 
     def _keys(self, row: Any) -> tuple[dekseal.Engine, str]:
-        if self._engine is None or self._key_id is None:
-            raise RuntimeError(f"{self._name} has no engine: call dekseal.sqlalchemy.use")
-        return self._engine, self._key_id if isinstance(self._key_id, str) else self._key_id(row)
+        for class_ in type(row).__mro__:
+            if class_ in self._used:
+                engine, key_id = self._used[class_]
+                return engine, key_id if isinstance(key_id, str) else key_id(row)
+        raise RuntimeError(f"{self._name} of {type(row).__name__} has no engine: call dekseal.sqlalchemy.use")
 
     def _flush(self, row: Any) -> None:
         """Encrypts what was assigned to the row."""
@@ -165,19 +179,31 @@ def use(engine: dekseal.Engine, key_id: str | Callable[[Any], str], *classes: ty
     `key_id` is a key, or a function from a row to its key, for tenants with keys of their own.
     """
     for class_ in classes:
-        attributes = [value for base in class_.__mro__ for value in vars(base).values() if isinstance(value, Encrypted)]
+        attributes = _attributes(class_)
         if not attributes:
             raise TypeError(f"{class_.__name__} has no encrypted attribute")
-        first = attributes[0]._engine is None
+        # A class that is not mapped has no rows.
+        orm.class_mapper(class_, configure=False)
         for attribute in attributes:
-            attribute._engine, attribute._key_id = engine, key_id
-        if first:
-            event.listen(class_, "before_insert", _before_insert, propagate=True)
-            event.listen(class_, "before_update", _before_update, propagate=True)
+            attribute._used[class_] = engine, key_id
+            _listen(getattr(class_, attribute._payload), "set", _set)
+        _listen(class_, "before_insert", _before_insert)
+        _listen(class_, "before_update", _before_update)
 
 
-def _attributes(row: Any) -> list[Encrypted]:
-    return [value for base in type(row).__mro__ for value in vars(base).values() if isinstance(value, Encrypted)]
+def _attributes(class_: type) -> list[Encrypted]:
+    return [value for base in class_.__mro__ for value in vars(base).values() if isinstance(value, Encrypted)]
+
+
+def _listen(target: Any, name: str, listener: Callable[..., None]) -> None:
+    if not event.contains(target, name, listener):
+        event.listen(target, name, listener, propagate=True)
+
+
+def _set(row: Any, value: Any, old: Any, initiator: Any) -> None:
+    # Refused here already, where no SQL statement with the value is at hand for the text of an error.
+    if not isinstance(value, _Pending | sa.ClauseElement):
+        _payload(value)
 
 
 def _before_insert(mapper: orm.Mapper[Any], connection: sa.Connection, row: Any) -> None:
@@ -185,7 +211,7 @@ def _before_insert(mapper: orm.Mapper[Any], connection: sa.Connection, row: Any)
         name = mapper.get_property_by_column(key).key
         if getattr(row, name) is None and key.default is not None and key.default.is_callable:
             setattr(row, name, key.default.arg(None))
-    for attribute in _attributes(row):
+    for attribute in _attributes(type(row)):
         attribute._flush(row)
 
 
@@ -195,5 +221,5 @@ def _before_update(mapper: orm.Mapper[Any], connection: sa.Connection, row: Any)
         name = mapper.get_property_by_column(key).key
         if state.attrs[name].history.has_changes():
             raise ValueError(f"the primary key {key.name} must not change while the row has encrypted values")
-    for attribute in _attributes(row):
+    for attribute in _attributes(type(row)):
         attribute._flush(row)
