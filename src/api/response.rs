@@ -25,7 +25,9 @@ use crate::error::{Error, ErrorKind};
 /// ```
 pub struct Response {
     status: u16,
-    code: Option<&'static str>,
+    /// Empty if the request succeeded. An empty `Option` would leave a place for old contents of the stack, which a host
+    /// that moves the response to the heap would carry there.
+    code: &'static str,
     body: Zeroizing<String>,
 }
 
@@ -39,7 +41,7 @@ impl Response {
     /// The error code, such as `KMS.0207`, or `None` if the request succeeded.
     #[must_use]
     pub fn error_code(&self) -> Option<&'static str> {
-        self.code
+        (!self.code.is_empty()).then_some(self.code)
     }
 
     /// The JSON text.
@@ -77,7 +79,7 @@ impl Response {
         body.push_str(r#""}"#);
         Self {
             status: 200,
-            code: None,
+            code: "",
             body,
         }
     }
@@ -85,7 +87,7 @@ impl Response {
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (status, code) = (self.status, self.code.unwrap_or("ok"));
+        let (status, code) = (self.status, self.error_code().unwrap_or("ok"));
         write!(f, "Response({status} {code}, ..)")
     }
 }
@@ -120,7 +122,7 @@ impl Refusal {
         let body = alloc::format!(r#"{{"error":{{"error_code":"{code}","error_msg":{message}}}}}"#);
         Response {
             status: self.status,
-            code: Some(code),
+            code,
             body: Zeroizing::new(body),
         }
     }

@@ -95,7 +95,7 @@ pub(crate) struct SealedVector {
 }
 
 /// The path of an example that cargo built beside this test.
-#[cfg(feature = "std")]
+#[cfg(all(feature = "api", feature = "file-keyring"))]
 pub(crate) fn example(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();
     let built = test.parent().unwrap().parent().unwrap().join("examples").join(name);
