@@ -82,7 +82,11 @@ impl<S: KeyStore> Shared<S> {
                 revision,
                 document: document.to_vec(),
             };
-            // A document in memory is newer, because this request began before it.
+            // Begins before the look at memory. So if a document is accepted after that look, this one is dropped and
+            // not compared with it.
+            let age = Duration::from_secs(time.saturating_sub(confirmed));
+            let begun = self.cache.begin(now.minus(age));
+            // A document in memory is newer than the snapshot.
             if self.cache.get(&key_id).is_some() {
                 continue;
             }
@@ -90,8 +94,6 @@ impl<S: KeyStore> Shared<S> {
             if confirmed > time.saturating_add(self.settings.clock_skew.as_secs()) {
                 continue;
             }
-            let age = Duration::from_secs(time.saturating_sub(confirmed));
-            let begun = self.cache.begin(now.minus(age));
             // A document may be under a root that this process does not have any more.
             let answer = self
                 .cache
