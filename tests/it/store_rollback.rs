@@ -86,9 +86,7 @@ fn a_purge_of_an_evicted_key_is_reported_and_adopted() {
     let (store, engine) = one_key();
     let reader = evicted(&store);
     let key_id = id(1);
-    let year_ago = UnixTime::from_secs(UnixTime::now().unwrap().as_secs() - 365 * 24 * 60 * 60).unwrap();
-    let schedule = |keys: &mut dekseal::Keyset| keys.schedule_deletion_at(&key_id, 7, year_ago).map(drop);
-    engine.keyring().update(&key_id, schedule).unwrap();
+    schedule_deletion_a_year_ago(&engine, key_id);
     engine.keyring().update(&key_id, |keys| keys.purge(&key_id)).unwrap();
     assert_eq!(fault(seal(&reader, 1)), StoreFault::RolledBack);
     // The same if the key was made again.
@@ -241,25 +239,128 @@ fn a_change_that_conflicts_with_itself_is_made_once() {
     assert_eq!((info.current_version, info.state), (1, KeyState::Disabled));
 }
 
+fn schedule_deletion_a_year_ago(engine: &Engine<Keyring>, key_id: KeyId) {
+    let year_ago = UnixTime::from_secs(UnixTime::now().unwrap().as_secs() - 365 * 24 * 60 * 60).unwrap();
+    let schedule = |keys: &mut dekseal::Keyset| keys.schedule_deletion_at(&key_id, 7, year_ago).map(drop);
+    engine.keyring().update(&key_id, schedule).unwrap();
+}
+
+/// Other processes would refuse the document, or its absence, as a rollback.
+#[test]
+fn a_change_neither_replaces_a_key_nor_removes_one_before_its_time() {
+    let (store, engine) = one_key();
+    let key_id = id(1);
+    let before = document(&store, 1);
+    let empty = |keys: &mut dekseal::Keyset| {
+        *keys = dekseal::Keyset::new();
+        Ok(())
+    };
+    let error = engine.keyring().update(&key_id, empty).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.key_id()),
+        (ErrorKind::DeletionNotScheduled, Some(key_id))
+    );
+    assert_eq!(document(&store, 1), before);
+
+    schedule_deletion_a_year_ago(&engine, key_id);
+    let reader = process(&store);
+    reader.keyring().load(&key_id).unwrap();
+    let before = document(&store, 1);
+    let replace = |keys: &mut dekseal::Keyset| {
+        keys.purge(&key_id)?;
+        keys.create_key(key_id)
+    };
+    let error = engine.keyring().update(&key_id, replace).unwrap_err();
+    assert_eq!((error.kind(), error.key_id()), (ErrorKind::KeyExists, Some(key_id)));
+    assert_eq!(document(&store, 1), before);
+
+    // As two changes, both are made, and other processes follow.
+    engine.keyring().update(&key_id, |keys| keys.purge(&key_id)).unwrap();
+    assert_eq!(kind(reader.keyring().load(&key_id)), ErrorKind::UnknownKey);
+    create(&engine, 1);
+    reader.keyring().load(&key_id).unwrap();
+    assert_eq!(reader.keyring().counters().rollbacks, 0);
+}
+
+#[test]
+fn a_key_that_was_made_again_while_it_was_purged_stays_in_memory() {
+    let (store, engine) = one_key();
+    let engine = Arc::new(engine);
+    let key_id = id(1);
+    schedule_deletion_a_year_ago(&engine, key_id);
+    let hears = Arc::clone(&engine);
+    let maker = process(&store);
+    store.set_script(move |request, _call| match request {
+        Request::Remove { .. } => {
+            let (hears, maker) = (Arc::clone(&hears), process(maker.keyring().store()));
+            Action::ServeThen(Box::new(move || {
+                assert_eq!(kind(hears.keyring().load(&key_id)), ErrorKind::UnknownKey);
+                create(&maker, 1);
+                hears.keyring().load(&key_id).unwrap();
+            }))
+        }
+        _ => Action::Serve,
+    });
+    engine.keyring().update(&key_id, |keys| keys.purge(&key_id)).unwrap();
+    assert!(engine.keyring().is_ready(&key_id));
+    engine.keyring().load(&key_id).unwrap();
+    assert_eq!(engine.keyring().counters().rollbacks, 0);
+}
+
+/// A later document of the other branch may have the versions and the state of the document that was sent.
+#[test]
+fn a_write_back_that_was_lost_is_not_reported_as_done() {
+    let (store, engine) = one_key();
+    let key_id = id(1);
+    rotate(&engine, 1);
+    let backup = store.copy();
+    engine.keyring().update(&key_id, |keys| keys.disable(&key_id)).unwrap();
+    store.restore(&backup);
+    assert_eq!(fault(engine.keyring().load(&key_id)), StoreFault::RolledBack);
+
+    // The `put` of generation 4 does not arrive, and another process goes on from generation 2 to 5.
+    let (first, other, present) = (AtomicBool::new(true), process(&store), Arc::clone(&store));
+    store.set_script(move |request, _call| match request {
+        Request::Put { .. } if first.swap(false, Ordering::SeqCst) => Action::LoseRequest,
+        Request::Get { .. } if !first.load(Ordering::SeqCst) => {
+            present.set_script(|_request, _call| Action::Serve);
+            let update = |change: fn(&mut dekseal::Keyset, &KeyId) -> Result<(), dekseal::Error>| {
+                other.keyring().update(&key_id, |keys| change(keys, &key_id)).unwrap();
+            };
+            update(dekseal::Keyset::disable);
+            update(dekseal::Keyset::enable);
+            update(dekseal::Keyset::disable);
+            Action::Serve
+        }
+        _ => Action::Serve,
+    });
+    assert_eq!(fault(engine.keyring().write_back(&key_id)), StoreFault::OutcomeUnknown);
+    // The host still has to decide.
+    assert_eq!(fault(engine.keyring().load(&key_id)), StoreFault::RolledBack);
+    engine.keyring().write_back(&key_id).unwrap();
+    engine.keyring().load(&key_id).unwrap();
+}
+
 /// The grace period of a destruction counts from `created`, so an older time would end it early.
 #[test]
 fn a_version_that_is_added_to_a_key_is_not_dated_back() {
     let (store, engine) = one_key();
     let key_id = id(1);
     let before = document(&store, 1);
-    let now = UnixTime::now().unwrap().as_secs();
     let import = |age: u64| {
-        let created = UnixTime::from_secs(now - age).unwrap();
-        let import = |keys: &mut dekseal::Keyset| keys.import_version_at(&key_id, &[8; 32], created);
-        engine.keyring().update(&key_id, import)
+        engine.keyring().update(&key_id, |keys| {
+            let created = UnixTime::from_secs(UnixTime::now()?.as_secs() - age)?;
+            keys.import_version_at(&key_id, &[8; 32], created)
+        })
     };
-    let error = import(60).unwrap_err();
+    // Less than the deadline of a call is too much. Between the two times, the clock may tick once.
+    let error = import(2).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ImplausibleTime);
     assert_eq!((error.key_id(), error.key_version()), (Some(key_id), Some(1)));
     assert_eq!(document(&store, 1), before);
     assert_eq!(import(0).unwrap(), 1);
     // A key that comes from elsewhere keeps the times of its versions.
-    let other = id(2);
+    let (other, now) = (id(2), UnixTime::now().unwrap().as_secs());
     let import = |keys: &mut dekseal::Keyset| {
         keys.import_key_at(other, &[1; 32], UnixTime::from_secs(now - 7200)?)?;
         keys.import_version_at(&other, &[2; 32], UnixTime::from_secs(now - 3600)?)

@@ -331,9 +331,15 @@ impl Cache {
         }
     }
 
-    /// Removes a key that this process has purged.
+    /// Removes a key that this process has purged. `edition` was its last document.
     pub(super) fn forget(&self, key_id: &KeyId, edition: Edition) {
-        self.forget_locked(&mut self.judge(), key_id, State::Purged(edition));
+        let mut remembered = self.judge();
+        let held = self.entries.pin().get(key_id).map(Entry::seen);
+        let seen = held.or_else(|| remembered.get(key_id)).map(|seen| seen.state);
+        // The key may have been made again meanwhile, with another `id`.
+        if !matches!(seen, Some(State::Document(stamp)) if stamp.edition.id != edition.id) {
+            self.forget_locked(&mut remembered, key_id, State::Purged(edition));
+        }
     }
 
     fn forget_locked(&self, remembered: &mut Remembered, key_id: &KeyId, state: State) {

@@ -203,12 +203,15 @@ impl<S: KeyStore> StoreKeyring<S> {
     ///
     /// # Errors
     ///
-    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` made another key; [`ErrorKind::ImplausibleTime`] if `f`
-    /// added a version to an existing key and dated it back, because the grace period of
-    /// [`destroy_versions`](Keyset::destroy_versions) counts from that time; and [`ErrorKind::Store`] with any fault
-    /// but `Stale`, `NotASnapshot` and `Settings`: `RolledBack` until a rollback is resolved. No others. The key is as
-    /// it was before, unless the fault is [`StoreFault::OutcomeUnknown`](crate::StoreFault::OutcomeUnknown): then the
-    /// change may have been made, or may yet be made.
+    /// The errors of `f`; [`ErrorKind::ForeignKeys`] if `f` made another key; [`ErrorKind::KeyExists`] if `f` replaced
+    /// the key by another one with its ID: purge it in one change and create it in the next;
+    /// [`ErrorKind::DeletionNotScheduled`] if `f` removed a key whose deletion was not scheduled before this change;
+    /// [`ErrorKind::ImplausibleTime`] if the clock is not set, or if `f` added a version to an existing key with a
+    /// `created` before this call of `f`, because the grace period of [`destroy_versions`](Keyset::destroy_versions)
+    /// counts from that time; and [`ErrorKind::Store`] with any fault but `Stale`, `NotASnapshot` and `Settings`:
+    /// `RolledBack` until a rollback is resolved. No others. The key is as it was before, unless the fault is
+    /// [`StoreFault::OutcomeUnknown`](crate::StoreFault::OutcomeUnknown): then the change may have been made, or may
+    /// yet be made.
     ///
     /// # Examples
     ///

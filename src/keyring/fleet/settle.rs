@@ -87,6 +87,10 @@ impl<S: KeyStore> Shared<S> {
         if edition.generation <= ours.edition.generation {
             return Some(false);
         }
+        // A later document of the other branch may have the same versions and state.
+        if change.written_back.is_some() {
+            return None;
+        }
         if change.makes_version() {
             // If the version is absent, it was destroyed or never existed.
             return key.get(ours.key.current_version()).map(|_| false);
@@ -115,6 +119,8 @@ impl Change<'_> {
             // The materials are compared, since another process may have sealed the document under another root.
                 && document::check_key_successor(&ours.key, key).is_ok()
         };
-        edition == ours.edition || later && self.makes_version() && has_version()
+        // A document that is written back has only versions that the other branch may have as well.
+        let tells = self.written_back.is_none() && self.makes_version();
+        edition == ours.edition || later && tells && has_version()
     }
 }

@@ -8,7 +8,7 @@ use rand_core::TryRng;
 use super::{
     super::{
         document::{self, Edition},
-        key::{Key, Version},
+        key::{Key, KeyState, Version},
         keyset::Keyset,
         store::{Call, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument},
     },
@@ -86,16 +86,25 @@ impl<S: KeyStore> Shared<S> {
             };
             let mut keys = keyset_of(key_id, before.as_ref().map(|before| &before.key));
             keys.seal_under(Arc::clone(&root));
+            let time = UnixTime::now()?;
             let value = f(&mut keys)?;
             if keys.iter().any(|(other, _)| other != key_id) {
                 return Err(Error::from(ErrorKind::ForeignKeys).with_key_id(key_id));
             }
             let after = match (keys.get(key_id), &before) {
                 (Some(key), Some(before)) => {
-                    self.check_created(&before.key, key)?;
+                    // Another key under the `id` of this one. Other processes would refuse it as a rollback.
+                    if document::check_key_successor(&before.key, key).is_err() {
+                        return Err(Error::from(ErrorKind::KeyExists).with_key_id(key_id));
+                    }
+                    check_created(&before.key, key, time)?;
                     Some(new_document(key_id, &keys, Some(before), &root)?)
                 }
                 (Some(_), None) => Some(new_document(key_id, &keys, None, &root)?),
+                // Other processes would take any other absence for a rollback.
+                (None, Some(before)) if !matches!(before.key.state(), KeyState::PendingDeletion { .. }) => {
+                    return Err(Error::from(ErrorKind::DeletionNotScheduled).with_key_id(key_id));
+                }
                 (None, Some(_)) => None,
                 (None, None) => return Ok(Some(value)),
             };
@@ -116,21 +125,6 @@ impl<S: KeyStore> Shared<S> {
                 }
             }
         })
-    }
-
-    /// D5: the grace period counts from the `created` of a version. So a version that is added to an existing key
-    /// cannot be older than the change.
-    fn check_created(&self, before: &Key, after: &Key) -> Result<(), Error> {
-        let earliest = UnixTime::now()?.as_secs();
-        let earliest = earliest.saturating_sub(self.settings.deadline.as_secs().saturating_add(1));
-        let added = |version: &&Arc<Version>| version.cmk.key_version() > before.current_version();
-        for version in after.versions().filter(added) {
-            if version.created.is_some_and(|created| created.as_secs() < earliest) {
-                let error = Error::from(ErrorKind::ImplausibleTime).with_key_id(&version.cmk.key_id());
-                return Err(error.with_key_version(version.cmk.key_version()));
-            }
-        }
-        Ok(())
     }
 
     /// Attempts a change of one key again as long as other writers come first.
@@ -312,6 +306,19 @@ impl Made<'_> {
     pub(super) fn done(self) -> Option<()> {
         matches!(self, Self::Done).then_some(())
     }
+}
+
+/// D5: the grace period counts from the `created` of a version. So a version that is added to an existing key cannot be
+/// older than the change, which began at `begun`: the grace period has no room for that.
+fn check_created(before: &Key, after: &Key, begun: UnixTime) -> Result<(), Error> {
+    let added = |version: &&Arc<Version>| version.cmk.key_version() > before.current_version();
+    for version in after.versions().filter(added) {
+        if version.created.is_some_and(|created| created < begun) {
+            let error = Error::from(ErrorKind::ImplausibleTime).with_key_id(&version.cmk.key_id());
+            return Err(error.with_key_version(version.cmk.key_version()));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the document of a key that `f` has changed.
