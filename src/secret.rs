@@ -56,7 +56,7 @@ impl<const N: usize> ZeroizeOnDrop for Secret<N> {}
 /// Some bytes of a DEK or of a derived key can stay there after each operation.
 ///
 /// Call this function after a call that used keys, from the function that made that call, if a dump of the process must
-/// not show them. No operation of this crate reaches deeper in an optimized build; `scripts/assure freed` tests this.
+/// not show them. No operation that `scripts/assure freed` measures reaches deeper in an optimized build.
 ///
 /// # Security
 ///

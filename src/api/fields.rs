@@ -171,8 +171,8 @@ fn checked_dek(plain: &[u8; Dek::LEN + 32]) -> Option<Dek> {
 
 /// Fills `bytes` from hex digits in either case. Returns `None` unless there are exactly as many digits as needed.
 ///
-/// For bytes that are not secret. The loop has no early exit, so it compiles to wide instructions, and takes a quarter
-/// of the time of [`decode`].
+/// For bytes that are not secret. The loop has no early exit, so it compiles to wide instructions, and is faster than
+/// [`decode`].
 fn decode_public<const N: usize>(digits: &[u8], bytes: &mut [u8; N]) -> Option<()> {
     let (pairs, rest) = digits.as_chunks();
     if pairs.len() != N || !rest.is_empty() {

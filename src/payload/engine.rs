@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{
     PayloadCipher,
     header::PayloadSalt,
-    keys::{ForNew, ForOpening, NewPayload},
+    keys::{ExtractedPrk, ForNew, NewPayload},
     oneshot::Payload,
 };
 #[cfg(feature = "std")]
@@ -93,7 +93,7 @@ impl<K: Keyring> Engine<K> {
             let payload = Payload::parse(payload)?;
             let sealed = payload.header.sealed_dek();
             event.opens(sealed.key_version());
-            let (mut prk, mut okm) = (ForOpening::new(), payload.okm());
+            let (mut prk, mut okm) = (ExtractedPrk::new(), payload.okm());
             self.open_beside(key_id, context, &sealed, &mut prk)?;
             payload.decrypt(&prk.prk(), &mut okm)
         })
@@ -232,7 +232,7 @@ impl<K: Keyring> Engine<K> {
     ) -> Result<PayloadKey, Error> {
         let sealed = header.sealed_dek();
         event.opens(sealed.key_version());
-        let mut prk = ForOpening::new();
+        let mut prk = ExtractedPrk::new();
         self.open_beside(key_id, context, sealed, &mut prk)?;
         prk.prk().open_payload(header)
     }

@@ -87,6 +87,7 @@ impl PayloadHeader {
             commitment: *checked.commitment(),
         })
     }
+
     pub(super) fn new(salt: PayloadSalt, sealed: SealedDek, commitment: [u8; COMMITMENT_LEN]) -> Self {
         Self {
             salt,

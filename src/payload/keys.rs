@@ -126,7 +126,7 @@ impl NewPayload<'_> {
 pub(super) struct ForNew {
     salt: PayloadSalt,
     okm: Okm,
-    extract: ForOpening,
+    extracted: ExtractedPrk,
     prk: Prk,
     key: Secret<KEY_LEN>,
 }
@@ -137,7 +137,7 @@ impl ForNew {
         Self {
             salt: PayloadSalt::unset(),
             okm: Okm(TwoBlocks::unset()),
-            extract: ForOpening::new(),
+            extracted: ExtractedPrk::new(),
             prk: Prk(HmacKey::unkeyed()),
             key: Secret::zeroed(),
         }
@@ -162,31 +162,31 @@ impl ForNew {
 impl Beside for ForNew {
     #[inline]
     fn mac(&mut self) -> Option<(&HmacKey, &mut Secret<DIGEST_LEN>)> {
-        self.extract.mac()
+        self.extracted.mac()
     }
 
     #[inline]
     fn meanwhile(&mut self) {
-        self.prk.0.set(&self.extract.0);
+        self.prk.0.set(&self.extracted.0);
         self.okm.key(&self.prk, &mut self.key);
     }
 }
 
-/// Derives the PRK of a DEK while the DEK is opened.
-pub(super) struct ForOpening(Secret<DIGEST_LEN>);
+/// The PRK of a DEK, which is extracted while the DEK is sealed or opened.
+pub(super) struct ExtractedPrk(Secret<DIGEST_LEN>);
 
-impl ForOpening {
+impl ExtractedPrk {
     pub(super) fn new() -> Self {
         Self(Secret::zeroed())
     }
 
-    /// The PRK after the DEK was opened.
+    /// The PRK after the DEK was sealed or opened.
     pub(super) fn prk(&self) -> Prk {
         Prk(HmacKey::new(&self.0))
     }
 }
 
-impl Beside for ForOpening {
+impl Beside for ExtractedPrk {
     #[inline]
     fn mac(&mut self) -> Option<(&HmacKey, &mut Secret<DIGEST_LEN>)> {
         Some((&labels::PAYLOAD_EXTRACT, &mut self.0))
