@@ -31,7 +31,8 @@ enum Inner {
 }
 
 impl Inner {
-    /// A path, or a binary file object. Other Python threads run while a file is opened: a FIFO waits for its other end.
+    /// A path, or a binary file object. Other Python threads run while a file is opened, because a FIFO waits for its
+    /// other end.
     fn of(file: &Bound<'_, PyAny>, open: impl Send + FnOnce(PathBuf) -> io::Result<File>) -> PyResult<Self> {
         match file.extract::<PathBuf>() {
             Ok(path) => Ok(Self::File(file.py().detach(|| open(path))?)),
