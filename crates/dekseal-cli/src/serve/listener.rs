@@ -44,8 +44,10 @@ impl Address {
 
 /// A socket that listens.
 pub(crate) enum Listener {
+    /// The fields are dropped in this order: the path is removed before the socket is closed, so another server never
+    /// finds a path that nobody listens on, and never loses one of its own.
     #[cfg(unix)]
-    Unix(UnixListener, SocketFile),
+    Unix(SocketFile, UnixListener),
     Tcp(TcpListener),
 }
 
@@ -68,7 +70,7 @@ impl Listener {
     pub(crate) fn name(&self) -> io::Result<String> {
         match self {
             #[cfg(unix)]
-            Self::Unix(_, path) => Ok(format!("unix:{}", path.0.display())),
+            Self::Unix(path, _) => Ok(format!("unix:{}", path.0.display())),
             Self::Tcp(listener) => Ok(listener.local_addr()?.to_string()),
         }
     }
@@ -104,7 +106,8 @@ fn bind_unix(path: &Path) -> Result<Listener, Failure> {
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let bound = UnixListener::bind(path);
     rustix::process::umask(mask);
-    Ok(Listener::Unix(bound.map_err(failed)?, SocketFile(path.to_owned())))
+    let listener = bound.map_err(failed)?;
+    Ok(Listener::Unix(SocketFile(path.to_owned()), listener))
 }
 
 #[cfg(not(unix))]

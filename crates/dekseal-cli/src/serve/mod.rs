@@ -1,5 +1,6 @@
 //! `dekseal serve`: the KMS API for services in other languages on the same machine.
 
+mod fresh;
 mod listener;
 mod log;
 mod service;
@@ -7,7 +8,7 @@ mod token;
 
 use std::{io, path::PathBuf, pin::pin, sync::Arc, thread, time::Duration};
 
-use dekseal::{Engine, KeyId, api::Operation};
+use dekseal::{Engine, KeyId, StoreSettings, api::Operation};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -22,6 +23,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 
 use self::{
+    fresh::Fresh,
     listener::{Address, Listener},
     log::Log,
     service::Service,
@@ -67,7 +69,8 @@ pub(crate) struct Args {
     #[arg(long, default_value = "4096", value_name = "N")]
     max_connections: u32,
 
-    /// How often a keyring file is read again; a keyring in a database is checked in the background
+    /// How often a keyring file is read again, less than 1h; after an hour without success requests fail. A keyring in
+    /// a database is checked in the background
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
     refresh: Duration,
 
@@ -99,10 +102,12 @@ pub(crate) fn run(args: Args, globals: &Globals) -> Result<(), Failure> {
             "--token-file is missing: every user of this machine can connect to a TCP address; name a file of tokens",
         ));
     }
+    let max_stale = StoreSettings::default().max_stale;
+    check_refresh(args.refresh, max_stale)?;
     let keyring = globals.open()?;
     keyring.start_refresher()?;
     let service = Arc::new(Service {
-        engine: Engine::new(keyring),
+        engine: Engine::new(Fresh { keyring, max_stale }),
         tokens,
         keys: args.keys,
         operations: args.operations,
@@ -135,7 +140,7 @@ fn operation(text: &str) -> Result<Operation, String> {
     let found = operations.into_iter().find(|operation| operation.as_str() == text);
     found.ok_or_else(|| {
         let names = operations.map(|operation| operation.as_str()).join(", ");
-        format!("it is none of {names}")
+        format!("unknown operation; use one of {names}")
     })
 }
 
@@ -204,7 +209,7 @@ async fn accept(listener: &Listener) -> io::Result<Stream> {
             Ok(Stream::Tcp(stream))
         }
         #[cfg(unix)]
-        Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+        Listener::Unix(_, listener) => Ok(Stream::Unix(listener.accept().await?.0)),
     }
 }
 
@@ -235,15 +240,34 @@ fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     });
 }
 
+/// Refuses a time after which another process may already have destroyed the version that is in use.
+fn check_refresh(refresh: Duration, max_stale: Duration) -> Result<(), Failure> {
+    let refused = |reason: String| {
+        let refresh = humantime::format_duration(refresh);
+        Err(Failure::usage(format!("--refresh {refresh}: {reason}")))
+    };
+    if refresh.is_zero() {
+        return refused("the keyring would be read without a pause; write a time such as 10s".into());
+    }
+    if refresh >= max_stale {
+        let longest = humantime::format_duration(max_stale);
+        return refused(format!(
+            "write less than {longest}: after a rotation, `dekseal sweep` and `key destroy-versions` rely on every \
+             process to read the keyring again within that time"
+        ));
+    }
+    Ok(())
+}
+
 /// Reads changes of a keyring file, on its own thread because reading a file blocks.
 fn refresh(service: Arc<Service>, interval: Duration) -> Result<(), Failure> {
-    if !matches!(service.engine.keyring(), AnyKeyring::File(_)) {
+    if !matches!(service.engine.keyring().keyring, AnyKeyring::File(_)) {
         return Ok(());
     }
     let refresher = thread::Builder::new().name("refresh".into()).spawn(move || {
         loop {
             thread::sleep(interval);
-            if let Err(error) = service.engine.keyring().refresh() {
+            if let Err(error) = service.engine.keyring().keyring.refresh() {
                 tracing::warn!(target: "dekseal::serve", %error, "the keys stay as they were");
             }
         }

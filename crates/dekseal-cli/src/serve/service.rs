@@ -19,12 +19,11 @@ use hyper::{
 use tokio::{task::spawn_blocking, time::timeout};
 use zeroize::Zeroizing;
 
-use super::token::Tokens;
-use crate::keyring::AnyKeyring;
+use super::{fresh::Fresh, token::Tokens};
 
 /// What all connections share.
 pub(crate) struct Service {
-    pub(crate) engine: Engine<AnyKeyring>,
+    pub(crate) engine: Engine<Fresh>,
     /// `None` on a Unix socket without tokens, whose mode admits its owner alone.
     pub(crate) tokens: Option<Tokens>,
     /// The keys and operations that are served, or all if there are none.

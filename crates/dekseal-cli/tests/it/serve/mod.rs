@@ -299,6 +299,15 @@ fn what_would_be_unsafe_is_refused() {
         "write unix:PATH, 127.0.0.1:PORT",
     );
     refused(&["--listen", "unix:token"], 2, "token: exists and is not a socket");
+    let refresh = |time| ["--listen", "unix:kms.sock", "--refresh", time];
+    refused(
+        &refresh("0s"),
+        2,
+        "--refresh 0s: the keyring would be read without a pause",
+    );
+    for time in ["1h", "1day"] {
+        refused(&refresh(time), 2, "write less than 1h: after a rotation");
+    }
     refused(&["--listen", "127.0.0.1:0", "--token-file", "missing"], 3, "missing");
     for text in ["", "\n\n", "too-short", "with spaces in it, 30 characters"] {
         fs::write(place.path("token"), text).unwrap();
