@@ -60,10 +60,9 @@ impl Work<'_> {
             }
             if attempt == ATTEMPTS {
                 for key in &lost {
-                    tally.fail(
-                        key,
-                        &Problem::new("other transactions keep the row locked, or keep changing it"),
-                    );
+                    let problem = "other transactions keep the row locked, or keep changing it, or a trigger undoes \
+                                   the change";
+                    tally.fail(key, &Problem::new(problem));
                 }
                 break;
             }

@@ -156,7 +156,7 @@ impl Table for Connection {
         };
         let mut done = vec![false; changes.len()];
         for row in rows {
-            // The numbers begin with 1.
+            // The numbers begin with 1. A row whose new value was not stored has the number 0.
             let number: i64 = column(Some(&row), 0)?;
             let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
             if let Some(done) = at.and_then(|at| done.get_mut(at)) {

@@ -46,6 +46,8 @@ struct Shape {
     one: String,
     sample: String,
     replace: String,
+    /// Finds a row by its key if it has this value.
+    holds: String,
     count: String,
 }
 
@@ -226,6 +228,7 @@ impl Shape {
                     "UPDATE {table} SET {column} = {SPLICE}({column}, ?{new}) WHERE {same} AND {compared} = ?{old}"
                 ),
             },
+            holds: format!("SELECT 1 FROM {table} WHERE {same} AND {compared} = ?{old}"),
             count: format!("SELECT count(*) FROM {table}"),
         }
     }
@@ -331,11 +334,15 @@ impl Table for Connection {
                 let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 let mut done = Vec::with_capacity(changes.len());
                 {
-                    let mut statement = transaction.prepare_cached(&shape.replace)?;
+                    let mut replace = transaction.prepare_cached(&shape.replace)?;
+                    let mut holds = transaction.prepare_cached(&shape.holds)?;
                     for change in changes {
-                        let values = [change.old, &change.new].map(stored);
-                        let parameters = change.key.iter().map(bound).chain(values);
-                        done.push(statement.execute(params_from_iter(parameters))? == 1);
+                        let [old, new] = [change.old, &change.new].map(stored);
+                        let key = || change.key.iter().map(bound);
+                        let parameters = key().chain([old, new.clone()]);
+                        let replaced = replace.execute(params_from_iter(parameters))? == 1;
+                        // A trigger can undo the change.
+                        done.push(replaced && holds.exists(params_from_iter(key().chain([new])))?);
                     }
                 }
                 transaction.commit()?;
@@ -406,6 +413,7 @@ mod tests {
                 (&shape.next, key.len() + 1),
                 (&shape.one, key.len()),
                 (&shape.replace, key.len() + 2),
+                (&shape.holds, key.len() + 1),
             ] {
                 let mut statement = database.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
                 let parameters = vec![1; parameters];

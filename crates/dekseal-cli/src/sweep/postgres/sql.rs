@@ -70,12 +70,14 @@ impl Sql {
             sample: format!("{read} WHERE {column} IS NOT NULL LIMIT $1"),
             // Rows that another transaction has locked are left alone, so the statement waits for nobody and takes part
             // in no deadlock. A row is locked before its value is compared, so the value cannot change in between.
+            // A trigger can store another value than the new one. Such a row returns 0, the number of no row.
             replace: format!(
                 "WITH v AS (SELECT * FROM ROWS FROM ({arrays}, pg_catalog.unnest(${old}::pg_catalog.{array}), \
                      pg_catalog.unnest(${new}::pg_catalog.{array})) WITH ORDINALITY AS v({names}, old, new, n)), \
                  l AS (SELECT {locked}, v.new, v.n FROM {from} t JOIN v ON {join} WHERE {compared} = v.old \
                      FOR NO KEY UPDATE OF t SKIP LOCKED) \
-                 UPDATE {from} t SET {} = {replaced} FROM l WHERE {same} RETURNING l.n",
+                 UPDATE {from} t SET {} = {replaced} FROM l WHERE {same} \
+                 RETURNING CASE WHEN {compared} = l.new THEN l.n ELSE 0 END",
                 quote(&found.column)
             ),
             estimate: format!(

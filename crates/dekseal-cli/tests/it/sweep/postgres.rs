@@ -1,13 +1,13 @@
 //! What only PostgreSQL has.
 
 use std::{
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use super::{
     counts,
-    database::{Database, KEY, Stage, context, key_id},
+    database::{Database, Stage, context, key_id},
     done, outcome, text,
 };
 
@@ -211,6 +211,79 @@ fn a_row_that_a_trigger_refuses_fails_alone() {
     );
 }
 
+/// A row whose new value is not stored is not under the new version, so it must not count as rewrapped.
+#[test]
+fn a_row_whose_change_a_trigger_undoes_fails() {
+    let Some(stage) = Stage::postgres(&[]) else { return };
+    stage.fill(50);
+    stage.rotate();
+    stage.database().run(
+        "CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN IF NEW.id = 7 THEN NEW.sealed := OLD.sealed; END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER undo BEFORE UPDATE ON document FOR EACH ROW EXECUTE FUNCTION undo()",
+    );
+    let (code, reports, _) = outcome(&mut stage.sweep(&[]));
+    assert_eq!(
+        (code, counts(&reports[0])),
+        (1, vec![("rows", 50), ("rewrapped", 49), ("failed", 1)])
+    );
+    let failure = &reports[0]["failures"][0];
+    assert_eq!(failure["key"]["id"], "7");
+    let error = failure["error"].as_str().unwrap();
+    assert!(error.contains("or a trigger undoes the change"), "{error}");
+    assert_eq!(stage.check(), [(0, 1), (1, 49)]);
+}
+
+/// The password of a database is never shown and never stored.
+#[test]
+fn a_password_of_the_database_stays_secret() {
+    const PASSWORD: &str = "marked-8a4f";
+    let Some(stage) = Stage::postgres(&[]) else { return };
+    stage.fill(2000);
+    stage.rotate();
+    let address = stage.address.replace("postgres@", &format!("postgres:{PASSWORD}@"));
+    let words = |table| ["sweep", "--table", table, "--blob-column", "sealed"];
+    let sweep = |table, address: &str, options: &[&str]| {
+        let context = ["--context", "tenant={tenant}", "--state", "state"];
+        let mut sweep = stage.place.command(&[&words(table)[..], &context, options].concat());
+        sweep.env("DEKSEAL_DATABASE", address);
+        sweep
+    };
+    let nowhere = format!("postgres://postgres:{PASSWORD}@127.0.0.1:1/nothing");
+    let refused = [
+        (4, sweep("document", &nowhere, &["--patience", "10ms"])),
+        (2, sweep("nothing", &address, &[])),
+        (2, sweep("document", &address, &["--key-column", "tenant"])),
+        (2, sweep("document", &format!("postgres://u:{PASSWORD}@h:port/d"), &[])),
+    ];
+    for (exit, mut refused) in refused {
+        let output = refused.output().unwrap();
+        assert_eq!(output.status.code(), Some(exit), "{}", text(&output));
+        assert!(!text(&output).contains(PASSWORD), "{}", text(&output));
+    }
+    // On the command line it is refused: others can read it there.
+    let output = stage
+        .place
+        .run(&[&words("document")[..], &["--database", &address]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("--database has a password"), "{}", text(&output));
+    assert!(!text(&output).contains(PASSWORD), "{}", text(&output));
+    // The state of a sweep that was stopped.
+    let mut stopped = sweep("document", &address, &["--batch", "50", "--rate", "100"]);
+    let mut child = stopped.spawn().unwrap();
+    let begun = Instant::now();
+    let state = loop {
+        match fs::read_to_string(stage.place.path("state")) {
+            Ok(state) => break state,
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(state.contains("document") && !state.contains(PASSWORD), "{state}");
+}
+
 #[test]
 fn a_restart_of_the_server_is_waited_for() {
     let Some(mut stage) = Stage::postgres(&[]) else { return };
@@ -263,5 +336,4 @@ fn commits_are_durable_whatever_the_server_says() {
         "on"
     );
     assert_eq!(stage.check(), [(1, 10)]);
-    let _ = KEY;
 }

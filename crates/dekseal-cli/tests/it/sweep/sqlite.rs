@@ -151,3 +151,21 @@ fn values_of_other_types_are_named() {
         [&expected[..], &["the text is not hex".into()]].concat()
     );
 }
+
+/// A row whose new value does not stay is not under the new version, so it must not count as rewrapped.
+#[test]
+fn a_row_whose_change_a_trigger_undoes_fails() {
+    let stage = Stage::sqlite();
+    stage.fill(50);
+    stage.rotate();
+    stage.database().run(
+        "CREATE TRIGGER undo AFTER UPDATE ON document WHEN NEW.id = 7 AND NEW.sealed IS NOT OLD.sealed \
+         BEGIN UPDATE document SET sealed = OLD.sealed WHERE id = 7; END",
+    );
+    let (code, reports, _) = outcome(&mut stage.sweep(&[]));
+    assert_eq!(
+        (code, counts(&reports[0])),
+        (1, vec![("rows", 50), ("rewrapped", 49), ("failed", 1)])
+    );
+    assert_eq!(stage.check(), [(0, 1), (1, 49)]);
+}
