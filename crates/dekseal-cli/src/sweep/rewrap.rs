@@ -98,10 +98,8 @@ impl<K: Keyring> Rewrap<'_, K> {
         let mut opened = Vec::with_capacity(rows.len());
         for (at, (row, outcome)) in rows.iter().zip(&mut outcomes).enumerate() {
             match self.open(at, row) {
-                Ok(Some(row)) if self.only.is_empty() || self.only.contains(&row.key_id) => opened.push(row),
-                Ok(Some(_)) => *outcome = Outcome::OtherKey,
-                Ok(None) => {}
-                Err(problem) => *outcome = Outcome::Failed(problem),
+                Ok(row) => opened.push(row),
+                Err(other) => *outcome = other,
             }
         }
         // The engine asks the keyring once for a run of rows of one key.
@@ -130,22 +128,28 @@ impl<K: Keyring> Rewrap<'_, K> {
         Ok((outcomes, missing))
     }
 
-    /// Reads the value and the context of a row. `None` means NULL.
-    fn open(&self, at: usize, row: &Row) -> Result<Option<Opened>, Problem> {
+    /// Reads the value and the context of a row. The error is the outcome of a row that is not rewrapped.
+    fn open(&self, at: usize, row: &Row) -> Result<Opened, Outcome> {
         if row.value == Value::Null {
-            return Ok(None);
+            return Err(Outcome::Null);
         }
-        let bytes = decode(&row.value, self.content, self.encoding)?;
+        let bytes = decode(&row.value, self.content, self.encoding).map_err(Outcome::Failed)?;
         let sealed = match self.content {
             Content::SealedDek => SealedDek::from_bytes(&bytes),
             Content::Payload => header(&bytes).map(|header| *header.sealed_dek()),
         };
-        Ok(Some(Opened {
+        let sealed = sealed.map_err(|error| Outcome::Failed(Problem::of(&error)))?;
+        let key_id = sealed.key_id();
+        // Rows of other keys may have no context.
+        if !self.only.is_empty() && !self.only.contains(&key_id) {
+            return Err(Outcome::OtherKey);
+        }
+        Ok(Opened {
             at,
-            key_id: sealed.map_err(|error| Problem::of(&error))?.key_id(),
-            context: self.template.context(&row.cells)?,
+            key_id,
+            context: self.template.context(&row.cells).map_err(Outcome::Failed)?,
             bytes,
-        }))
+        })
     }
 
     /// Rewraps rows of one key. Returns for each the versions before and after, and the bytes.
@@ -268,7 +272,7 @@ mod tests {
         let rows = [
             row(old.clone(), tenant("42")),
             row(Value::Null, Cell::Null),
-            row(foreign, tenant("42")),
+            row(foreign.clone(), tenant("42")),
             row(current, tenant("42")),
             row(old.clone(), tenant("43")),
             row(old.clone(), Cell::Null),
@@ -308,7 +312,9 @@ mod tests {
 
         let only = [key];
         rewrap.only = &only;
-        assert_eq!(rewrap.rows(&rows, &|| ()).unwrap()[2], Outcome::OtherKey);
+        let rows = [row(foreign.clone(), tenant("42")), row(foreign, Cell::Null)];
+        let outcomes = rewrap.rows(&rows, &|| ()).unwrap();
+        assert_eq!(outcomes, [Outcome::OtherKey, Outcome::OtherKey]);
     }
 
     #[test]
