@@ -31,7 +31,7 @@ pub(crate) const DEK: Lengths = Lengths {
     longest: 64,
 };
 
-/// No source is longer than this.
+/// Every source is shorter than this.
 const LONGEST_SOURCE: usize = 4096;
 
 /// Reads a file that only its owner can read.
@@ -103,15 +103,16 @@ pub(crate) fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>, Failure>
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| failed(&error))?;
-    let read = child.stdout.take().map(bounded);
+    let read = child.stdout.take().map_or_else(|| Ok(Zeroizing::default()), bounded);
     let status = child.wait().map_err(|error| failed(&error))?;
+    // Before the status: a command whose output is too long is ended by a signal.
+    let bytes = read.map_err(|error| Failure::key(format!("the output of the command: {error}")))?;
     if !status.success() {
         return Err(Failure::key(format!(
             "the command failed with {status}; run it by itself to see why"
         )));
     }
-    read.unwrap_or_else(|| Ok(Zeroizing::default()))
-        .map_err(|error| failed(&error))
+    Ok(bytes)
 }
 
 /// Reads a credential of systemd.
@@ -133,7 +134,7 @@ pub(crate) fn from_credential(name: &str) -> Result<Zeroizing<Vec<u8>>, Failure>
     read.map_err(|error| Failure::key(format!("{}: {error}; check the unit", path.display())))
 }
 
-/// Reads to the end, but no more than a secret can have. The buffer never moves, so no copy is left behind.
+/// Reads to the end, which must come before [`LONGEST_SOURCE`]. The buffer never moves, so no copy is left behind.
 fn bounded(mut input: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; LONGEST_SOURCE]);
     let mut filled = 0;
@@ -144,6 +145,10 @@ fn bounded(mut input: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+    if filled == LONGEST_SOURCE {
+        let message = format!("it is longer than {} bytes", LONGEST_SOURCE.saturating_sub(1));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     bytes.truncate(filled);
     Ok(bytes)
@@ -207,6 +212,20 @@ mod tests {
         let raw = [b"\n\xff".repeat(16), b" \n".to_vec()].concat();
         assert_eq!(decoded(&raw), Ok(raw));
         assert_eq!(decoded(&[0; 64]), Ok(vec![0; 64]));
+    }
+
+    #[test]
+    fn a_source_that_is_too_long_is_not_cut() {
+        assert_eq!(*bounded(&[1; 4095][..]).unwrap(), [1; 4095]);
+        for length in [4096, 4097, 10_000] {
+            let error = bounded(&vec![1; length][..]).unwrap_err();
+            assert_eq!(error.to_string(), "it is longer than 4095 bytes");
+        }
+        let failure = from_command("head -c 100000 /dev/zero").unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "the output of the command: it is longer than 4095 bytes"
+        );
     }
 
     /// 40 hex digits are 40 bytes of text, and only 20 bytes of key.
