@@ -63,7 +63,7 @@ pub(crate) struct Args {
     #[arg(long)]
     payload: bool,
 
-    /// The encoding of a column of texts [default: told by the texts]
+    /// The encoding of a column of texts [default: detected]
     #[arg(long)]
     encoding: Option<Encoding>,
 
@@ -71,7 +71,7 @@ pub(crate) struct Args {
     #[arg(long = "key", value_name = "KEY_ID")]
     keys: Vec<KeyId>,
 
-    /// Only count, and say what would fail
+    /// Count the rows and report those that would fail; write nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -236,7 +236,9 @@ impl Sweep<'_> {
         }
         let mut progress = Progress::new(self.globals.json, file, self.work.engine.keyring());
         if progress.is_shown() {
-            progress.begin(source.connect()?.total()?, state);
+            // Counting may take longer than a statement may. The bar then grows with the rows.
+            let total = source.connect()?.total().unwrap_or_default();
+            progress.begin(total, state);
         }
         let outcome = pass::run(source, &self.work, &pace, state, &self.stop, &mut progress);
         progress.end();

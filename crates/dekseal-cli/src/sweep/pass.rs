@@ -1,4 +1,4 @@
-//! One pass over a table: one thread reads, others rewrap and write, and this one takes down what is done.
+//! One pass over a table: one thread reads, others rewrap and write, and this one records the progress.
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +43,7 @@ pub(crate) enum Ended {
     Stopped,
 }
 
-/// A message to the thread that takes down what is done: a batch and its number.
+/// A message to the thread that records the progress: a batch and its number.
 type Report = Result<(u64, Batch), Failure>;
 
 /// Goes over the table from where `state` says, until the end or until `stop`.
@@ -85,9 +85,9 @@ pub(crate) fn run(
             })
         });
         drop((reports, waiting));
-        let taken = take_down(&reported, state, &halt, watch);
+        let recorded = record(&reported, state, &halt, watch);
         let ended = reader.join().unwrap_or(Ended::Stopped);
-        taken.map(|()| ended)
+        recorded.map(|()| ended)
     })
 }
 
@@ -145,9 +145,9 @@ fn write(source: &Source, work: &Work<'_>, waiting: &Mutex<Receiver<(u64, Vec<Ro
     }
 }
 
-/// Takes down what is done, in order. After a failure the other threads come to an end, and what they still do is taken
-/// down too.
-fn take_down(
+/// Records the batches that are done, in order. After a failure the other threads come to an end, and their last
+/// batches are recorded too.
+fn record(
     reported: &Receiver<Report>,
     state: &mut State,
     halt: &AtomicBool,
@@ -157,7 +157,7 @@ fn take_down(
     let mut early = BTreeMap::new();
     let mut next: u64 = 0;
     for report in reported {
-        let taken = report.and_then(|(number, batch)| {
+        let recorded = report.and_then(|(number, batch)| {
             early.insert(number, batch);
             while let Some(batch) = early.remove(&next) {
                 next = next.saturating_add(1);
@@ -166,7 +166,7 @@ fn take_down(
             }
             watch.done(state)
         });
-        if let Err(failure) = taken {
+        if let Err(failure) = recorded {
             halt.store(true, Ordering::Relaxed);
             failed.get_or_insert(failure);
         }

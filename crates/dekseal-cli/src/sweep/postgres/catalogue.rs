@@ -140,7 +140,7 @@ pub(super) fn find(session: &mut Session, request: &Request) -> Result<Found, Fa
         }
         if name == request.column {
             return Err(Failure::usage(format!(
-                "the column {name} is the key and what is swept"
+                "the column {name} cannot be both the key and the blob column"
             )));
         }
         key.push(KeyColumn {

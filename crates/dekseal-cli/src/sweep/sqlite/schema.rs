@@ -101,7 +101,7 @@ pub(super) fn find(database: &Connection, request: &Request) -> Result<Result<Fo
     };
     if key.iter().any(|column| column.name == request.column) {
         return Ok(Err(Failure::usage(format!(
-            "the column {} is the key and what is swept",
+            "the column {} cannot be both the key and the blob column",
             request.column
         ))));
     }

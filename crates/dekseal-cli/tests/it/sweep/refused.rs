@@ -44,7 +44,7 @@ fn tables_and_columns_that_cannot_be_swept_are_named() {
         );
         sweep(&["--table", "keyless", "--blob-column", "sealed"], "has no primary key");
         let expected = if stage.address.starts_with("sqlite") {
-            "is the key"
+            "the column id cannot be both the key and the blob column"
         } else {
             "neither bytes nor text"
         };
