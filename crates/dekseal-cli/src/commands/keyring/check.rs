@@ -55,7 +55,8 @@ pub(super) fn run(
         for (name, fault) in &faults {
             writeln!(out, "{name}: {fault}")?;
         }
-        write!(out, "{address}: authentic, keys: {keys}, versions: {versions}")?;
+        let authentic = if faults.is_empty() { "authentic, " } else { "" };
+        write!(out, "{address}: {authentic}keys: {keys}, versions: {versions}")?;
         // A store has a generation for each key.
         match generation {
             Some(generation) => writeln!(out, ", generation: {generation}"),
