@@ -41,12 +41,12 @@ Roots:
   00000000-0000-0000-0000-00000000root.
 
 Exit codes:
-  0    success
+  0    success, or a signal stopped `serve`
   1    the data was refused: it was changed, or belongs to another key or context
   2    the command line is wrong, or a question was not answered
   3    a key, a keyring or a root cannot be used
-  4    the operating system or a database failed
-  130  a signal ended the command")]
+  4    the operating system or a database failed, or a signal stopped `sweep`
+  130  a signal ended another command")]
 pub(crate) struct Cli {
     #[command(flatten)]
     globals: Globals,

@@ -36,7 +36,8 @@ struct Files {
 /// Encrypt a file or a pipe under a key
 ///
 /// Any length takes constant memory. A file appears under its name when it is complete and on disk, readable only by
-/// its owner; after an error or a kill no part of it remains.
+/// its owner; after an error or a kill no part of it remains. Only with --force, a kill can leave a complete copy
+/// beside it, as .NAME.*.tmp.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
