@@ -3,12 +3,11 @@
 use std::io::{self, BufRead, Read};
 
 use base64ct::{Base64, Encoding};
-use clap::ValueEnum;
 use dekseal::{Dek, Engine, KeyId, SealedDek};
 use serde_json::json;
 
 use crate::{
-    commands::inspect::decode,
+    commands::inspect::decode::{self, Format},
     context::ContextArgs,
     failure::Failure,
     globals::Globals,
@@ -22,14 +21,6 @@ use crate::{
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
-}
-
-/// How a sealed DEK is written.
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Hex,
-    Base64,
-    Binary,
 }
 
 /// Where a plaintext DEK goes.
