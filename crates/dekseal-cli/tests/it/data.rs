@@ -47,6 +47,26 @@ fn a_file_comes_back() {
     assert!(opened == plaintext());
 }
 
+/// With the feature `parallel`, a file of this length is converted on all cores.
+#[test]
+fn a_large_file_comes_back_and_a_changed_one_does_not() {
+    let place = place();
+    let large: Vec<u8> = plaintext().into_iter().cycle().take(2 << 20).collect();
+    fs::write(place.path("large"), &large).unwrap();
+    place.does(&["encrypt", "--key", KEY_ID, "large", "-o", "bound"]);
+    let mut payload = fs::read(place.path("bound")).unwrap();
+    assert_eq!(payload.len() as u64, encrypted_len(2 << 20).unwrap());
+    place.does(&["decrypt", "bound", "-o", "opened"]);
+    assert!(fs::read(place.path("opened")).unwrap() == large);
+    for at in [300, payload.len() / 2, payload.len() - 1] {
+        payload[at] ^= 1;
+        fs::write(place.path("changed"), &payload).unwrap();
+        payload[at] ^= 1;
+        let message = place.refuses(1, &["decrypt", "changed", "-o", "again"]);
+        assert!(message.contains("authentication failed"), "{message}");
+    }
+}
+
 #[test]
 fn pipes_are_converted() {
     let place = place();

@@ -317,7 +317,7 @@ fn a_write_is_not_executed_after_its_deadline() {
         let mut output = BufReader::new(other.stdout.take().unwrap());
         output.read_line(&mut line).unwrap();
         assert_eq!(line, "locked\n");
-        let short = || Call::within(Duration::from_millis(300));
+        let short = || Call::within(Duration::from_secs(2));
         thread::scope(|scope| {
             let late = [
                 scope.spawn(|| {

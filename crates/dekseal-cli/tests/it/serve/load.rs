@@ -90,12 +90,20 @@ fn slow_clients_stop_nobody_and_are_closed() {
 fn a_client_that_reads_no_answer_is_closed() {
     let server = Server::tcp(&["--timeout", "3s"]);
     let mut connection = TcpStream::connect(&server.address).unwrap();
+    connection.set_write_timeout(Some(Duration::from_secs(50))).unwrap();
     let requests = "GET /healthz HTTP/1.1\r\nhost: k\r\n\r\n".repeat(1000);
     let begun = Instant::now();
     // It ends when the buffers of both sides are full and the server gives up.
-    while connection.write_all(requests.as_bytes()).is_ok() {
-        assert!(begun.elapsed() < Duration::from_secs(50), "the server waits forever");
-    }
+    let error = loop {
+        if let Err(error) = connection.write_all(requests.as_bytes()) {
+            break error;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(50), "the server reads forever");
+    };
+    assert!(
+        matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
+        "the server waits forever: {error}"
+    );
     assert_eq!(server.send("POST", PATH, create().to_string().as_bytes()).status, 200);
 }
 
@@ -134,10 +142,14 @@ fn a_thousand_connections_are_served_at_a_time() {
 #[test]
 fn above_the_limit_connections_wait() {
     let server = Server::tcp(&["--max-connections", "2", "--timeout", "60s"]);
-    let (first, second, mut third) = (server.connect(), server.connect(), server.connect());
+    let (first, second) = (server.connect(), server.connect());
+    let mut third = TcpStream::connect(&server.address).unwrap();
     third.write_all(b"GET /healthz HTTP/1.1\r\nhost: k\r\n\r\n").unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    third.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let waits = third.read(&mut [0]).unwrap_err().kind();
+    assert!(matches!(waits, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{waits}");
     drop(first);
+    third.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     assert_eq!(receive(&mut third, "GET").status, 200);
     drop(second);
 }

@@ -1,6 +1,7 @@
 //! A sweep that is killed while another process writes to the table.
 
 use std::{
+    os::unix::process::ExitStatusExt,
     process::Stdio,
     thread,
     time::{Duration, Instant},
@@ -81,19 +82,14 @@ fn a_sweep_killed_at_any_write_is_continued() {
     }
     let stage = Stage::sqlite();
     stage.fill(40);
-    for (call, times) in [
-        ("rename", 3),
-        ("fsync", 4),
-        ("fdatasync", 4),
-        ("pwrite64", 6),
-        ("unlink", 2),
-    ] {
+    for (call, times) in [("rename", 2), ("fsync", 4), ("pwrite64", 6), ("unlink", 2)] {
         for nth in 1..=times {
             stage.rotate();
             let mut sweep = stage.sweep(&["--batch", "10"]);
             let inject = format!("inject={call}:signal=KILL:when={nth}");
             let options = ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject];
-            strace::traced(&options, &sweep).output().unwrap();
+            let status = strace::traced(&options, &sweep).output().unwrap().status;
+            assert_eq!(status.signal(), Some(9), "{call} {nth}");
             stage.check();
             done(&mut sweep);
             assert_eq!(stage.check().len(), 1, "{call} {nth}");
