@@ -25,8 +25,8 @@ use crate::error::{Error, ErrorKind};
 /// ```
 pub struct Response {
     status: u16,
-    /// Empty if the request succeeded. An empty `Option` would leave a place for old contents of the stack, which a host
-    /// that moves the response to the heap would carry there.
+    /// Empty if the request succeeded. An empty `Option` would leave a place for old contents of the stack, which a
+    /// host that moves the response to the heap would carry there.
     code: &'static str,
     body: Zeroizing<String>,
 }
