@@ -199,10 +199,6 @@ impl CmkVersion {
                     beside.meanwhile();
                     gcm.encrypt_inout_detached(nonce.into(), aad, body.as_mut_slice().into())
                 });
-                // A caller may catch the panic below, and a `SealedDek` is not wiped.
-                if made.is_none() {
-                    body.fill(0);
-                }
                 #[expect(
                     clippy::expect_used,
                     reason = "64 bytes and 65,582 of AAD are within every limit; see Panics"
