@@ -11,13 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-
-class Refused(Exception):
-    """What the format refuses, with the error of README.md."""
-
-    def __init__(self, error):
-        super().__init__(error)
-        self.error = error
+from kit import Refused
 
 
 def require(condition, error):
