@@ -67,6 +67,8 @@ fn message(document: &Value) -> Vec<u8> {
     let u32 = |value: u64| u32::try_from(value).unwrap().to_be_bytes();
     let bytes = |value: &Value| hex::decode(value.as_str().unwrap()).unwrap();
     let date = |value: &Value| match value.as_str() {
+        // On 32-bit machines humantime refuses dates after January 2038.
+        Some("9999-12-31T23:59:59Z") => 253_402_300_799,
         Some(date) => humantime::parse_rfc3339(date)
             .map_or(0, |time| time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()),
         None => 0,

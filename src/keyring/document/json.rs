@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     fmt,
     marker::PhantomData,
+    ops::Range,
     string::{String, ToString},
     time::SystemTime,
     vec::Vec,
@@ -254,10 +255,77 @@ impl TryFrom<String> for Date {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let time = humantime::parse_rfc3339(&text).ok();
-        let date = time.and_then(|time| UnixTime::try_from(time).ok()).map(Self);
+        let date = seconds(&text)
+            .and_then(|seconds| UnixTime::from_secs(seconds).ok())
+            .map(Self);
         // Each time has exactly one text.
         date.filter(|date| String::from(*date) == text)
             .ok_or("not a date between the years 2020 and 9999")
+    }
+}
+
+/// The seconds since 1970 of a text like `2026-01-31T23:59:59Z`. Other texts may have a result too.
+///
+/// The parser of humantime refuses dates after January 2038 on 32-bit machines.
+#[expect(clippy::arithmetic_side_effects, reason = "no number has more than four digits")]
+fn seconds(text: &str) -> Option<u64> {
+    let number = |digits: Range<usize>| text.get(digits)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    // Counted from March, because the leap day is then the last day of a year.
+    let (year, month) = match month.checked_sub(3) {
+        Some(month) => (year, month),
+        None => (year.checked_sub(1)?, month + 9),
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    // The first of January 1970, in days since the last of February of the year 0.
+    let days = days.checked_sub(719_469)?;
+    Some(86_400 * days + 3600 * hour + 60 * minute + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_day_of_the_years_2020_to_9999_is_read() {
+        const DAY: u64 = 86_400;
+        let (first, last) = (18_262, 2_932_896);
+        for day in (first..=last).step_by(if cfg!(debug_assertions) { 13 } else { 1 }) {
+            let time = day * DAY + day % DAY;
+            let date = Date(UnixTime::from_secs(time).unwrap());
+            assert_eq!(
+                Date::try_from(String::from(date)).map(|date| date.0.as_secs()),
+                Ok(time)
+            );
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_dates() {
+        for text in [
+            "",
+            "2019-12-31T23:59:59Z",
+            "2026-00-01T00:00:00Z",
+            "2026-01-00T00:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-01-32T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:60:00Z",
+            "2026-01-01T00:00:60Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00z",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T00:00:00.0Z",
+            "2026-01-01T00:00:00+00:00",
+            "2026-1-01T00:00:00Z",
+            "+026-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "2026-01-01T00:00:0\u{e9}Z",
+        ] {
+            assert!(Date::try_from(String::from(text)).is_err(), "{text}");
+        }
     }
 }
