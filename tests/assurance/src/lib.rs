@@ -1,5 +1,6 @@
 //! Code that the programs here share: the formats from `dekseal_reference`, and a generator that returns known bytes.
 
+pub mod disassembly;
 pub mod memcheck;
 
 use std::convert::Infallible;

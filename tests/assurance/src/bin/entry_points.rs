@@ -1,5 +1,5 @@
-//! The program that `panics` examines. Each operation of the library is called in a separate function, so that it is
-//! linked.
+//! The program that `panics` and `branches` examine. Each operation of the library is called in a separate function, so
+//! that it is linked.
 
 use std::{
     convert::Infallible,
@@ -61,6 +61,15 @@ entry_points! {
     }
     fn entry_cmk_new(key_id: KeyId, material: &[u8]) -> Result<CmkVersion, Error> {
         CmkVersion::new(key_id, 0, material)
+    }
+    /// A comparison that stops at the first difference, which `branches` must find.
+    fn control_compare(a: &[u8; 64], b: &[u8; 64]) -> bool {
+        a.iter().zip(b).all(|(a, b)| a == b)
+    }
+    /// A look-up in a table at a place that is a secret byte, which `branches` must find.
+    fn control_table(table: &[u8; 256], secret: &[u8; 64]) -> u8 {
+        let [first, ..] = black_box(secret);
+        table[usize::from(*first)]
     }
     fn entry_key_id(text: &str) -> Result<KeyId, Error> {
         text.parse()
@@ -222,6 +231,8 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     let context = entry_context(black_box(&[("tenant", "42")]))?;
     let cmk = entry_cmk_new(key_id, black_box(&[7; 32]))?;
     let dek = Dek::generate_with_rng(&mut Counting(0))?;
+    assert!(control_compare(dek.expose_secret(), black_box(dek.expose_secret())));
+    assert_eq!(control_table(black_box(&[7; 256]), dek.expose_secret()), 7);
     let sealed = entry_parse(black_box(entry_seal(&cmk, &context, &dek).as_bytes()))?;
     assert!(entry_open(&cmk, &context, &sealed)? == dek);
     let engine = Engine::new(MemoryKeyring::from_versions([cmk])?);

@@ -13,11 +13,12 @@
 //! panic are left out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     error::Error,
-    io::Write,
-    process::{Command, ExitCode, Stdio},
+    process::ExitCode,
 };
+
+use dekseal_assurance::disassembly::{Frame, frames, functions};
 
 /// Functions of dekseal with a panic that no input can reach.
 const ALLOWED: [(&str, &str); 4] = [
@@ -74,98 +75,6 @@ const DIRECT: [&str; 9] = [
     "index_range.rs",
 ];
 
-#[derive(Default)]
-struct Function {
-    name: String,
-    /// The addresses of its calls and references, each with its target.
-    refers: Vec<(u64, u64)>,
-}
-
-fn output(command: &mut Command) -> Result<String, Box<dyn Error>> {
-    let output = command.output()?;
-    if !output.status.success() {
-        return Err(format!("{command:?} failed").into());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Calls through the global offset table: each slot, and the address that the loader stores there.
-fn slots(program: &str) -> Result<HashMap<u64, u64>, Box<dyn Error>> {
-    let relocations = output(Command::new("objdump").args(["-R", program]))?;
-    let slot = |line: &str| {
-        let mut words = line.split_whitespace();
-        let at = u64::from_str_radix(words.next()?, 16).ok()?;
-        let to = words.nth(1)?.strip_prefix("*ABS*+0x")?;
-        Some((at, u64::from_str_radix(to, 16).ok()?))
-    };
-    Ok(relocations.lines().filter_map(slot).collect())
-}
-
-fn functions(program: &str) -> Result<BTreeMap<u64, Function>, Box<dyn Error>> {
-    let slots = slots(program)?;
-    let arguments = ["-d", "--no-show-raw-insn", "--demangle=rust", "-j", ".text", program];
-    let text = output(Command::new("objdump").args(arguments))?;
-    let mut functions = BTreeMap::new();
-    let mut function = &mut Function::default();
-    for line in text.lines() {
-        // 0000000000026590 <name>:
-        if let Some((address, name)) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
-            function = functions.entry(u64::from_str_radix(address, 16)?).or_default();
-            function.name = name.to_owned();
-            continue;
-        }
-        //    26594:	call   *0x72501(%rip)        # 98a98 <name>
-        let Some((at, instruction)) = line.trim_start().split_once(":\t") else {
-            continue;
-        };
-        let to = match instruction.split_once("# ") {
-            Some((_, comment)) => comment,
-            None if instruction.starts_with(['c', 'j']) => instruction.split_whitespace().nth(1).unwrap_or_default(),
-            None => continue,
-        };
-        let Ok(to) = u64::from_str_radix(to.split_whitespace().next().unwrap_or_default(), 16) else {
-            continue;
-        };
-        let to = slots.get(&to).copied().unwrap_or(to);
-        function.refers.push((u64::from_str_radix(at, 16)?, to));
-    }
-    Ok(functions)
-}
-
-/// A function, with its file and line.
-type Frame = (String, String);
-
-/// The functions around each address, the innermost first.
-fn frames(program: &str, addresses: &BTreeSet<u64>) -> Result<HashMap<u64, Vec<Frame>>, Box<dyn Error>> {
-    let mut child = Command::new("addr2line")
-        .args(["-a", "-i", "-f", "-C", "-e", program])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut input = child.stdin.take().ok_or("no input")?;
-    let lines: String = addresses.iter().map(|address| format!("{address:#x}\n")).collect();
-    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
-    let text = child.wait_with_output()?.stdout;
-    writer.join().map_err(|_| "no input")??;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let mut frames: HashMap<u64, Vec<Frame>> = HashMap::new();
-    let mut lines = text.lines();
-    let mut address = 0;
-    while let Some(line) = lines.next() {
-        match line.strip_prefix("0x") {
-            Some(digits) => address = u64::from_str_radix(digits, 16)?,
-            None => {
-                let place = lines.next().unwrap_or_default();
-                frames
-                    .entry(address)
-                    .or_default()
-                    .push((line.to_owned(), place.to_owned()));
-            }
-        }
-    }
-    Ok(frames)
-}
-
 /// The owner of a source file: `dekseal`, the program, or a crate as `NAME-VERSION`.
 fn owner(place: &str, source: &str) -> Option<String> {
     if place.starts_with(source) {
@@ -204,12 +113,18 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         let (mut seen, mut open) = (HashSet::from([*start]), vec![*start]);
         let reached = reached_by.entry(entry).or_default();
         while let Some(address) = open.pop() {
-            for (at, to) in functions.get(&address).map_or(&[][..], |function| &function.refers) {
-                if panics(to).is_some() {
-                    reached.insert(*at);
-                    calls.insert((*at, *to));
-                } else if functions.contains_key(to) && seen.insert(*to) {
-                    open.push(*to);
+            let refers = functions
+                .get(&address)
+                .map_or(&[][..], |function| &function.instructions);
+            for (at, to) in refers
+                .iter()
+                .filter_map(|instruction| Some((instruction.at, instruction.to?)))
+            {
+                if panics(&to).is_some() {
+                    reached.insert(at);
+                    calls.insert((at, to));
+                } else if functions.contains_key(&to) && seen.insert(to) {
+                    open.push(to);
                 }
             }
         }
