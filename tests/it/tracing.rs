@@ -102,6 +102,7 @@ impl Operations {
     }
 }
 
+const ROOT: &str = "00000000-0000-0000-0000-00000000root";
 const CANONICAL: &[u8] = b"\x00\x01\x00\x06tenant\x00\x0242";
 
 fn context() -> EncryptionContext {
@@ -360,7 +361,6 @@ fn keys(seen: &mut Operations) {
 }
 
 fn keyrings(seen: &mut Operations) {
-    const ROOT: &str = "00000000-0000-0000-0000-00000000root";
     let ok = |operation| format!("DEBUG operation={operation} outcome=ok");
     let (_directory, path) = crate::keyring_file::directory();
     let (id, root) = (key_id(KEY_ID), |version| cmk(ROOT, version, &[7; 32]));
@@ -413,6 +413,89 @@ fn keyrings(seen: &mut Operations) {
         let line = "WARN operation=refresh_keyring outcome=File(WrongRoot)";
         seen.one(line, || keyring.refresh()).unwrap_err();
     }
+}
+
+/// Each call that waits for the store, each query, each lost race, and each refused document has an event, and a stale
+/// key is one of the errors of the engine.
+#[cfg(feature = "store-keyring")]
+#[test]
+fn a_keyring_of_a_fleet_reports_what_the_store_does() {
+    use dekseal::{
+        StoreKeyring, StoreSettings,
+        store::{Action, MemoryStore, Request},
+    };
+
+    let store = Arc::new(MemoryStore::new());
+    let root = || cmk(ROOT, 0, &[1; 32]);
+    let process = |max_age, max_stale| {
+        let mut settings = StoreSettings::default();
+        (settings.max_age, settings.max_stale) = (max_age, max_stale);
+        StoreKeyring::with_settings(store.clone(), root(), [], settings).unwrap()
+    };
+    let hour = Duration::from_secs(3600);
+    let (here, elsewhere) = (process(hour, 2 * hour), Arc::new(process(hour, 2 * hour)));
+    let id = key_id(KEY_ID);
+    let rotate = move |keyring: &StoreKeyring<Arc<MemoryStore>>| keyring.update(&id, |keys| keys.rotate(&id)).unwrap();
+    let create = || here.update(&id, |keys| keys.create_key(id)).unwrap();
+    let event = |level, operation, outcome| format!("{level} operation={operation} key_id={KEY_ID} outcome={outcome}");
+    let version =
+        |operation, version| format!("DEBUG operation={operation} key_id={KEY_ID} key_version={version} outcome=ok");
+    assert_eq!(
+        heard(create).1,
+        [version("create_key", 0), event("DEBUG", "update_key", "ok")]
+    );
+    assert_eq!(heard(|| elsewhere.load(&id)).1, [event("DEBUG", "fetch_key", "ok")]);
+    assert_eq!(
+        heard(|| elsewhere.refresh()).1,
+        ["DEBUG operation=refresh_keys count=1 outcome=ok"]
+    );
+
+    // Another process rotates between the read and the write of this one.
+    let other = Mutex::new(Some(elsewhere.clone()));
+    store.set_script(move |request, _call| {
+        if let Request::Put { .. } = request {
+            // The lock is released before the other process calls the store.
+            let other = other.lock().unwrap().take();
+            other.iter().for_each(|other| assert_eq!(rotate(other), 1));
+        }
+        Action::Serve
+    });
+    let raced = [
+        version("rotate", 1),
+        // The other process.
+        version("rotate", 1),
+        event("DEBUG", "update_key", "ok"),
+        event("DEBUG", "retry_change", "ok"),
+        version("rotate", 2),
+        event("DEBUG", "update_key", "ok"),
+    ];
+    assert_eq!(heard(|| rotate(&here)).1, raced);
+
+    let backup = store.copy();
+    rotate(&here);
+    store.restore(&backup);
+    let rolled_back = event("WARN", "fetch_key", "Store(RolledBack)");
+    assert_eq!(heard(|| here.load(&id).unwrap_err()).1, [rolled_back]);
+    let refused = event("WARN", "refresh_key", "Store(RolledBack)");
+    let lines = heard(|| here.refresh().unwrap()).1;
+    assert_eq!(
+        lines,
+        ["DEBUG operation=refresh_keys count=1 outcome=ok".to_owned(), refused]
+    );
+
+    let brief = Engine::new(process(Duration::ZERO, Duration::from_millis(1)));
+    brief.keyring().load(&id).unwrap();
+    store.set_script(|_request, _call| Action::Fail);
+    std::thread::sleep(Duration::from_millis(5));
+    let stale = format!(
+        "WARN operation=create_dek key_id={KEY_ID} context={} outcome=Store(Stale)",
+        fingerprint(CANONICAL)
+    );
+    let fetch = event("WARN", "fetch_key", "Store(Unavailable)");
+    assert_eq!(
+        heard(|| brief.create_dek(&id, &context()).unwrap_err()).1,
+        [fetch, stale]
+    );
 }
 
 #[test]

@@ -78,10 +78,12 @@ fn tick() -> u64 {
 #[inline]
 fn millis_of(clock: rustix::time::ClockId) -> u64 {
     let time = rustix::time::clock_gettime(clock);
-    // Neither number is ever negative.
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
-    seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000)
+    // Neither number is negative. The type of the second one differs between targets.
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    time.tv_sec
+        .unsigned_abs()
+        .saturating_mul(1000)
+        .saturating_add(nanoseconds / 1_000_000)
 }
 
 /// On these systems the clock of `Instant` may stop during suspend.

@@ -72,8 +72,8 @@ thread_local! {
 impl Counters {
     #[inline]
     pub(super) fn hit(&self) {
-        // A thread that is ending has no stripe any more.
-        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or_default();
+        // A thread that is ending may have no stripe any more. Any stripe counts correctly.
+        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
         if let Some(hits) = self.hits.get(stripe) {
             hits.0.fetch_add(1, Ordering::Relaxed);
         }

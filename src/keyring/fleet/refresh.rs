@@ -13,11 +13,11 @@ use std::{
 use hashbrown::HashSet;
 
 use super::{
-    super::store::{Change, KeyStore},
+    super::store::{Call, Change, KeyStore},
     clock::{Moment, millis},
     counters::count,
-    misses::BATCH,
-    shared::Shared,
+    misses::{BATCH, Found},
+    shared::{Shared, is_away},
 };
 use crate::{error::Error, key_id::KeyId, trace::Event};
 
@@ -88,7 +88,7 @@ impl Signal {
 
 /// Starts the thread. It ends when `signal` says so or the keyring is dropped.
 pub(super) fn start<S: KeyStore + 'static>(shared: &Arc<Shared<S>>, signal: &Arc<Signal>) -> Result<(), Error> {
-    let interval = part(shared.settings.max_age, 4).clamp(Duration::from_millis(5), Duration::from_secs(3600));
+    let interval = Duration::from_millis((millis(shared.settings.max_age) / 4).clamp(5, 3_600_000));
     let (weak, waiting) = (Arc::downgrade(shared), Arc::clone(signal));
     let thread = thread::Builder::new().name("dekseal-refresh".to_string());
     shared.refreshing.store(true, Ordering::Relaxed);
@@ -100,10 +100,6 @@ pub(super) fn start<S: KeyStore + 'static>(shared: &Arc<Shared<S>>, signal: &Arc
     let watched = Arc::clone(signal);
     shared.store.watch(Box::new(move |change| watched.notify(change)));
     Ok(())
-}
-
-fn part(duration: Duration, of: u32) -> Duration {
-    duration.checked_div(of).unwrap_or_default()
 }
 
 fn run<S: KeyStore>(weak: &Weak<Shared<S>>, signal: &Signal, interval: Duration) {
@@ -129,7 +125,7 @@ fn run<S: KeyStore>(weak: &Weak<Shared<S>>, signal: &Signal, interval: Duration)
             shared.refresh(Duration::ZERO)
         } else {
             let notified = shared.refresh_held(wanted.keys.into_iter().collect());
-            notified.and_then(|_| shared.refresh(part(shared.settings.max_age, 2)))
+            notified.and_then(|_| shared.refresh(Duration::from_millis(millis(shared.settings.max_age) / 2)))
         };
         failed = result.is_err();
         shared.refresh_failed.store(failed, Ordering::Relaxed);
@@ -161,25 +157,38 @@ impl<S: KeyStore> Shared<S> {
         self.refresh_keys(&key_ids)
     }
 
-    /// Checks keys, many in one query. A refused document does not keep the others from being checked.
+    /// Checks keys, many in one query. A refused document does not keep the others from being checked. If the store
+    /// serves calls but not the refresher's own connection, the documents are confirmed all the same: the connections
+    /// of calls serve the rest of the keys.
     fn refresh_keys(&self, key_ids: &[KeyId]) -> Result<usize, Error> {
         let mut changed: usize = 0;
+        let mut own_connection = true;
         for batch in key_ids.chunks(BATCH) {
-            let mut event = Event::new("refresh_keys", None, None);
-            event.count(batch.len());
-            event.of(|_| {
-                count(&self.counters.refreshes);
-                let found = self.ask(batch, &self.call().for_refresh())?;
-                for (key_id, taken) in &found {
-                    match taken {
-                        Ok(taken) => changed = changed.saturating_add(usize::from(taken.is_new())),
-                        Err(error) => self.refused(key_id, error),
-                    }
+            for (key_id, taken) in &self.query(batch, &mut own_connection)? {
+                match taken {
+                    Ok(taken) => changed = changed.saturating_add(usize::from(taken.is_new())),
+                    Err(error) => self.refused(key_id, error),
                 }
-                Ok::<_, Error>(())
-            })?;
+            }
         }
         Ok(changed)
+    }
+
+    /// Sends a query through the connection of the refresher, unless that failed.
+    fn query(&self, key_ids: &[KeyId], own_connection: &mut bool) -> Result<Found, Error> {
+        let ask = |call: Call| {
+            count(&self.counters.refreshes);
+            let mut event = Event::new("refresh_keys", None, None);
+            event.count(key_ids.len());
+            event.of(|_| self.ask(key_ids, &call))
+        };
+        if *own_connection {
+            match ask(self.call().for_refresh()) {
+                Err(error) if is_away(&error) => *own_connection = false,
+                outcome => return outcome,
+            }
+        }
+        ask(self.call())
     }
 
     /// Emits the event for a refused document.

@@ -41,7 +41,7 @@ pub(super) struct Shared<S> {
     misses: Misses,
     /// Whether a refresher runs. If it does, calls need not confirm documents.
     pub(super) refreshing: AtomicBool,
-    /// Whether the last check of the refresher failed.
+    /// Whether the last check of the refresher failed, through its own connection and through those of calls.
     pub(super) refresh_failed: AtomicBool,
     /// The time until which the store counts as away, in milliseconds of the clock.
     away_until: AtomicU64,
@@ -285,7 +285,7 @@ pub(super) fn is_deadline(error: &Error) -> bool {
 }
 
 /// Whether the store did not answer.
-fn is_away(error: &Error) -> bool {
+pub(super) fn is_away(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Store(StoreFault::Deadline | StoreFault::Unavailable | StoreFault::Refused)

@@ -391,10 +391,11 @@ fn no_call_waits_if_the_refresher_finds_the_store_away() {
     };
     let keyring = StoreKeyring::with_settings(Arc::clone(&store), root(), [], settings).unwrap();
     keyring.load(&key_id()).unwrap();
+    // Those of this thread, because the refresher tries the connections of calls too.
     let calls = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&calls);
-    store.set_script(move |_request, call| {
-        if !call.is_refresh() {
+    let (counter, caller) = (Arc::clone(&calls), thread::current().id());
+    store.set_script(move |_request, _call| {
+        if thread::current().id() == caller {
             counter.fetch_add(1, Ordering::SeqCst);
         }
         Action::Fail
@@ -417,6 +418,31 @@ fn no_call_waits_if_the_refresher_finds_the_store_away() {
     while seal(&keyring).is_err() {
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+#[test]
+fn a_refresher_whose_own_connection_fails_uses_those_of_calls() {
+    let (store, _) = keyring();
+    let settings = StoreSettings {
+        max_age: Duration::from_millis(40),
+        ..StoreSettings::default()
+    };
+    let keyring = StoreKeyring::with_settings(Arc::clone(&store), root(), [], settings).unwrap();
+    keyring.load(&key_id()).unwrap();
+    store.set_script(|_request, call| if call.is_refresh() { Action::Fail } else { Action::Serve });
+    let until = |wanted: Result<u32, ErrorKind>| {
+        let begun = std::time::Instant::now();
+        while seal(&keyring) != wanted {
+            assert!(begun.elapsed() < 20 * SECOND, "{:?}", seal(&keyring));
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    keyring.start_refresher().unwrap();
+    // Older than `max_stale`, until the next check.
+    keyring.shared.clock.advance(3601 * SECOND);
+    until(Ok(0));
+    disable(&store);
+    until(Err(ErrorKind::KeyDisabled));
 }
 
 /// Two threads write one key back. The first to be answered comes last.

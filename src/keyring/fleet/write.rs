@@ -22,6 +22,7 @@ use crate::{
     cmk::CmkVersion,
     error::{Error, ErrorKind, StoreFault},
     key_id::KeyId,
+    trace::Event,
     unix_time::UnixTime,
 };
 
@@ -138,7 +139,10 @@ impl<S: KeyStore> Shared<S> {
             pause(number, &call);
             match attempt(&call) {
                 Ok(Some(done)) => return Ok(done),
-                Ok(None) => count(&self.counters.conflicts),
+                Ok(None) => {
+                    count(&self.counters.conflicts);
+                    Event::new("retry_change", Some(key_id), None).emit(&Ok::<_, Error>(()));
+                }
                 // The other writers caused the delay.
                 Err(error) if number > 0 && is_deadline(&error) => break,
                 Err(error) => return Err(error),

@@ -240,6 +240,37 @@ fn a_key_is_out_of_use_after_max_stale_and_back_within_a_second() {
     }
 }
 
+/// The server refuses the refresher a connection, and the one for calls still works.
+#[test]
+fn a_refresher_that_gets_no_connection_uses_that_of_calls() {
+    let Some(server) = Server::start(&[]) else { return };
+    fleet::create_keys(fleet_store(&address(&server, "quiet")));
+    server.sql("CREATE ROLE service LOGIN");
+    server.sql("GRANT SELECT ON dekseal_key TO service");
+    let store = PostgresStore::new(server.options_as("service").connections(1).notify(false)).unwrap();
+    let max_stale = Duration::from_secs(2);
+    let engine = engine(store, settings(Duration::from_millis(200), max_stale));
+    engine.keyring().load(&key_id(0)).unwrap();
+    server.sql("ALTER ROLE service CONNECTION LIMIT 1");
+    engine.keyring().start_refresher().unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * max_stale {
+        engine.create_dek(&key_id(0), &context()).unwrap();
+        thread::sleep(Duration::from_millis(5));
+    }
+    let counters = engine.keyring().counters();
+    assert!(counters.failures > 0, "the server gave the refresher a connection");
+    assert_eq!(counters.misses, 0, "a call had to wait");
+    // It sees changes, too.
+    let elsewhere = fleet::keyring(fleet_store(&address(&server, "quiet")), settings(max_stale, 2 * max_stale));
+    elsewhere.update(&key_id(0), |keys| keys.disable(&key_id(0))).unwrap();
+    let disabled = Instant::now();
+    while engine.create_dek(&key_id(0), &context()).is_ok() {
+        assert!(disabled.elapsed() < Duration::from_secs(5));
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// `pg_dump`, and restoring its output.
 struct Dump<'a>(&'a Server);
 
