@@ -4,7 +4,7 @@ mod catalogue;
 mod session;
 mod sql;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use dekseal_postgres::{
     Connector, Options,
@@ -155,7 +155,9 @@ impl Table for Connection {
             Outcome::Refused(message) => return Ok(Replaced::Refused(message)),
         };
         let mut done = vec![false; changes.len()];
+        let mut followed = false;
         for row in rows {
+            followed |= column::<bool>(Some(&row), 1)?;
             // The numbers begin with 1. A row whose new value was not stored has the number 0.
             let number: i64 = column(Some(&row), 0)?;
             let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
@@ -163,7 +165,24 @@ impl Table for Connection {
                 *done = true;
             }
         }
+        if followed {
+            self.look_again(changes, &mut done)?;
+        }
         Ok(Replaced::Done(done))
+    }
+}
+
+impl Connection {
+    /// Takes rows out of `done` that do not have their new value: the database changed them after the update.
+    fn look_again(&mut self, changes: &[Change<'_>], done: &mut [bool]) -> Result<(), Failure> {
+        let changed = changes.iter().zip(&*done).filter(|(_, done)| **done);
+        let keys: Vec<_> = changed.map(|(change, _)| change.key.clone()).collect();
+        let rows = self.again(&keys)?;
+        let found: HashMap<_, _> = rows.iter().map(|row| (&row.key, &row.value)).collect();
+        for (change, done) in changes.iter().zip(done) {
+            *done &= found.get(change.key) == Some(&&change.new);
+        }
+        Ok(())
     }
 }
 

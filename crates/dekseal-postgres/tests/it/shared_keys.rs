@@ -262,7 +262,10 @@ fn a_refresher_that_gets_no_connection_uses_that_of_calls() {
     assert!(counters.failures > 0, "the server gave the refresher a connection");
     assert_eq!(counters.misses, 0, "a call had to wait");
     // It sees changes, too.
-    let elsewhere = fleet::keyring(fleet_store(&address(&server, "quiet")), settings(max_stale, 2 * max_stale));
+    let elsewhere = fleet::keyring(
+        fleet_store(&address(&server, "quiet")),
+        settings(max_stale, 2 * max_stale),
+    );
     elsewhere.update(&key_id(0), |keys| keys.disable(&key_id(0))).unwrap();
     let disabled = Instant::now();
     while engine.create_dek(&key_id(0), &context()).is_ok() {

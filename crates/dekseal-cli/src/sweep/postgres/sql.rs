@@ -70,15 +70,17 @@ impl Sql {
             sample: format!("{read} WHERE {column} IS NOT NULL LIMIT $1"),
             // Rows that another transaction has locked are left alone, so the statement waits for nobody and takes part
             // in no deadlock. A row is locked before its value is compared, so the value cannot change in between.
-            // A trigger can store another value than the new one. Such a row returns 0, the number of no row.
+            // A trigger can store another value than the new one. Such a row returns 0, the number of no row. What a rule
+            // or a trigger does after the update is not to be seen here: the second column says whether there are any.
             replace: format!(
                 "WITH v AS (SELECT * FROM ROWS FROM ({arrays}, pg_catalog.unnest(${old}::pg_catalog.{array}), \
                      pg_catalog.unnest(${new}::pg_catalog.{array})) WITH ORDINALITY AS v({names}, old, new, n)), \
                  l AS (SELECT {locked}, v.new, v.n FROM {from} t JOIN v ON {join} WHERE {compared} = v.old \
                      FOR NO KEY UPDATE OF t SKIP LOCKED) \
                  UPDATE {from} t SET {} = {replaced} FROM l WHERE {same} \
-                 RETURNING CASE WHEN {compared} = l.new THEN l.n ELSE 0 END",
-                quote(&found.column)
+                 RETURNING CASE WHEN {compared} = l.new THEN l.n ELSE 0 END, {}",
+                quote(&found.column),
+                followed(found.oid)
             ),
             estimate: format!(
                 "SELECT COALESCE(pg_catalog.sum(GREATEST(c.reltuples, 0)), 0)::pg_catalog.float8 \
@@ -97,4 +99,15 @@ fn untyped(found: &Found, column: &str) -> String {
         true => format!("{column}::pg_catalog.text"),
         false => column.to_owned(),
     }
+}
+
+/// Whether the table or a partition of it has rules, or triggers that run after an update. 2, 16 and 64 are the bits of
+/// `tgtype` for BEFORE, UPDATE and INSTEAD OF.
+fn followed(oid: i64) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE (c.oid = {oid}::pg_catalog.oid OR c.oid IN \
+             (SELECT relid FROM pg_catalog.pg_partition_tree({oid}::pg_catalog.oid::pg_catalog.regclass))) \
+             AND (c.relhasrules OR EXISTS (SELECT 1 FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid \
+                 AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & (2 | 16 | 64) = 16)))"
+    )
 }
