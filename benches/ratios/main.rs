@@ -2,10 +2,10 @@
 //! not hold.
 //!
 //! Measurements are paired and interleaved. In each round both sides run for a short time, one right after the other,
-//! in an order that changes from round to round. The ratio of a process is the median of the ratios of its rounds. So a
-//! disturbance of the machine affects both sides of a round, or affects a round that the median ignores. The addresses
-//! of the stack and the heap are the same for all rounds of a process, and change the ratio by a few per cent. So
-//! several processes measure, and the table shows the median of them.
+//! in an order and at a place of the stack that change from round to round. The ratio of a process is the median of the
+//! ratios of its rounds. So a disturbance of the machine affects both sides of a round, or affects a round that the
+//! median ignores. The addresses of the heap are the same for all rounds of a process. So several processes measure, and
+//! the table shows the median of them.
 //!
 //! Arguments select parts: `cargo bench --bench ratios -- primitives payload`.
 
@@ -246,7 +246,7 @@ fn by_hand(lines: &mut Lines) {
     let pairs = [("purpose", "backup"), ("tenant", "42")];
     let mut least = least(&context);
     lines.compare_with_least(
-        Bound::TimesAsLong(1.10),
+        1.10,
         "create_dek",
         || engine.create_dek(black_box(&key_id), black_box(&context)),
         "by hand with ring: OS randomness of 64 and of 12 bytes, AES-256-GCM",
@@ -301,7 +301,7 @@ fn records(lines: &mut Lines) {
     );
     let mut least = least(&context);
     lines.compare_with_least(
-        Bound::TimesAsLong(1.65),
+        1.65,
         "engine.encrypt, 64 bytes",
         || engine.encrypt(black_box(&key_id), black_box(&context), black_box(&record)),
         "create_dek",
@@ -311,7 +311,7 @@ fn records(lines: &mut Lines) {
         Some(Least::create_dek),
     );
     lines.compare_with_least(
-        Bound::TimesAsLong(2.6),
+        2.6,
         "engine.decrypt, 64 bytes",
         || engine.decrypt(black_box(&key_id), black_box(&context), black_box(&payload)),
         "decrypt_dek",

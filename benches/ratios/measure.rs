@@ -24,6 +24,8 @@ const PROCESSES: usize = 7;
 const ROUNDS: usize = 151;
 /// The time that each side runs in a round.
 const BATCH: Duration = Duration::from_micros(300);
+/// A ratio that exceeds its bound must be within this many times that of the least work.
+const NEAR: f64 = 1.08;
 /// The maximum time of all rounds. If one call takes longer than a batch, there are fewer rounds.
 const ALL_ROUNDS: Duration = Duration::from_millis(300);
 
@@ -97,17 +99,17 @@ impl Lines {
         mut b: impl FnMut() -> B,
     ) {
         let (count_a, count_b) = (calibrate(&mut a), calibrate(&mut b));
-        let rounds = rounds(|round| in_turns(round, || time(count_a, &mut a), || time(count_b, &mut b)));
+        let rounds = rounds(|round| in_turns(round, || time(round, count_a, &mut a), || time(round, count_b, &mut b)));
         self.line(bound, what, against, &rounds);
     }
 
-    /// [`compare`](Self::compare) with a bound that may be out of reach of a processor. It is if the ratio of the least
-    /// work of both sides, which no implementation can leave out, exceeds it. Without a least of `b`, `b` itself stands
-    /// for it.
+    /// [`compare`](Self::compare) with a bound for [`Bound::TimesAsLong`] that may be out of reach of a processor. A
+    /// ratio above it has to be [`NEAR`] that of the least work of both sides, which no implementation can leave out.
+    /// Without a least of `b`, `b` itself stands for it.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn compare_with_least<A, B>(
         &mut self,
-        bound: Bound,
+        bound: f64,
         what: &str,
         mut a: impl FnMut() -> A,
         against: &str,
@@ -116,12 +118,13 @@ impl Lines {
         least_a: fn(&mut Least),
         least_b: Option<fn(&mut Least)>,
     ) {
+        let bound = Bound::TimesAsLong(bound);
         let (count_a, count_b) = (calibrate(&mut a), calibrate(&mut b));
         let count_least = calibrate(&mut || least_a(least));
         let rounds = rounds(|round| {
-            let sides = in_turns(round, || time(count_a, &mut a), || time(count_b, &mut b));
-            let a = time(count_least, &mut || least_a(least));
-            let b = least_b.map_or(sides.1, |least_b| time(count_least, &mut || least_b(least)));
+            let sides = in_turns(round, || time(round, count_a, &mut a), || time(round, count_b, &mut b));
+            let a = time(round, count_least, &mut || least_a(least));
+            let b = least_b.map_or(sides.1, |least_b| time(round, count_least, &mut || least_b(least)));
             (sides, bound.value(a, b))
         });
         let (sides, least): (Vec<_>, Vec<_>) = rounds.into_iter().unzip();
@@ -194,11 +197,11 @@ pub(crate) fn in_several_processes(parts: &[String]) -> ExitCode {
         let values = sorted(lines().map(|line| line.value));
         let middle = values[values.len() / 2];
         let least = runs[0][at].least.map(|_| median(lines().filter_map(|line| line.least)));
-        let out_of_reach = least.filter(|least| !bound.holds(*least));
-        let verdict = match out_of_reach {
-            _ if bound.holds(middle) => "holds".into(),
-            Some(least) => format!("out of reach: the least is {}", bound.value_text(least)),
-            None => "FAILS".into(),
+        let (verdict, well) = match least {
+            _ if bound.holds(middle) => ("holds".into(), true),
+            Some(least) if middle <= NEAR * least => (format!("near the least, which is {least:.3}"), true),
+            Some(least) => (format!("FAILS: the least is {least:.3}"), false),
+            None => ("FAILS".into(), false),
         };
         println!(
             "| {what} | {against} | {} | {} | {} | {} | {verdict} | {} | {} |",
@@ -209,7 +212,7 @@ pub(crate) fn in_several_processes(parts: &[String]) -> ExitCode {
             duration(median(lines().map(|line| line.sides.0))),
             duration(median(lines().map(|line| line.sides.1))),
         );
-        holds &= bound.holds(middle) || out_of_reach.is_some();
+        holds &= well;
     }
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -297,19 +300,32 @@ fn duration(nanoseconds: f64) -> String {
 /// The number of calls that take about `BATCH`.
 fn calibrate<T>(f: &mut impl FnMut() -> T) -> u32 {
     let mut count = 1;
-    while time(count, f) * f64::from(count) < BATCH.as_nanos() as f64 {
+    while time(0, count, f) * f64::from(count) < BATCH.as_nanos() as f64 {
         count *= 2;
     }
     count
 }
 
-fn time<T>(count: u32, f: &mut impl FnMut() -> T) -> f64 {
-    let start = Instant::now();
-    for _ in 0..count {
-        // By reference, because passing the value would copy it.
-        black_box(&call(f));
-    }
-    start.elapsed().as_nanos() as f64 / f64::from(count)
+/// The nanoseconds for one call, at a place of the stack that depends on the round.
+fn time<T>(round: usize, count: u32, f: &mut impl FnMut() -> T) -> f64 {
+    deeper(round, &mut || {
+        let start = Instant::now();
+        for _ in 0..count {
+            // By reference, because passing the value would copy it.
+            black_box(&call(f));
+        }
+        start.elapsed().as_nanos() as f64 / f64::from(count)
+    })
+}
+
+/// Runs `f` below as many frames of this function. Their length is 16 times an odd number, with the compilers that were
+/// tried, so that the rounds are spread over all places of a page that the stack can have.
+#[inline(never)]
+fn deeper(frames: usize, f: &mut dyn FnMut() -> f64) -> f64 {
+    let room = [0_u8; 536];
+    let result = if frames == 0 { f() } else { deeper(frames - 1, f) };
+    black_box(&room);
+    result
 }
 
 /// Calls `f` as a service would. If a primitive were inlined into a loop, the compiler would move its constant work out
