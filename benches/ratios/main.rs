@@ -4,8 +4,8 @@
 //! Measurements are paired and interleaved. In each round both sides run for a short time, one right after the other,
 //! in an order and at a place of the stack that change from round to round. The ratio of a process is the median of the
 //! ratios of its rounds. So a disturbance of the machine affects both sides of a round, or affects a round that the
-//! median ignores. The addresses of the heap are the same for all rounds of a process. So several processes measure, and
-//! the table shows the median of them.
+//! median ignores. The addresses of the heap are the same for all rounds of a process. So several processes measure,
+//! and the table shows the median of them.
 //!
 //! Arguments select parts: `cargo bench --bench ratios -- primitives payload`.
 

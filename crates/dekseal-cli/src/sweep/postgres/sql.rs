@@ -70,8 +70,8 @@ impl Sql {
             sample: format!("{read} WHERE {column} IS NOT NULL LIMIT $1"),
             // Rows that another transaction has locked are left alone, so the statement waits for nobody and takes part
             // in no deadlock. A row is locked before its value is compared, so the value cannot change in between.
-            // A trigger can store another value than the new one. Such a row returns 0, the number of no row. What a rule
-            // or a trigger does after the update is not to be seen here: the second column says whether there are any.
+            // A trigger can store another value than the new one. Such a row returns 0, the number of no row. What a
+            // trigger or a rule does after the update is not seen here: the second column says whether there are any.
             replace: format!(
                 "WITH v AS (SELECT * FROM ROWS FROM ({arrays}, pg_catalog.unnest(${old}::pg_catalog.{array}), \
                      pg_catalog.unnest(${new}::pg_catalog.{array})) WITH ORDINALITY AS v({names}, old, new, n)), \
