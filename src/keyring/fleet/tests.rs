@@ -33,6 +33,17 @@ fn keyring() -> (Arc<MemoryStore>, StoreKeyring<Arc<MemoryStore>>) {
     (store, keyring)
 }
 
+/// Another keyring that holds the key, whose refresher checks it every 10 ms.
+fn checked_often(store: &Arc<MemoryStore>) -> StoreKeyring<Arc<MemoryStore>> {
+    let settings = StoreSettings {
+        max_age: Duration::from_millis(40),
+        ..StoreSettings::default()
+    };
+    let keyring = StoreKeyring::with_settings(Arc::clone(store), root(), [], settings).unwrap();
+    keyring.load(&key_id()).unwrap();
+    keyring
+}
+
 fn seal(keyring: &StoreKeyring<Arc<MemoryStore>>) -> Result<u32, ErrorKind> {
     keyring
         .with_current(&key_id(), CmkVersion::key_version)
@@ -166,12 +177,7 @@ fn with_a_refresher_no_call_waits_for_a_document_that_is_old() {
 #[test]
 fn a_refresher_that_panicked_leaves_the_calls_to_confirm() {
     let (store, keyring) = keyring();
-    let settings = StoreSettings {
-        max_age: Duration::from_millis(40),
-        ..StoreSettings::default()
-    };
-    let keyring_of_panics = StoreKeyring::with_settings(Arc::clone(&store), root(), [], settings).unwrap();
-    keyring_of_panics.load(&key_id()).unwrap();
+    let keyring_of_panics = checked_often(&store);
     store.set_script(|_request, call| {
         if call.is_refresh() {
             panic!("a fault of the store")
@@ -385,12 +391,7 @@ fn one_call_at_a_time_waits_for_a_store_that_hangs() {
 #[test]
 fn no_call_waits_if_the_refresher_finds_the_store_away() {
     let (store, _) = keyring();
-    let settings = StoreSettings {
-        max_age: Duration::from_millis(40),
-        ..StoreSettings::default()
-    };
-    let keyring = StoreKeyring::with_settings(Arc::clone(&store), root(), [], settings).unwrap();
-    keyring.load(&key_id()).unwrap();
+    let keyring = checked_often(&store);
     // Those of this thread, because the refresher tries the connections of calls too.
     let calls = Arc::new(AtomicUsize::new(0));
     let (counter, caller) = (Arc::clone(&calls), thread::current().id());
@@ -423,12 +424,7 @@ fn no_call_waits_if_the_refresher_finds_the_store_away() {
 #[test]
 fn a_refresher_whose_own_connection_fails_uses_those_of_calls() {
     let (store, _) = keyring();
-    let settings = StoreSettings {
-        max_age: Duration::from_millis(40),
-        ..StoreSettings::default()
-    };
-    let keyring = StoreKeyring::with_settings(Arc::clone(&store), root(), [], settings).unwrap();
-    keyring.load(&key_id()).unwrap();
+    let keyring = checked_often(&store);
     store.set_script(|_request, call| if call.is_refresh() { Action::Fail } else { Action::Serve });
     let until = |wanted: Result<u32, ErrorKind>| {
         let begun = std::time::Instant::now();

@@ -223,6 +223,11 @@ impl Secrets {
     }
 }
 
+/// The name of the function that an instruction calls.
+fn callee<'a>(instruction: &Instruction, functions: &'a BTreeMap<u64, Function>) -> Option<&'a str> {
+    Some(&functions.get(&instruction.to?)?.name)
+}
+
 /// The instructions of a function that depend on what it reads, each with what depends on it.
 fn followed(function: &Function, functions: &BTreeMap<u64, Function>) -> BTreeMap<u64, &'static str> {
     let instructions = &function.instructions;
@@ -244,16 +249,12 @@ fn followed(function: &Function, functions: &BTreeMap<u64, Function>) -> BTreeMa
         }
         let mut secrets = slot.clone().unwrap_or_default();
         let instruction = &instructions[number];
-        let callee = instruction
-            .to
-            .and_then(|to| functions.get(&to))
-            .map(|function| function.name.as_str());
-        if let Some(what) = secrets.step(instruction, callee) {
+        if let Some(what) = secrets.step(instruction, callee(instruction, functions)) {
             found.insert(instruction.at, what);
         }
         let jumps = instruction.text.starts_with('j');
-        if let Some(target) = instruction.to.filter(|_| jumps).and_then(|to| at.get(&to)) {
-            open.push((*target, secrets.clone()));
+        if let Some(next) = instruction.to.filter(|_| jumps).and_then(|to| at.get(&to)) {
+            open.push((*next, secrets.clone()));
         }
         let ends = ["jmp", "ret", "ud2", "int3"]
             .iter()
@@ -310,12 +311,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             let Some(place) = around.iter().position(|(name, _)| name == COMPARISON) else {
                 continue;
             };
-            let callee = instruction
-                .to
-                .and_then(|to| functions.get(&to))
-                .map_or("", |to| &to.name);
             let result = around.first().is_some_and(|(name, _)| name.contains(RESULT));
-            if instruction.text.starts_with("call") && callee == BARRIER {
+            if instruction.text.starts_with("call") && callee(instruction, &functions) == Some(BARRIER) {
                 let caller = around.get(place + 1).map_or(&function.name, |(name, _)| name);
                 *compared.entry(caller).or_default() += 1;
             } else if !(instruction.text.starts_with("jmp") || instruction.text.starts_with('j') && result) {
