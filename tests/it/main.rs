@@ -45,6 +45,8 @@ mod store;
 #[cfg(feature = "store-keyring")]
 mod store_keyring;
 #[cfg(feature = "store-keyring")]
+mod store_memory;
+#[cfg(feature = "store-keyring")]
 mod store_rollback;
 #[cfg(feature = "file-keyring")]
 mod strace;

@@ -1,8 +1,6 @@
 //! What a process remembers of keys that it does not hold, so that it still detects a rollback of them.
 
-use std::collections::VecDeque;
-
-use hashbrown::HashMap;
+use hashlink::LinkedHashMap;
 
 use super::super::document::{Edition, Newest};
 use crate::{key_id::KeyId, unix_time::UnixTime};
@@ -35,58 +33,34 @@ pub(super) struct Stamp {
 }
 
 /// A bounded map that drops the entry that was inserted first.
+///
+/// The list of a `LinkedHashMap` holds the entries, and its table only pointers to them. So the table costs little when
+/// it doubles, as it does although the number of entries stays the same: removed entries leave marks in it.
 pub(super) struct Remembered {
-    seen: HashMap<KeyId, (Seen, u64)>,
-    /// In the order of insertion. Only the last insertion of a key counts.
-    insertions: VecDeque<(KeyId, u64)>,
-    count: u64,
+    seen: LinkedHashMap<KeyId, Seen>,
     capacity: usize,
 }
 
 impl Remembered {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            seen: HashMap::new(),
-            insertions: VecDeque::new(),
-            count: 0,
+            seen: LinkedHashMap::new(),
             capacity,
         }
     }
 
     pub(super) fn get(&self, key_id: &KeyId) -> Option<Seen> {
-        self.seen.get(key_id).map(|(seen, _)| *seen)
+        self.seen.get(key_id).copied()
     }
 
     pub(super) fn insert(&mut self, key_id: KeyId, seen: Seen) {
-        self.count = self.count.wrapping_add(1);
-        self.seen.insert(key_id, (seen, self.count));
-        self.insertions.push_back((key_id, self.count));
-        while self.seen.len() > self.capacity {
-            let Some((oldest, number)) = self.insertions.pop_front() else {
-                break;
-            };
-            if self.counts(&oldest, number) {
-                self.seen.remove(&oldest);
-            }
-        }
-        // Keys that are inserted repeatedly leave insertions that no longer count.
-        if self.insertions.len() / 2 > self.seen.len().saturating_add(32) {
-            let mut insertions = core::mem::take(&mut self.insertions);
-            insertions.retain(|(key_id, number)| self.counts(key_id, *number));
-            self.insertions = insertions;
+        self.seen.insert(key_id, seen);
+        if self.seen.len() > self.capacity {
+            self.seen.pop_front();
         }
     }
 
     pub(super) fn remove(&mut self, key_id: &KeyId) {
         self.seen.remove(key_id);
-    }
-
-    #[cfg(test)]
-    pub(super) fn insertions(&self) -> usize {
-        self.insertions.len()
-    }
-
-    fn counts(&self, key_id: &KeyId, number: u64) -> bool {
-        self.seen.get(key_id).is_some_and(|(_, last)| *last == number)
     }
 }
