@@ -3,7 +3,7 @@
 use allocation_counter::measure;
 use dekseal::{EncryptionContext, Engine, SealedDek};
 
-use crate::support::{Fixed, KEY_ID, cmk, dek, key_id, one_key};
+use crate::support::{Fixed, KEY_ID, cmk, dek, key_id, longest_context, one_key};
 
 /// The number of allocations that `f` makes on this thread.
 fn allocations<T>(f: impl FnOnce() -> T) -> u64 {
@@ -74,13 +74,13 @@ fn nothing_between_a_dek_and_its_blob_allocates() {
     }
 }
 
-/// A thread of 48 KiB has no room for the AAD of the longest context.
+/// A thread of 64 KiB has no room for the AAD of the longest context. Less than that is too little on processors for
+/// which AES is bit-sliced.
 #[test]
 fn the_longest_context_takes_no_stack() {
-    let key = "\u{1f511}";
-    let long = key.repeat(8000);
-    let context = EncryptionContext::from_pairs([(key, long.as_str())]).unwrap();
-    let thread = std::thread::Builder::new().stack_size(48 * 1024);
+    let context = longest_context();
+    assert!(context.canonical().len() > 64 * 1024);
+    let thread = std::thread::Builder::new().stack_size(64 * 1024);
     let sealed = thread.spawn(move || cmk(KEY_ID, 0, &[7; 32]).seal(&context, &dek(&"5a".repeat(64))));
     assert_eq!(sealed.unwrap().join().unwrap().key_version(), 0);
 }

@@ -96,11 +96,7 @@ fn each_rule_is_named() {
 
 #[test]
 fn the_longest_canonical_form_is_within_its_limit_and_seals() {
-    // 8192 keys, each one character of four bytes.
-    let keys: Vec<String> = (0x10000..0x10000 + 8192)
-        .map(|c| char::from_u32(c).unwrap().to_string())
-        .collect();
-    let context = EncryptionContext::from_pairs(keys.iter().map(|key| (key, ""))).unwrap();
+    let context = crate::support::longest_context();
     assert_eq!(context.canonical().len(), 2 + 8192 * (2 + 4 + 2));
 
     let cmk = crate::support::cmk(crate::support::KEY_ID, 0, &[7; 32]);

@@ -28,6 +28,13 @@ pub(crate) fn cmk(key_id: &str, version: u32, material: &[u8]) -> CmkVersion {
     CmkVersion::new(self::key_id(key_id), version, material).unwrap()
 }
 
+/// The context with the longest canonical form: 8192 keys, each one character of four bytes.
+pub(crate) fn longest_context() -> EncryptionContext {
+    let keys = (0x10000..0x10000 + 8192).filter_map(char::from_u32);
+    let keys: Vec<String> = keys.map(String::from).collect();
+    EncryptionContext::from_pairs(keys.iter().map(|key| (key, ""))).unwrap()
+}
+
 /// A keyring with one CMK version: version 0 of `KEY_ID`.
 pub(crate) fn one_key() -> MemoryKeyring {
     MemoryKeyring::from_versions([cmk(KEY_ID, 0, &[7; 32])]).unwrap()
