@@ -246,7 +246,8 @@ pub(crate) fn processor() -> String {
     format!("{name}, family {family}, model {model}: {}", has.join(" "))
 }
 
-/// The most that one call may take, compared with the first program.
+/// The most that one call may take, compared with the first program, or with what it is measured against: see
+/// `in_a_build`.
 const SLOWER: f64 = 1.15;
 /// The fastest of this many processes counts.
 const PROCESSES_BESIDE: usize = 5;
@@ -262,18 +263,43 @@ pub(crate) fn beside_one_another(programs: &[&str], parts: &[String]) -> ExitCod
     }
     let mut holds = true;
     for at in 0..runs[0][0].len() {
-        let fastest = |runs: &Vec<Vec<Line>>| runs.iter().map(|lines| lines[at].sides.0).fold(f64::MAX, f64::min);
+        let fastest = |runs: &Vec<Vec<Line>>| {
+            let sides = runs.iter().map(|lines| lines[at].sides);
+            sides.fold((f64::MAX, f64::MAX), |(a, b), side| (a.min(side.0), b.min(side.1)))
+        };
         let first = fastest(&runs[0]);
-        print!("| {} ", runs[0][0][at].what);
-        for time in runs.iter().map(fastest) {
-            let verdict = if time > SLOWER * first { " FAILS" } else { "" };
-            holds &= verdict.is_empty();
-            print!("| {}{verdict} ", duration(time));
+        let Line { what, bound, .. } = &runs[0][0][at];
+        print!("| {what} ");
+        for sides in runs.iter().map(fastest) {
+            let verdict = in_a_build(*bound, sides, first);
+            holds &= verdict != FAILS;
+            print!("| {}{verdict} ", duration(sides.0));
         }
         println!("|");
     }
+    println!(
+        "\n{}: the crate's AES-256-GCM alone is slow in this build",
+        AS_THE_CRATE.trim()
+    );
     println!("\n{}", processor());
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+const FAILS: &str = " FAILS";
+const AS_THE_CRATE: &str = " (as the crate)";
+
+/// The verdict on the two sides of a line in a build, compared with those in the first build. Payloads are bounded by
+/// the speed of the cipher's crate. If a build slows the crate down, it cannot be made good here.
+fn in_a_build(bound: Bound, sides: (f64, f64), first: (f64, f64)) -> &'static str {
+    let slower = sides.0 / first.0;
+    let crate_slower = sides.1 / first.1;
+    if slower <= SLOWER {
+        ""
+    } else if matches!(bound, Bound::TimesAsFast(_)) && slower <= SLOWER.max(1.05 * crate_slower) {
+        AS_THE_CRATE
+    } else {
+        FAILS
+    }
 }
 
 fn one_process(program: &Path, parts: &[String]) -> Vec<Line> {
