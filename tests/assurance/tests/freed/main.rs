@@ -12,17 +12,20 @@ mod secrets;
 use std::{
     io::{self, BufRead, Cursor, Read, Seek, SeekFrom, Write},
     mem::ManuallyDrop,
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
 
 use dekseal::{
-    CmkVersion, Dek, EncryptionContext, Engine, Error, ErrorKind, FileKeyring, Keyring, Keyset, MemoryKeyring,
-    SealedDek, UnixTime, api,
+    CmkVersion, Dek, EncryptionContext, Engine, Error, ErrorKind, FileFault, FileKeyring, Keyring, Keyset,
+    MemoryKeyring, SealedDek, UnixTime, api,
     payload::{PayloadCipher, PayloadHeader, PayloadWriter, SEALED_SEGMENT_LEN, SEGMENT_LEN},
     rand_core::{TryCryptoRng, TryRng},
 };
 use dekseal_assurance::{CONTEXT, KEY_ID, ROOT_ID, derived, forge, hex, key_id, random};
+use dekseal_reference::{KeyringFile, canonical};
+use serde_json::Value;
 
 use self::{
     allocator::{Examined, Found, apart, examined, left_on_stack, registered},
@@ -425,6 +428,26 @@ fn file_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
 }
 
+/// Copies a keyring file, with these 64 bytes as the padded material of the first version. Only the rule about padding is
+/// broken, because the length that is said is 32.
+fn with_wrong_padding(from: &Path, to: &Path, padded: &[u8; 64]) {
+    let root = derived(&ROOT_ID.parse().expect("a key ID"), 0, material(5));
+    let mut document: Value = serde_json::from_slice(&std::fs::read(from).expect("a file")).expect("JSON");
+    let key = &mut document["keys"][0];
+    let context = canonical([
+        ("purpose", "dekseal keyring"),
+        ("key_id", key["key_id"].as_str().expect("text")),
+        ("key_version", &key["versions"][0]["version"].to_string()),
+        ("material_length", "32"),
+    ]);
+    let sealed = root.seal(&context.expect("allowed"), padded);
+    key["versions"][0]["material_length"] = 32.into();
+    key["versions"][0]["sealed"] = hex(&sealed).into();
+    let message = KeyringFile::parse(&document).expect("a keyring").message();
+    document["mac"] = hex(&root.keyring_mac(&message)).into();
+    std::fs::write(to, document.to_string()).expect("written");
+}
+
 /// The text of a request's body, and everything that it is made from, belongs to the host.
 fn body(text: impl FnOnce() -> String + Send) -> &'static [u8] {
     apart(|| text().into_bytes().leak())
@@ -689,6 +712,7 @@ fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
     let root = || CmkVersion::new(ROOT_ID.parse().expect("a key ID"), 0, material(5)).expect("64 bytes");
     let imported = "33333333-3333-3333-3333-333333333333".parse().expect("a key ID");
     secrets.other_version(imported, 0, material(2));
+    let padded = secrets.dek(8);
     let mut rng = secrets.rng();
 
     let prk = ("PRK", 0);
@@ -763,6 +787,13 @@ fn stack(outcome: &mut Outcome, secrets: &mut Secrets) {
     );
     outcome.left("FileKeyring::open", &[prk, prk_as_state, material_of_a_file], || {
         drop(FileKeyring::open(&path, root()).expect("opened"));
+    });
+    // The material opens, and then its padding is refused. So no later call covers what is left of it.
+    let padding = directory.path().join("padding.json");
+    apart(|| with_wrong_padding(&path, &padding, padded));
+    outcome.left("FileKeyring::open, wrong padding", &[("a DEK", 56)], || {
+        let opened = FileKeyring::open(&padding, root());
+        assert_eq!(kind(&opened), Some(ErrorKind::File(FileFault::Changed)));
     });
     // The answer is dropped by the caller, who must wipe it: here it is leaked.
     let body =
