@@ -428,8 +428,8 @@ fn file_keyring(outcome: &mut Outcome, secrets: &mut Secrets) {
     });
 }
 
-/// Copies a keyring file, with these 64 bytes as the padded material of the first version. Only the rule about padding is
-/// broken, because the length that is said is 32.
+/// Copies a keyring file, with these 64 bytes as the padded material of the first version. Only the rule about padding
+/// is broken, because the length that is said is 32.
 fn with_wrong_padding(from: &Path, to: &Path, padded: &[u8; 64]) {
     let root = derived(&ROOT_ID.parse().expect("a key ID"), 0, material(5));
     let mut document: Value = serde_json::from_slice(&std::fs::read(from).expect("a file")).expect("JSON");
