@@ -43,6 +43,8 @@ mod secrets;
 #[cfg(feature = "store-keyring")]
 mod store;
 #[cfg(feature = "store-keyring")]
+mod store_forged;
+#[cfg(feature = "store-keyring")]
 mod store_keyring;
 #[cfg(feature = "store-keyring")]
 mod store_memory;

@@ -9,6 +9,9 @@ use tokio_rustls::rustls;
 /// The error of a statement whose deadline has passed: see `Writes`.
 const TOO_LATE: SqlState = SqlState::DIVISION_BY_ZERO;
 
+/// The errors of a prepared statement that no longer fits its table, or that the session has lost.
+const OUTDATED: [SqlState; 2] = [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME];
+
 /// The reason that a request failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -52,7 +55,7 @@ impl Failure {
         match self {
             Self::Query(error) => error.as_db_error().is_some_and(|error| {
                 let ended = [SqlState::READ_ONLY_SQL_TRANSACTION, TOO_LATE];
-                is_statements_own(error) && !ended.contains(error.code())
+                is_statements_own(error) && !ended.contains(error.code()) && !OUTDATED.contains(error.code())
             }),
             Self::Connect(_) | Self::Setting(..) => false,
             Self::Late | Self::Revision(_) | Self::KeyId(_) => true,
@@ -71,6 +74,11 @@ impl Failure {
     /// Whether the server got to the statement after its deadline, and so did not execute it.
     pub(crate) fn is_too_late(&self) -> bool {
         self.state() == Some(&TOO_LATE)
+    }
+
+    /// Whether the statement must be prepared again, in another session.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.state().is_some_and(|state| OUTDATED.contains(state))
     }
 
     pub(crate) fn state(&self) -> Option<&SqlState> {

@@ -1,13 +1,13 @@
 //! Connections with their settings, and pools of them.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_postgres::{
-    Client, Row,
+    Client, Row, Statement,
     types::{ToSql, Type},
 };
 
@@ -15,9 +15,10 @@ use crate::{error::Failure, options::Checked, worker::Sending};
 
 /// A statement and its parameters.
 pub(crate) struct Query {
-    pub(crate) sql: std::sync::Arc<str>,
+    pub(crate) sql: Arc<str>,
     pub(crate) parameters: Vec<(Box<dyn ToSql + Send + Sync>, Type)>,
-    /// The time after which the server must not execute the statement any more: its last parameter.
+    /// The time after which the server must not execute the statement any more: its last parameter. A statement without
+    /// one only reads.
     pub(crate) deadline: Option<Instant>,
 }
 
@@ -27,6 +28,8 @@ pub(crate) struct Session {
     connection: JoinHandle<()>,
     /// The clock of the server, in seconds since 1970, at a local time. It was read no later than that.
     clock: Option<(f64, Instant)>,
+    /// The statements that this session has prepared.
+    prepared: Vec<(Arc<str>, Statement)>,
 }
 
 impl Drop for Session {
@@ -42,17 +45,39 @@ impl Session {
             client,
             connection: tokio::spawn(drive),
             clock: None,
+            prepared: Vec::new(),
         }
     }
 
-    async fn query(&self, query: &Query) -> Result<Vec<Row>, Failure> {
-        let deadline = query.deadline.map(|deadline| self.on_server(deadline));
+    async fn query(&mut self, query: &Query) -> Result<Vec<Row>, Failure> {
         let parameters = query.parameters.iter();
-        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> =
-            parameters.map(|(value, kind)| (&**value as _, kind.clone())).collect();
-        parameters.extend(deadline.as_ref().map(|deadline| (deadline as _, Type::FLOAT8)));
-        let rows = self.client.query_typed(&query.sql, &parameters).await;
+        let rows = match query.deadline {
+            // A miss waits for the statement, and planning it would take longer than executing it.
+            None => {
+                let statement = self.prepare(query).await?;
+                let parameters: Vec<_> = parameters.map(|(value, _)| &**value as &(dyn ToSql + Sync)).collect();
+                self.client.query(&statement, &parameters).await
+            }
+            Some(deadline) => {
+                let deadline = self.on_server(deadline);
+                let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+                    parameters.map(|(value, kind)| (&**value as _, kind.clone())).collect();
+                parameters.push((&deadline, Type::FLOAT8));
+                self.client.query_typed(&query.sql, &parameters).await
+            }
+        };
         rows.map_err(Failure::Query)
+    }
+
+    async fn prepare(&mut self, query: &Query) -> Result<Statement, Failure> {
+        if let Some((_, statement)) = self.prepared.iter().find(|(sql, _)| *sql == query.sql) {
+            return Ok(statement.clone());
+        }
+        let types: Vec<_> = query.parameters.iter().map(|(_, kind)| kind.clone()).collect();
+        let statement = self.client.prepare_typed(&query.sql, &types).await;
+        let statement = statement.map_err(Failure::Query)?;
+        self.prepared.push((query.sql.clone(), statement.clone()));
+        Ok(statement)
     }
 
     /// A local time by the clock of the server. It is too early if the machine was suspended, or if the server's clock
@@ -127,7 +152,7 @@ impl Pool {
         loop {
             let idle = self.lock().pop();
             let reused = idle.is_some();
-            let session = match idle {
+            let mut session = match idle {
                 Some(session) if session.client.is_closed() => continue,
                 Some(session) => session,
                 None => Session::open(checked, statement_timeout).await?,
@@ -144,7 +169,7 @@ impl Pool {
             }
             drop(doubt);
             match outcome {
-                Err(failure) if is_read && reused && failure.is_disconnection() => {}
+                Err(failure) if is_read && reused && (failure.is_disconnection() || failure.is_outdated()) => {}
                 // The clock of the server may differ from what this session knew.
                 Err(failure) if reused && failure.is_too_late() => {}
                 outcome => return outcome,

@@ -187,15 +187,16 @@ impl KeyStore for SqliteStore {
     }
 
     /// Runs one statement for each key, in one transaction. A query costs no round trip, so this is faster than passing
-    /// a list.
+    /// a list. One statement alone is a transaction by itself.
     fn changed(
         &self,
         known: &[(KeyId, Option<Revision>)],
         call: &Call,
     ) -> Result<Vec<(KeyId, Option<StoredDocument>)>, StoreError> {
         self.read(call, |connection| {
-            let transaction = connection.unchecked_transaction()?;
-            let mut statement = transaction.prepare_cached(&self.sql.get)?;
+            let several = known.len() > 1;
+            let _transaction = several.then(|| connection.unchecked_transaction()).transpose()?;
+            let mut statement = connection.prepare_cached(&self.sql.get)?;
             let mut changed = Vec::new();
             for (key_id, revision) in known {
                 if call.remaining().is_zero() {

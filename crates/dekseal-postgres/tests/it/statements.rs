@@ -161,3 +161,22 @@ fn a_revision_of_another_length_is_refused() {
         (StoreErrorKind::Refused, false)
     );
 }
+
+/// A session keeps its reads prepared. The server refuses a prepared statement when a column has got another type.
+#[test]
+fn a_read_survives_a_change_of_the_table() {
+    let Some(server) = shared() else { return };
+    let store = create(server.options().schema("altered"));
+    store.put(&key_id(1), None, &stored(b"first"), &call()).unwrap();
+    let known = [(key_id(1), None), (key_id(2), None)];
+    let read = || (store.get(&key_id(1), &call()), store.changed(&known, &call()));
+    let before = read();
+    server.sql(
+        "CREATE DOMAIN altered.bytes AS bytea; \
+         ALTER TABLE altered.dekseal_key ALTER COLUMN document TYPE altered.bytes",
+    );
+    let after = read();
+    assert_eq!(before.0.unwrap().unwrap().document, b"first");
+    assert_eq!(after.0.unwrap().unwrap().document, b"first");
+    assert_eq!(before.1.unwrap(), after.1.unwrap());
+}
