@@ -90,3 +90,10 @@ impl From<Error> for parquet_key_management::errors::Error {
         Self::External(Box::new(error))
     }
 }
+
+#[cfg(feature = "parquet")]
+impl From<Error> for parquet::errors::ParquetError {
+    fn from(error: Error) -> Self {
+        Self::External(Box::new(error))
+    }
+}

@@ -1,4 +1,8 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "parquet", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "parquet"),
+    doc = "The key management of encrypted Parquet files with dekseal."
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
 #![warn(
@@ -14,10 +18,20 @@
     clippy::unwrap_used
 )]
 
+#[cfg(feature = "datafusion")]
+mod datafusion;
 mod error;
+#[cfg(feature = "parquet")]
+mod files;
 mod kms;
 mod material;
+#[cfg(feature = "parquet")]
+mod reference;
 
+#[cfg(feature = "datafusion")]
+pub use datafusion::DataFusionKeys;
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "parquet")]
+pub use files::{external_key_material, file_decryption_properties};
 pub use kms::{Kms, sealed_dek};
 pub use material::{KeyMaterial, rotate_master_keys};

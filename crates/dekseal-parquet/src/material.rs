@@ -20,22 +20,24 @@ use crate::{Error, ErrorKind, Kms, sealed_dek};
 ///
 /// # Examples
 ///
+/// `README.md` shows how a file is written, rotated and read.
+///
 /// ```
 /// use dekseal_parquet::KeyMaterial;
 ///
 /// let path = KeyMaterial::path("orders/1.parquet".as_ref()).unwrap();
 /// assert_eq!(path, std::path::Path::new("orders/_KEY_MATERIAL_FOR_1.parquet.json"));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyMaterial {
     /// By reference, such as `footerKey`: a JSON object as text.
-    entries: BTreeMap<String, String>,
+    pub(crate) entries: BTreeMap<String, String>,
 }
 
 /// What is needed of the JSON of one key. The other fields stay as they are.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+pub(crate) struct Entry {
     key_material_type: String,
     #[serde(rename = "masterKeyID")]
     master_key_id: String,
@@ -47,7 +49,7 @@ struct Entry {
 }
 
 /// The only type of key material.
-const TYPE: &str = "PKMT1";
+pub(crate) const TYPE: &str = "PKMT1";
 
 impl KeyMaterial {
     /// The path of the key material of a Parquet file, or `None` if the path has no file name in UTF-8.
@@ -130,7 +132,7 @@ impl KeyMaterial {
     /// # Errors
     ///
     /// [`ErrorKind::KeyReference`] and [`ErrorKind::KeyMaterial`]. No others.
-    fn wrapped(&self, reference: &str) -> Result<(Entry, &'static str), Error> {
+    pub(crate) fn wrapped(&self, reference: &str) -> Result<(Entry, &'static str), Error> {
         let entry = self.entries.get(reference);
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::KeyReference, reference))?;
         let entry: Entry = serde_json::from_str(entry).map_err(|error| unknown(reference).with(error))?;
@@ -214,7 +216,7 @@ pub fn rotate_master_keys<K: Keyring>(kms: &Kms<K>, parquet: impl AsRef<Path>) -
     Ok(changed)
 }
 
-fn unknown(what: &str) -> Error {
+pub(crate) fn unknown(what: &str) -> Error {
     Error::new(ErrorKind::KeyMaterial, what)
 }
 

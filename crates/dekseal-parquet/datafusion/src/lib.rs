@@ -1,0 +1,1 @@
+//! Nothing: `examples` and `tests` use dekseal-parquet with DataFusion.
