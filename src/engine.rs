@@ -1,5 +1,6 @@
 //! Creates, seals and opens DEKs with a keyring and a random generator.
 
+mod rewrap;
 mod sweep;
 
 use core::fmt;
@@ -7,7 +8,7 @@ use core::fmt;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroize;
 
-use self::sweep::Sweep;
+pub use self::rewrap::Rewrapped;
 use crate::{
     blob::SealedDek,
     cmk::{Beside, CmkVersion},
@@ -410,109 +411,6 @@ impl<K: Keyring> Engine<K> {
             }
         })
     }
-
-    /// Seals the DEK of `sealed` again, under the current version of its key. The caller does not get the DEK.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`decrypt_dek`](Self::decrypt_dek); no others.
-    ///
-    /// # Examples
-    ///
-    /// After a rotation, rewrap every stored blob:
-    ///
-    /// ```
-    /// # use dekseal::{EncryptionContext, Engine, KeyId, Keyring, Rewrapped, SealedDek};
-    /// fn renew(engine: &Engine<impl Keyring>, key_id: &KeyId, blob: &mut Vec<u8>) -> Result<(), dekseal::Error> {
-    ///     let sealed = SealedDek::from_bytes(blob)?;
-    ///     match engine.rewrap_dek(key_id, &EncryptionContext::none(), &sealed)? {
-    ///         Rewrapped::Renewed(sealed) => *blob = sealed.as_bytes().to_vec(),
-    ///         Rewrapped::AlreadyCurrent(_) => {}
-    ///     }
-    ///     Ok(())
-    /// }
-    /// ```
-    pub fn rewrap_dek(
-        &self,
-        key_id: &KeyId,
-        context: &EncryptionContext,
-        sealed: &SealedDek,
-    ) -> Result<Rewrapped, Error> {
-        Event::new("rewrap_dek", Some(key_id), Some(context)).of(|event| {
-            event.opens(sealed.key_version());
-            event.to(key_id, None);
-            let dek = self.open(key_id, context, sealed)?;
-            Ok(Rewrapped::of(sealed, self.seal(key_id, context, &dek, event)?))
-        })
-    }
-
-    /// Rewraps any number of blobs, each with its context, as [`rewrap_dek`](Self::rewrap_dek) does. Returns the
-    /// results in order. An error of one blob does not stop the others.
-    ///
-    /// The iterator takes 64 blobs at a time. For these it asks the keyring once for each run of blobs of the same
-    /// version, and once for the current version.
-    ///
-    /// The errors are those of [`SealedDek::from_bytes`] and of [`decrypt_dek`](Self::decrypt_dek).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use dekseal::{CmkVersion, EncryptionContext, Engine, MemoryKeyring, Rewrapped};
-    /// # let key_id = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
-    /// let context = EncryptionContext::none();
-    /// let rows = [vec![1, 2, 3], vec![2; 188]];
-    /// let blobs = rows.iter().map(|row| (&context, row));
-    /// let failed = engine.rewrap_deks(&key_id, blobs).filter(Result::is_err).count();
-    /// assert_eq!(failed, 2);
-    /// # Ok::<(), dekseal::Error>(())
-    /// ```
-    pub fn rewrap_deks<'a, B: AsRef<[u8]>>(
-        &'a self,
-        key_id: &'a KeyId,
-        blobs: impl IntoIterator<Item = (&'a EncryptionContext, B)> + 'a,
-    ) -> impl Iterator<Item = Result<Rewrapped, Error>> + 'a {
-        Sweep::new(self, key_id, blobs.into_iter())
-    }
-
-    /// Seals the DEK of `sealed` under another key, in another context, or both. The caller does not get the DEK.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`decrypt_dek`](Self::decrypt_dek) for `from`, and the errors of the [`Keyring`] for the key of
-    /// `to`; no others.
-    ///
-    /// # Examples
-    ///
-    /// To another key and context. The data that was encrypted with the DEK does not change:
-    ///
-    /// ```
-    /// # use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring};
-    /// # let old: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-    /// # let new: KeyId = "25abe69f-ae10-44cd-bc87-1bda1de3b7d7".parse()?;
-    /// # let versions = [CmkVersion::new(old, 0, &[7; 32])?, CmkVersion::new(new, 0, &[8; 32])?];
-    /// # let engine = Engine::new(MemoryKeyring::from_versions(versions)?);
-    /// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
-    /// let inbox = EncryptionContext::from_pairs([("folder", "inbox")])?;
-    /// let archive = EncryptionContext::from_pairs([("folder", "archive")])?;
-    /// # let sealed = engine.encrypt_dek(&old, &inbox, &dek)?;
-    /// let moved = engine.rewrap_dek_to((&old, &inbox), &sealed, (&new, &archive))?;
-    /// assert_eq!(engine.decrypt_dek(&new, &archive, &moved)?, dek);
-    /// # Ok::<(), dekseal::Error>(())
-    /// ```
-    pub fn rewrap_dek_to(
-        &self,
-        from: (&KeyId, &EncryptionContext),
-        sealed: &SealedDek,
-        to: (&KeyId, &EncryptionContext),
-    ) -> Result<SealedDek, Error> {
-        Event::new("rewrap_dek_to", Some(from.0), Some(from.1)).of(|event| {
-            event.opens(sealed.key_version());
-            event.to(to.0, Some(to.1));
-            let dek = self.open(from.0, from.1, sealed)?;
-            self.seal(to.0, to.1, &dek, event)
-        })
-    }
 }
 
 /// FORMAT.md A5, step 4.
@@ -532,50 +430,6 @@ fn named(mut error: Error, key_id: &KeyId, key_version: Option<u32>) -> Error {
     match key_version {
         Some(version) if error.key_version().is_none() => error.with_key_version(version),
         _ => error,
-    }
-}
-
-/// The result of rewrapping a blob.
-///
-/// # Examples
-///
-/// ```
-/// # use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, KeyId, MemoryKeyring, Rewrapped};
-/// # let key_id: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse()?;
-/// # let engine = Engine::new(MemoryKeyring::from_versions([CmkVersion::new(key_id, 0, &[7; 32])?])?);
-/// # let context = EncryptionContext::from_pairs([("tenant", "42")])?;
-/// # let dek = Dek::from_bytes(&core::array::from_fn(|at| at as u8));
-/// let sealed = engine.encrypt_dek(&key_id, &context, &dek)?;
-/// // The key was not rotated.
-/// let result = engine.rewrap_dek(&key_id, &context, &sealed)?;
-/// assert_eq!(result, Rewrapped::AlreadyCurrent(sealed));
-/// assert_eq!(*result.sealed(), sealed);
-/// # Ok::<(), dekseal::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewrapped {
-    /// The blob is sealed under the current version already. It holds the same bytes.
-    AlreadyCurrent(SealedDek),
-    /// The same DEK, sealed under the current version.
-    Renewed(SealedDek),
-}
-
-impl Rewrapped {
-    /// Compares `old` with `new`. Sealing is deterministic, so sealing under the same version gives the same bytes.
-    fn of(old: &SealedDek, new: SealedDek) -> Self {
-        if new == *old {
-            Self::AlreadyCurrent(new)
-        } else {
-            Self::Renewed(new)
-        }
-    }
-
-    /// The blob to keep.
-    #[must_use]
-    pub fn sealed(&self) -> &SealedDek {
-        match self {
-            Self::AlreadyCurrent(sealed) | Self::Renewed(sealed) => sealed,
-        }
     }
 }
 
