@@ -1,6 +1,7 @@
 //! Creates, seals and opens DEKs with a keyring and a random generator.
 
 mod rewrap;
+mod rewrapped;
 mod sweep;
 
 use core::fmt;
@@ -8,7 +9,7 @@ use core::fmt;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroize;
 
-pub use self::rewrap::Rewrapped;
+pub use self::rewrapped::Rewrapped;
 use crate::{
     blob::SealedDek,
     cmk::{Beside, CmkVersion},

@@ -3,7 +3,7 @@
 use alloc::{collections::VecDeque, vec::Vec};
 use core::iter::Fuse;
 
-use super::{Engine, Rewrapped, expect_key, named};
+use super::{Engine, expect_key, named, rewrapped::Rewrapped};
 use crate::{
     blob::SealedDek,
     cmk::CmkVersion,
