@@ -2,6 +2,9 @@
 //! below 5 means that no difference was found.
 //!
 //! The control compares a valid and an invalid tag, which is public. Its classes must differ, and all others must not.
+//!
+//! The rows that begin with `power` contain a leak that was put there: one class does more work, or a comparison stops
+//! at the first difference. They show how small a leak this number of samples finds on this machine.
 
 use dekseal::{CmkVersion, Dek, EncryptionContext, Engine, MemoryKeyring, SealedDek, api, rand_core::Rng};
 use dekseal_assurance::{CANONICAL, CONTEXT, KEY_ID, derived, forge, hex, key_id, random};
@@ -137,11 +140,66 @@ fn material_of_zeros_or_random(runner: &mut CtRunner, rng: &mut BenchRng) {
     });
 }
 
+/// Work whose time depends on `steps`. A step waits for the one before it.
+fn work(steps: u32) {
+    (0..steps).fold(1_u64, |product, _| std::hint::black_box(product.wrapping_mul(3)));
+}
+
+/// Opening a blob with a wrong tag. In one class the work of `STEPS` steps is added.
+fn power_of_opening<const STEPS: u32>(runner: &mut CtRunner, rng: &mut BenchRng) {
+    let (cmk, context) = (cmk(), context());
+    let make = |rng: &mut BenchRng, more: bool| {
+        let sealed = cmk.seal(&context, &Dek::from_bytes(&dek(rng)));
+        (if more { STEPS } else { 0 }, changed(&sealed, TAG))
+    };
+    compare(runner, rng, make, |(steps, sealed)| {
+        work(*steps);
+        cmk.open(&context, sealed).is_ok()
+    });
+}
+
+fn power_of_opening_with_1_step_more(runner: &mut CtRunner, rng: &mut BenchRng) {
+    const STEPS: u32 = 100_000_000;
+    let start = std::time::Instant::now();
+    work(std::hint::black_box(STEPS));
+    println!(
+        "a step takes {:.2} ns",
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(STEPS)
+    );
+    power_of_opening::<1>(runner, rng);
+}
+
+fn power_of_opening_with_4_steps_more(runner: &mut CtRunner, rng: &mut BenchRng) {
+    power_of_opening::<4>(runner, rng);
+}
+
+fn power_of_opening_with_16_steps_more(runner: &mut CtRunner, rng: &mut BenchRng) {
+    power_of_opening::<16>(runner, rng);
+}
+
+/// As `deks_differ_in_first_or_last_byte`, with a comparison that stops at the first difference.
+fn power_of_comparing_with_an_early_exit(runner: &mut CtRunner, rng: &mut BenchRng) {
+    let make = |rng: &mut BenchRng, first| {
+        let dek = dek(rng);
+        let mut other = dek;
+        other[if first { 0 } else { 63 }] ^= 1;
+        (dek, other)
+    };
+    compare(runner, rng, make, |(a, b)| {
+        let equal = || std::hint::black_box(a).iter().zip(b).all(|(a, b)| a == b);
+        (0..IN_A_ROW).filter(|_| equal()).count()
+    });
+}
+
 ctbench_main!(
     control_right_or_wrong_tag,
     tag_wrong_in_first_or_last_byte,
     salt_wrong_in_first_or_last_byte,
     deks_differ_in_first_or_last_byte,
     hex_of_zeros_or_random,
-    material_of_zeros_or_random
+    material_of_zeros_or_random,
+    power_of_opening_with_1_step_more,
+    power_of_opening_with_4_steps_more,
+    power_of_opening_with_16_steps_more,
+    power_of_comparing_with_an_early_exit
 );
