@@ -15,6 +15,7 @@ mod cli;
 mod commands;
 mod confirm;
 mod context;
+mod duration;
 mod failure;
 mod globals;
 mod keyring;

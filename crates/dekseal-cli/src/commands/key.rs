@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::{
     confirm::Yes,
+    duration,
     failure::Failure,
     globals::Globals,
     keyring::AnyKeyring,
@@ -164,7 +165,7 @@ Example:
         before: u32,
         /// The time after a rotation in which processes may still seal under the older version [default: that of a
         /// fleet with default settings]
-        #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+        #[arg(long, value_parser = duration::parse, value_name = "TIME")]
         grace: Option<Duration>,
         /// Destroy without a grace period, for example because a version has leaked
         #[arg(long, conflicts_with = "grace")]

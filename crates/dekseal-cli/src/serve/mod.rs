@@ -30,6 +30,7 @@ use self::{
     token::Tokens,
 };
 use crate::{
+    duration,
     failure::Failure,
     globals::Globals,
     keyring::AnyKeyring,
@@ -62,7 +63,7 @@ pub(crate) struct Args {
     behind_tls_proxy: bool,
 
     /// The time for the head of a request, for its body, and for reading an answer
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration::parse)]
     timeout: Duration,
 
     /// The most connections at a time; more of them wait
@@ -71,11 +72,11 @@ pub(crate) struct Args {
 
     /// How often a keyring file is read again, less than 1h; after an hour without success requests fail. A keyring in
     /// a database is checked in the background
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration::parse)]
     refresh: Duration,
 
     /// The time for requests to end after SIGTERM or SIGINT
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration::parse)]
     grace: Duration,
 }
 

@@ -34,7 +34,7 @@ use self::{
     table::{Request, Source, TableName},
     template::Template,
 };
-use crate::{context::ContextArgs, failure::Failure, globals::Globals, keyring::Address, output};
+use crate::{context::ContextArgs, duration, failure::Failure, globals::Globals, keyring::Address, output};
 
 /// Seals every DEK in a column of a table again, under the current version of its key
 #[derive(clap::Args)]
@@ -93,7 +93,7 @@ pub(crate) struct Args {
 
     /// The time after a rotation in which processes may still seal under the older version, and store what they sealed
     /// [default: that of a fleet with default settings]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     grace: Option<Duration>,
 
     /// The file that a killed sweep resumes from [default: one for each table, under ~/.local/state/dekseal]
@@ -101,11 +101,11 @@ pub(crate) struct Args {
     state: Option<PathBuf>,
 
     /// The longest time that the database may take for a statement
-    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = duration::parse)]
     statement_timeout: Duration,
 
     /// How long to wait for a database that does not answer
-    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = duration::parse)]
     patience: Duration,
 }
 
