@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import dekseal
+import pkcs11
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -78,6 +80,46 @@ def postgres() -> Iterator[str]:
         server.send_signal(signal.SIGINT)
         server.wait(60)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def command() -> pathlib.Path:
+    """The command `dekseal`, which python/check builds."""
+    found = REPOSITORY / "crates" / "target" / "debug" / "dekseal"
+    assert found.exists(), "run python/check, or cargo build -p dekseal-cli --features pkcs11 in crates/"
+    return found
+
+
+@dataclasses.dataclass
+class Token:
+    """The token `prod` of SoftHSM2, with a key `dekseal-root`, and a file with its PIN."""
+
+    module: str
+    pin: str
+    pin_file: pathlib.Path
+
+
+@pytest.fixture(scope="session")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Token]:
+    places = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so", "/usr/lib/libsofthsm2.so")
+    modules = [place for place in places if os.path.exists(place)]
+    assert modules, "install SoftHSM2: scripts/tools system"
+    directory = tmp_path_factory.mktemp("softhsm")
+    (directory / "tokens").mkdir()
+    configuration = directory / "softhsm2.conf"
+    configuration.write_text(f"directories.tokendir = {directory / 'tokens'}\n")
+    made = Token(modules[0], "9382745", directory / "pin")
+    made.pin_file.touch(0o600)
+    made.pin_file.write_text(made.pin + "\n")
+    # SoftHSM2 reads this when it is first used, and it is loaded once in a process.
+    os.environ["SOFTHSM2_CONF"] = str(configuration)
+    arguments = ["--init-token", "--free", "--label", "prod", "--so-pin", "12345678", "--pin", made.pin]
+    subprocess.run(["softhsm2-util", *arguments], check=True, stdout=subprocess.DEVNULL)
+    with pkcs11.lib(made.module).get_token(token_label="prod").open(rw=True, user_pin=made.pin) as session:
+        template = {pkcs11.Attribute.SIGN: True}
+        session.generate_key(pkcs11.KeyType.GENERIC_SECRET, 512, label="dekseal-root", store=True, template=template)
+    yield made
+    del os.environ["SOFTHSM2_CONF"]
 
 
 Opener = Callable[[], dekseal.Keyring]

@@ -11,7 +11,7 @@ from typing import Any
 
 import dekseal
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Token
 
 
 def blocks(document: str) -> list[str]:
@@ -28,9 +28,13 @@ def run(document: str, directory: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("document", ["python/README.md", "docs/guide/python.md"])
-def test_documents_run(document: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The module's name, which SQLAlchemy looks up for the types of attributes.
-    names: dict[str, Any] = {"__name__": "__main__"}
+def test_documents_run(document: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, token: Token) -> None:
+    names: dict[str, Any] = {
+        # The module's name, which SQLAlchemy looks up for the types of attributes.
+        "__name__": "__main__",
+        "module": token.module,
+        "pin": token.pin,
+    }
     run(document, tmp_path, monkeypatch, names)
     if "database" in names:
         names["database"].dispose()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import pathlib
 import pickle
+import subprocess
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -188,6 +191,58 @@ def test_a_rewrapped_table_stays_readable(
     assert [patient.diagnosis for patient in session.scalars(sa.select(Patient).order_by(Patient.id))] == [
         f"{SECRET} {number}" for number in range(50)
     ]
+
+
+def test_the_command_sweeps_the_table_and_it_stays_readable(
+    session: orm.Session, command: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    keyring = dekseal.FileKeyring.create(tmp_path / "keyring.json", dekseal.Root.create_file(tmp_path / "root.key"))
+    key_id = keyring.create_key()
+    use(dekseal.Engine(keyring), key_id, Patient, Document)
+    session.add_all(Patient(id=number, diagnosis=f"{SECRET} {number}", history=[number]) for number in range(50))
+    session.add_all(Document(tenant=tenant, id=f"{tenant}{{}}", body=tenant.encode()) for tenant in ("a", "b=c", "Zoë"))
+    session.commit()
+    keyring.rotate(key_id)
+
+    url = session.get_bind().engine.url
+    address = f"sqlite:{url.database}"
+    if url.get_backend_name() == "postgresql":
+        ((directory,),) = rows(session, "SHOW unix_socket_directories")
+        address = f"postgres://{url.username}@{directory.replace('/', '%2F')}/{url.database}"
+        session.rollback()
+    for table, column, context in (
+        ("patient", "diagnosis", ["id={id}"]),
+        ("patient", "history", ["id={id}"]),
+        ("document", "body", ["tenant={tenant}", "id={id}"]),
+    ):
+        words = ["sweep", f"--database={address}", f"--table={table}", f"--blob-column={column}", "--payload", "--json"]
+        pairs = [f"table={table}", f"column={column}", *context]
+        ran = subprocess.run(
+            [command, *words, *(f"--context={pair}" for pair in pairs), f"--state={tmp_path / 'state'}"],
+            env={
+                **os.environ,
+                "DEKSEAL_KEYRING": f"file:{tmp_path / 'keyring.json'}",
+                "DEKSEAL_ROOT": f"file:{tmp_path / 'root.key'}",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        report = json.loads(ran.stdout)
+        count = 50 if table == "patient" else 3
+        assert (report["rows"], report["rewrapped"], report["failed"]) == (count, count, 0)
+
+    # The old version is not needed any more.
+    keyring.set_min_version(key_id, 1)
+    session.expire_all()
+    patients = session.scalars(sa.select(Patient).order_by(Patient.id)).all()
+    assert [(patient.diagnosis, patient.history) for patient in patients] == [
+        (f"{SECRET} {number}", [number]) for number in range(50)
+    ]
+    assert {document.tenant: document.body for document in session.scalars(sa.select(Document))} == {
+        tenant: tenant.encode() for tenant in ("a", "b=c", "Zoë")
+    }
 
 
 def test_plaintext_never_reaches_the_database(session: orm.Session, used: dict[str, str]) -> None:
