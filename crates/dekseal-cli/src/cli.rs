@@ -22,27 +22,30 @@ Examples:
   dekseal decrypt -c tenant=42 -o report.pdf report.sealed
 
 Keyrings:
-  file:PATH               a file, for the processes of one machine
-  sqlite:PATH[#TABLE]     a table in a SQLite database, for the processes of one machine
+  file:PATH             a file, for the processes of one machine
+  sqlite:PATH[#TABLE]   a table in SQLite, for the processes of one machine
   postgres://USER@HOST/DATABASE[#[SCHEMA.]TABLE]
-                          a table in PostgreSQL, for a fleet; the password comes from PGPASSWORD or
-                          from the URL in DEKSEAL_KEYRING, and the certificate of the authority from
-                          the file PGSSLROOTCERT
+                        a table in PostgreSQL, for a fleet; the password comes
+                        from PGPASSWORD or from the URL in DEKSEAL_KEYRING, and
+                        the authority's certificate from the file PGSSLROOTCERT
 
 Roots:
-  file:PATH               a file that only its owner can read: 32 to 64 bytes, raw or in hex
-  env:NAME                an environment variable
-  fd:N                    an open file descriptor
-  command:COMMAND         the standard output of a shell command
-  credential:NAME         a credential of systemd
-  pkcs11:URI              a key in an HSM (RFC 7512), if built with --features pkcs11; the PIN
-                          comes from pin-source=file:PATH, from DEKSEAL_PIN, or is asked for
+  file:PATH             a file that only its owner can read: 32 to 64 bytes, raw
+                        or in hex
+  env:NAME              an environment variable
+  fd:N                  an open file descriptor
+  command:COMMAND       the standard output of a shell command
+  credential:NAME       a credential of systemd
+  pkcs11:URI            a key in an HSM (RFC 7512), if built with the feature
+                        pkcs11; the PIN comes from pin-source=file:PATH, from
+                        DEKSEAL_PIN, or is asked for
   Add #version=N or #id=KEY_ID,version=N if the root is not version 0 of
   00000000-0000-0000-0000-00000000root.
 
 Exit codes:
   0    success, or a signal stopped `serve`
-  1    the data was refused: it was changed, or belongs to another key or context
+  1    the data was refused: it was changed, or belongs to another key or
+       context
   2    the command line is wrong, or a question was not answered
   3    a key, a keyring or a root cannot be used
   4    the operating system or a database failed, or a signal stopped `sweep`

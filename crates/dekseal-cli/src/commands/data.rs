@@ -41,8 +41,8 @@ struct Files {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  dekseal encrypt --key 0d0466b0-e727-4d9c-b35d-f84bb474a37f -c tenant=42 -o report.sealed report.pdf
-  tar c photos | dekseal encrypt --key 0d0466b0-e727-4d9c-b35d-f84bb474a37f > photos.sealed")]
+  dekseal encrypt --key $KEY_ID -c tenant=42 -o report.sealed report.pdf
+  tar c photos | dekseal encrypt --key $KEY_ID > photos.sealed")]
 pub(crate) struct Encrypt {
     /// The key to encrypt under
     #[arg(short, long = "key", value_name = "KEY_ID")]

@@ -41,8 +41,8 @@ enum Command {
     /// Without --plaintext, nobody sees the plaintext DEK before it is opened.
     #[command(after_help = "\
 Examples:
-  dekseal dek create -c tenant=42 0d0466b0-e727-4d9c-b35d-f84bb474a37f > dek.sealed
-  dekseal dek create --plaintext file:dek.bin 0d0466b0-e727-4d9c-b35d-f84bb474a37f > dek.sealed")]
+  dekseal dek create -c tenant=42 $KEY_ID > dek.sealed
+  dekseal dek create --plaintext file:dek.bin $KEY_ID > dek.sealed")]
     Create {
         /// The ID of the key to seal under
         key_id: KeyId,
@@ -81,8 +81,8 @@ Examples:
     /// Seal an existing DEK of 64 bytes, and print it sealed
     #[command(after_help = "\
 Examples:
-  dekseal dek encrypt -c tenant=42 0d0466b0-e727-4d9c-b35d-f84bb474a37f < dek.bin
-  dekseal dek encrypt --plaintext file:dek.bin 0d0466b0-e727-4d9c-b35d-f84bb474a37f")]
+  dekseal dek encrypt -c tenant=42 $KEY_ID < dek.bin
+  dekseal dek encrypt --plaintext file:dek.bin $KEY_ID")]
     Encrypt {
         /// The ID of the key to seal under
         key_id: KeyId,

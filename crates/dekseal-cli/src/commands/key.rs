@@ -43,8 +43,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   dekseal key import --material file:key.hex
-  dekseal key import --material 'command:vault kv get -field=key secret/app' 0d0466b0-e727-4d9c-b35d-f84bb474a37f
-  dekseal key import --material fd:3 --as-version 0d0466b0-e727-4d9c-b35d-f84bb474a37f 3<version-1.bin")]
+  dekseal key import --material 'command:vault kv get -field=key app' $KEY_ID
+  dekseal key import --material fd:3 --as-version $KEY_ID 3<version-1.bin")]
     Import {
         /// The ID of the key; by default a random UUID
         key_id: Option<KeyId>,
@@ -156,7 +156,7 @@ Example:
     /// that period, and destroy after the sweep.
     #[command(after_help = "\
 Example:
-  dekseal key destroy-versions --before 1 --grace 1day 0d0466b0-e727-4d9c-b35d-f84bb474a37f")]
+  dekseal key destroy-versions --before 1 --grace 1day $KEY_ID")]
     DestroyVersions {
         /// The ID of the key
         key_id: KeyId,

@@ -29,7 +29,8 @@ enum Command {
 Examples:
   dekseal root new file:root.key
   dekseal root new fd:1 | systemd-creds encrypt --name=root - root.cred
-  dekseal root new 'pkcs11:token=prod;object=dekseal?module-path=/usr/lib/softhsm/libsofthsm2.so'")]
+  dekseal root new \\
+    'pkcs11:token=prod;object=dekseal?module-path=/usr/lib/libsofthsm2.so'")]
     New {
         /// Where the root goes: file:PATH, fd:N or pkcs11:URI
         #[arg(value_name = "SOURCE")]

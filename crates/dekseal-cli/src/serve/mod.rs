@@ -81,8 +81,8 @@ pub(crate) struct Args {
 }
 
 const HELP: &str = "\
-Callers send POST /v1.0/{project}/kms/create-datakey and the other operations of the KMS API, with the token in
-`Authorization: Bearer TOKEN` or `X-Auth-Token: TOKEN`. GET /healthz needs no token. The access log goes to standard
+Callers send POST /v1.0/{project}/kms/create-datakey and the other operations of the KMS API, with the token in \
+`Authorization: Bearer TOKEN` or `X-Auth-Token: TOKEN`. GET /healthz needs no token. The access log goes to standard \
 error; with --json it is JSON. It holds no token, no body and no context.
 
 Example:

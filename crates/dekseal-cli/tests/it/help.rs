@@ -5,8 +5,12 @@ use std::{collections::BTreeSet, fs, process::Command};
 use crate::support::{Place, dekseal, succeeds};
 
 fn help(words: &[String]) -> String {
+    help_within(words, "80")
+}
+
+fn help_within(words: &[String], columns: &str) -> String {
     let mut command = dekseal();
-    command.args(words).arg("--help").env("COLUMNS", "80");
+    command.args(words).arg("--help").env("COLUMNS", columns);
     String::from_utf8(succeeds(&mut command)).unwrap()
 }
 
@@ -42,6 +46,9 @@ fn each_subcommand_has_an_example_and_fits_a_terminal() {
     for words in all {
         let help = help(&words);
         assert!(help.contains("\nExample"), "{words:?} has no example");
+        // Tables stand from here on, and clap would break their lines.
+        let end = |help: &str| help.split_once("\nExample").map(|(_, end)| end.to_owned());
+        assert_eq!(end(&help), end(&help_within(&words, "100")), "{words:?} is wrapped");
         // Clap does not wrap the usage.
         for line in help.lines().filter(|line| !line.starts_with("Usage: ")) {
             assert!(line.chars().count() <= 80, "{words:?}: {line}");

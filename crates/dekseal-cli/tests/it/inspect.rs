@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write,
     process::{Command, Output, Stdio},
+    time::Instant,
 };
 
 use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
@@ -428,4 +429,43 @@ fn a_line_may_have_white_space() {
         rules(&[], format!("{whole:>1024}\n{whole}")),
         (vec!["length".to_owned()], 1)
     );
+}
+
+/// A million blobs: the time and the rate for each form. `scripts/bench inspect` runs it.
+#[test]
+#[ignore = "a measurement"]
+fn a_million_blobs() {
+    const BLOBS: usize = 1_000_000;
+    let place = Place::new();
+    let cmk = CmkVersion::new(KEY_ID.parse().unwrap(), 0, &[7; 32]).unwrap();
+    let blobs: Vec<_> = (0..BLOBS)
+        .map(|number| {
+            let mut dek = [7; 64];
+            dek[..8].copy_from_slice(&number.to_le_bytes());
+            cmk.seal(&EncryptionContext::none(), &Dek::from_bytes(&dek))
+        })
+        .collect();
+    println!("| form | length | time | rate |\n|---|---:|---:|---:|");
+    for name in ["hex", "base64", "binary"] {
+        let file = place.path(name);
+        let text = |blob: &SealedDek| match name {
+            "hex" => (base16ct::lower::encode_string(blob.as_bytes()) + "\n").into_bytes(),
+            "base64" => (Base64::encode_string(blob.as_bytes()) + "\n").into_bytes(),
+            _ => blob.as_bytes().to_vec(),
+        };
+        fs::write(&file, blobs.iter().flat_map(text).collect::<Vec<_>>()).unwrap();
+        let times = (0..5).map(|_| {
+            let begun = Instant::now();
+            let (table, damaged) = inspect(&[file.to_str().unwrap()], "");
+            assert!(!damaged && table.contains(&BLOBS.to_string()), "{table}");
+            begun.elapsed().as_secs_f64()
+        });
+        let time = times.fold(f64::INFINITY, f64::min);
+        let (length, rate) = (fs::metadata(&file).unwrap().len(), BLOBS as f64 / time);
+        println!(
+            "| {name} | {:.0} MB | {time:.2} s | {:.1} million/s |",
+            length as f64 / 1e6,
+            rate / 1e6
+        );
+    }
 }

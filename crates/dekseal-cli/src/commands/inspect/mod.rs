@@ -36,20 +36,26 @@ Examples:
 
 Output:
   A table, and the first 10 damaged blobs. With --json, one object on each line:
-    {\"type\":\"blob\",\"file\":F,\"line\":N,\"key_id\":K,\"key_version\":V}  every undamaged blob, with --each
-    {\"type\":\"damaged\",\"file\":F,\"line\":N,\"rule\":R}                 every damaged blob
-    {\"type\":\"key\",\"key_id\":K,\"key_version\":V,\"blobs\":N}           every key and version
-    {\"type\":\"total\",\"whole\":N,\"damaged\":N}                        the last line; without it, the run failed
-  For a binary file \"record\" replaces \"line\", and for a payload \"payload_len\", the
-  length of its plaintext. R is the first rule of docs/FORMAT.md A5 that a blob
-  breaks: length, version, body_length, key_id or checksum; or encoding, if a line
-  is neither hex nor base64; or payload, if the header of a payload is damaged.
+    {\"type\":\"blob\",\"file\":F,\"line\":N,\"key_id\":K,\"key_version\":V}
+      every undamaged blob, with --each
+    {\"type\":\"damaged\",\"file\":F,\"line\":N,\"rule\":R}
+      every damaged blob
+    {\"type\":\"key\",\"key_id\":K,\"key_version\":V,\"blobs\":N}
+      every key and version
+    {\"type\":\"total\",\"whole\":N,\"damaged\":N}
+      the last line; without it, the run failed
+  For a binary file \"record\" replaces \"line\", and for a payload
+  \"payload_len\", the length of its plaintext. R is the first rule of
+  docs/FORMAT.md A5 that a blob breaks: length, version, body_length, key_id or
+  checksum; or encoding, if a line is neither hex nor base64; or payload, if the
+  header of a payload is damaged.
 
 Exit codes:
   0  no blob is damaged
   1  some blobs are damaged
   2  the command line is wrong
-  4  a file could not be read, or the output not written; the counts are incomplete")]
+  4  a file could not be read, or the output not written; the counts are
+     incomplete")]
 pub(crate) struct Args {
     /// How the blobs are written; by default it is recognized
     ///

@@ -35,7 +35,7 @@ enum Command {
     #[command(after_help = "\
 Examples:
   dekseal --keyring file:keyring.json --root file:root.key keyring create
-  dekseal --keyring postgres://admin@db1/keys --root file:root.key keyring create")]
+  dekseal keyring create --keyring postgres://admin@db1/keys --root file:root")]
     Create,
 
     /// Read every key, and verify its authenticity
@@ -72,7 +72,8 @@ Example:
     /// the old root away after a run that says that nothing was sealed under it.
     #[command(after_help = "\
 Example:
-  dekseal keyring change-root --root 'file:new.key#version=1' --reading-root file:root.key")]
+  dekseal keyring change-root --root 'file:new.key#version=1' \\
+    --reading-root file:root.key")]
     ChangeRoot {
         #[command(flatten)]
         yes: Yes,
@@ -99,7 +100,7 @@ Example:
     #[command(after_help = "\
 Examples:
   dekseal keyring write-back --snapshot backup/keyring.snapshot
-  dekseal keyring write-back --snapshot backup/keyring.snapshot 0d0466b0-e727-4d9c-b35d-f84bb474a37f")]
+  dekseal keyring write-back --snapshot backup/keyring.snapshot $KEY_ID")]
     WriteBack {
         /// The snapshot with the newer state
         #[arg(long, value_name = "FILE")]
