@@ -111,8 +111,8 @@ pub(crate) struct Args {
 
 const HELP: &str = "\
 {COLUMN} in the value of --context stands for the column of the row, {{ and }} for braces. A row is replaced only if \
-its value is still the one that was read, so a writer beside the sweep loses nothing. A sweep that was killed continues \
-when the same command is run again. Exit code 1: rows failed, and the report names them.
+its value is still the one that was read, so a writer beside the sweep loses nothing. A sweep that was killed \
+continues when the same command is run again. Exit code 1: rows failed, and the report names them.
 
 Example:
   dekseal sweep --database sqlite:app.db --table document \\
