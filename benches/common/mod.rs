@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod least;
+pub(crate) mod processor;
 /// The second implementation of docs/FORMAT.md, for the keys that the floors start from.
 #[path = "../../tests/it/reference.rs"]
 pub(crate) mod reference;
