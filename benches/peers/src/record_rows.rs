@@ -58,16 +58,16 @@ pub mod asherah {
     /// A session for each context, which stands in the place of the partition. Its intermediate key is in the cache.
     pub struct Asherah {
         records: Records,
-        /// Sessions belong to it.
-        _factory: Arc<PublicFactory<AES256GCM, Kms, InMemoryMetastore>>,
     }
 
     thread_local! {
-        static FACTORY: Arc<PublicFactory<AES256GCM, Kms, InMemoryMetastore>> = {
+        /// It is never dropped: its cache would panic in the destructors of the thread, and end the program.
+        static FACTORY: &'static PublicFactory<AES256GCM, Kms, InMemoryMetastore> = {
             let crypto = Arc::new(AES256GCM::new());
             let kms = StaticKMS::new(Arc::clone(&crypto), MASTER_KEY.to_vec()).expect("the key has 32 bytes");
             let config = Config::new("service", "product");
-            Arc::new(new_session_factory(config, Arc::new(InMemoryMetastore::new()), Arc::new(kms), crypto))
+            let metastore = Arc::new(InMemoryMetastore::new());
+            Box::leak(Box::new(new_session_factory(config, metastore, Arc::new(kms), crypto)))
         };
     }
 
@@ -75,7 +75,6 @@ pub mod asherah {
         pub fn new() -> Self {
             Self {
                 records: Records::default(),
-                _factory: FACTORY.with(Arc::clone),
             }
         }
     }
