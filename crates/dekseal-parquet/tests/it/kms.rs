@@ -10,24 +10,7 @@ use parquet_key_management::{
     kms::{KmsClient, KmsConnectionConfig},
 };
 
-const FOOTER: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
-const COLUMN: &str = "25abe69f-ae10-44cd-bc87-1bda1de3b7d7";
-
-fn id(text: &str) -> dekseal::KeyId {
-    text.parse().unwrap()
-}
-
-/// The kind of the error of this crate inside an error.
-fn kind(error: &(dyn std::error::Error + 'static)) -> ErrorKind {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<dekseal_parquet::Error>() {
-            return found.kind();
-        }
-        next = error.source();
-    }
-    panic!("no error of this crate in {error:?}")
-}
+use crate::support::{COLUMN, FOOTER, id, kind};
 
 fn engine() -> Arc<Engine<MemoryKeyring>> {
     let cmks = [FOOTER, COLUMN].map(|key| CmkVersion::new(id(key), 0, &[7; 32]).unwrap());
