@@ -2,6 +2,7 @@
 
 mod lookup;
 mod rollback;
+mod state;
 mod storage;
 
 use std::{
@@ -9,16 +10,17 @@ use std::{
     path::Path,
     slice,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::ThreadId,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use self::{
     lookup::Updating,
-    storage::{Seen, Snapshot, Storage},
+    state::{Moment, State},
+    storage::{Seen, Storage},
 };
 use super::{
     Keyset, MemoryKeyring,
@@ -113,20 +115,6 @@ pub struct FileKeyring {
     seen: Mutex<Option<Seen>>,
     /// The thread that runs the closure of `update`.
     updating: Mutex<Option<ThreadId>>,
-}
-
-/// The state of the file that the keys in memory come from.
-struct State {
-    root: Arc<CmkVersion>,
-    edition: Edition,
-    /// The SHA-256 of the text that was read or written last. The same text is not parsed again.
-    text: [u8; 32],
-}
-
-#[derive(Clone, Copy)]
-struct Moment {
-    time: SystemTime,
-    monotonic: Instant,
 }
 
 impl FileKeyring {
@@ -409,129 +397,11 @@ impl FileKeyring {
         self.memory.keys()
     }
 
-    /// A panic cannot leave the state inconsistent, because it is set last. So a poisoned lock is used as it is.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn moment(&self) -> Moment {
-        *self.refreshed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn check_resolved(&self) -> Result<(), Error> {
         if self.rolled_back.load(Ordering::Acquire) {
             return Err(Error::from(ErrorKind::RollbackUnresolved).with_path(self.storage.path()));
         }
         Ok(())
-    }
-
-    fn parse(&self, text: &[u8], state: &State) -> Result<Document, Error> {
-        let document = document::read(text, slice::from_ref(&state.root), &self.memory.keys());
-        document.map_err(|error| error.with_path(self.storage.path()))
-    }
-
-    /// Reads the file, and accepts it if it is a later state. Returns whether it is.
-    fn read(&self, state: &mut State) -> Result<bool, Error> {
-        let now = Moment::now();
-        self.compare(state, self.storage.read()?, now)
-    }
-
-    /// Accepts the text that was read from the file if it is a later state. Returns whether it is.
-    fn compare(&self, state: &mut State, present: Snapshot, read: Moment) -> Result<bool, Error> {
-        let judged = if sha256(&present.text) == state.text {
-            self.confirm(read);
-            Ok(false)
-        } else {
-            let document = self.parse(&present.text, state)?;
-            self.accept(state, document, &present.text, read)
-        };
-        // This comes last: a thread that sees it also sees the keys in memory.
-        self.note(present.seen, read);
-        judged
-    }
-
-    /// Records that the file was compared with the state in memory.
-    fn note(&self, seen: Seen, read: Moment) {
-        let seen = seen.shows_changes(read.time).then_some(seen);
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
-    }
-
-    /// Accepts a document that is a later state than the one in memory. Refuses an older state and a branch. Returns
-    /// whether the document is a later state.
-    fn accept(&self, state: &mut State, document: Document, text: &[u8], now: Moment) -> Result<bool, Error> {
-        let later = self.is_later(state, &document).map_err(|error| {
-            self.rolled_back.store(true, Ordering::Release);
-            error.with_path(self.storage.path())
-        })?;
-        if later {
-            self.replace(state, document, text, now);
-        } else {
-            state.text = sha256(text);
-            self.confirm(now);
-        }
-        Ok(later)
-    }
-
-    /// C6: whether a document is a later state than the one in memory, or the same state. Refuses any other.
-    fn is_later(&self, state: &State, document: &Document) -> Result<bool, Error> {
-        let later = state.edition.precedes(&document.edition)?;
-        if later {
-            // After a rollback, only the host can decide which branch continues.
-            if self.rolled_back.load(Ordering::Acquire) {
-                return Err(FileFault::RolledBack.into());
-            }
-            document::check_successor(&self.memory.keys(), &document.keys)?;
-        }
-        Ok(later)
-    }
-
-    /// Checks that `text`, which was just made, opens, and stores it as the file.
-    fn write(
-        &self,
-        state: &mut State,
-        text: &[u8],
-        root: &Arc<CmkVersion>,
-        store: impl FnOnce(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let document = document::read(text, slice::from_ref(root), &self.memory.keys());
-        let document = document.map_err(|_| ErrorKind::ForeignKeys)?;
-        let now = Moment::now();
-        let written = store(text);
-        let in_place = match &written {
-            Ok(()) => true,
-            Err(error) => error.kind() == ErrorKind::File(FileFault::NotSynced),
-        };
-        if in_place {
-            self.replace(state, document, text, now);
-        }
-        written
-    }
-
-    /// Replaces the state in memory by a document.
-    fn replace(&self, state: &mut State, document: Document, text: &[u8], now: Moment) {
-        self.memory.replace(document.keys);
-        self.generation.store(document.edition.generation, Ordering::Release);
-        *state = State {
-            root: document.root,
-            edition: document.edition,
-            text: sha256(text),
-        };
-        self.confirm(now);
-    }
-
-    /// Records that the keys in memory are those of the file.
-    fn confirm(&self, now: Moment) {
-        self.rolled_back.store(false, Ordering::Release);
-        *self.refreshed.lock().unwrap_or_else(PoisonError::into_inner) = now;
-    }
-}
-
-impl Moment {
-    fn now() -> Self {
-        Self {
-            time: SystemTime::now(),
-            monotonic: Instant::now(),
-        }
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{FileKeyring, Moment, State, document, is_not_found, next, storage::Locked};
+use super::{
+    FileKeyring, document, is_not_found, next,
+    state::{Moment, State},
+    storage::Locked,
+};
 use crate::{
     error::{Error, ErrorKind, FileFault},
     trace::Event,

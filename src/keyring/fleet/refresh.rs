@@ -12,13 +12,18 @@ use std::{
 
 use hashbrown::HashSet;
 
+#[cfg(doc)]
+use super::StoreSettings;
 use super::{
     super::store::{Call, Change, KeyStore},
+    StoreKeyring,
     clock::{Moment, millis},
     counters::count,
     misses::{BATCH, Found},
     shared::{Shared, is_away},
 };
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::{error::Error, key_id::KeyId, trace::Event};
 
 /// The maximum number of changed keys that are listed. If there are more, all documents are checked.
@@ -137,6 +142,60 @@ fn run<S: KeyStore>(weak: &Weak<Shared<S>>, signal: &Signal, interval: Duration)
     }
 }
 
+impl<S: KeyStore> StoreKeyring<S> {
+    /// Starts a thread that checks the documents of all keys in memory before they are older than
+    /// [`max_age`](StoreSettings::max_age), many in one query. If the store sends notifications, it also checks at once
+    /// after each. The thread ends with the keyring. A second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Keyring`] if the system cannot start a thread; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{CmkVersion, StoreKeyring, store::MemoryStore};
+    /// # let root = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32])?;
+    /// let keyring = StoreKeyring::new(MemoryStore::new(), root);
+    /// keyring.start_refresher()?;
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn start_refresher(&self) -> Result<(), Error>
+    where
+        S: 'static,
+    {
+        let mut refresher = self.refresher.lock().unwrap_or_else(PoisonError::into_inner);
+        if refresher.is_none() {
+            let signal = Arc::new(Signal::default());
+            start(&self.shared, &signal)?;
+            *refresher = Some(signal);
+        }
+        Ok(())
+    }
+
+    /// Checks the documents of all keys in memory now. Returns the number of changed documents. A host with its own
+    /// timer uses this instead of [`start_refresher`](Self::start_refresher).
+    ///
+    /// A refused document does not keep the others from being checked. Calls for its key report the error.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] with a fault of the store; no others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{CmkVersion, StoreKeyring, store::MemoryStore};
+    /// # let root = CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32])?;
+    /// # let keyring = StoreKeyring::new(MemoryStore::new(), root);
+    /// assert_eq!(keyring.refresh()?, 0);
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn refresh(&self) -> Result<usize, Error> {
+        self.shared.refresh(Duration::ZERO)
+    }
+}
+
 impl<S: KeyStore> Shared<S> {
     /// Checks the documents that the store last confirmed at least `age` ago. Returns the number of changed documents.
     pub(super) fn refresh(&self, age: Duration) -> Result<usize, Error> {
@@ -197,3 +256,6 @@ impl<S: KeyStore> Shared<S> {
         Event::new("refresh_key", Some(key_id), None).emit(&refused);
     }
 }
+
+#[cfg(test)]
+mod tests;

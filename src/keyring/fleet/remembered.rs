@@ -64,3 +64,6 @@ impl Remembered {
         self.seen.remove(key_id);
     }
 }
+
+#[cfg(test)]
+mod tests;

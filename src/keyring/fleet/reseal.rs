@@ -10,13 +10,16 @@ use super::{
         document::{self, Edition},
         store::{KeyStore, StoredDocument},
     },
+    StoreKeyring,
     cache::{Answer, Begun},
     misses::BATCH,
     reading::keyset_of,
     shared::Shared,
     write::{Change, next, parse},
 };
-use crate::{error::Error, key_id::KeyId};
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::{error::Error, key_id::KeyId, trace::Event};
 
 /// The result of a pass over all documents of a store: see [`StoreKeyring::reseal`](crate::StoreKeyring::reseal).
 ///
@@ -43,6 +46,53 @@ pub struct Resealed {
     pub failed: u64,
     /// Whether the pass reached the end.
     pub is_complete: bool,
+}
+
+impl<S: KeyStore> StoreKeyring<S> {
+    /// Seals every document in the store again under the writing root, one at a time. Documents that are under the
+    /// writing root already stay as they are, so a pass can be repeated. Calls `progress` for each key, and says
+    /// whether its document was sealed again. `progress` can end the pass; a later call continues `after` the last key.
+    ///
+    /// A fleet changes its root in four steps:
+    ///
+    /// 1. Give every process the new root as a reading root.
+    /// 2. Make the new root the writing root of every process, and the old one a reading root.
+    /// 3. Call this method in one process.
+    /// 4. If a complete pass that began after step 2 found no document under the old root, remove the old root.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] with a fault of the store; no others. A document that cannot be read or written is counted,
+    /// passed to `progress`, and skipped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::ops::ControlFlow;
+    /// # use dekseal::{CmkVersion, KeyId, StoreKeyring, store::MemoryStore};
+    /// # let root_id: dekseal::KeyId = "00000000-0000-0000-0000-00000000root".parse()?;
+    /// # let root = |version, byte| CmkVersion::new(root_id, version, &[byte; 32]);
+    /// let keyring = StoreKeyring::new(MemoryStore::new(), root(0, 7)?);
+    /// let key_id = KeyId::generate()?;
+    /// keyring.update(&key_id, |keys| keys.create_key(key_id))?;
+    ///
+    /// keyring.set_roots(root(1, 8)?, [root(0, 7)?]);
+    /// let pass = keyring.reseal(None, |key_id, result| {
+    ///     if let Err(error) = result {
+    ///         println!("{key_id}: {error}");
+    ///     }
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert_eq!((pass.resealed, pass.failed), (1, 0));
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn reseal(
+        &self,
+        after: Option<&KeyId>,
+        progress: impl FnMut(&KeyId, Result<bool, Error>) -> ControlFlow<()>,
+    ) -> Result<Resealed, Error> {
+        Event::new("reseal_keys", None, None).of(|_| self.shared.reseal_all(after.copied(), progress))
+    }
 }
 
 impl<S: KeyStore> Shared<S> {

@@ -3,20 +3,72 @@
 use core::time::Duration;
 use std::{time::SystemTime, vec::Vec};
 
+#[cfg(doc)]
+use super::StoreSettings;
 use super::{
     super::store::{KeyStore, Revision, StoredDocument},
+    StoreKeyring,
     cache::{Answer, Taken},
     shared::Shared,
 };
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::{
     error::{Error, StoreFault},
     key_id::KeyId,
     labels,
     secret::ct_eq,
+    trace::Event,
 };
 
 const MAGIC: [u8; 8] = *b"dekseals";
 const MAC_LEN: usize = 32;
+
+impl<S: KeyStore> StoreKeyring<S> {
+    /// Makes a snapshot of the documents in memory, for a process that starts while the store is away. The documents
+    /// are sealed as in the store, and the snapshot is authenticated under the writing root.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] with `TooLarge`; no others.
+    ///
+    /// # Security
+    ///
+    /// An older snapshot also has a correct MAC. A key that was disabled since stays in use until the store answers, at
+    /// most for [`max_stale`](StoreSettings::max_stale).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use dekseal::{CmkVersion, KeyId, StoreKeyring, store::{Action, MemoryStore}};
+    /// # let root = || CmkVersion::new("00000000-0000-0000-0000-00000000root".parse()?, 0, &[7; 32]);
+    /// # let keyring = StoreKeyring::new(MemoryStore::new(), root()?);
+    /// # let key_id = KeyId::generate()?;
+    /// # keyring.update(&key_id, |keys| keys.create_key(key_id))?;
+    /// let snapshot = keyring.snapshot()?; // write it to a file from time to time
+    ///
+    /// let away = MemoryStore::new();
+    /// away.set_script(|_request, _call| Action::Fail);
+    /// let restarted = StoreKeyring::new(away, root()?);
+    /// assert_eq!(restarted.restore(&snapshot)?, 1);
+    /// assert!(restarted.is_ready(&key_id));
+    /// # Ok::<(), dekseal::Error>(())
+    /// ```
+    pub fn snapshot(&self) -> Result<Vec<u8>, Error> {
+        self.shared.snapshot()
+    }
+
+    /// Loads the documents of a snapshot that are not in memory. Returns their number. The time limits of each document
+    /// count from the time at which the store last confirmed it. A document that was confirmed in the future is left
+    /// out, if the difference is more than the [`clock_skew`](StoreSettings::clock_skew).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] with `NotASnapshot`, `WrongRoot` or `Changed`; no others.
+    pub fn restore(&self, snapshot: &[u8]) -> Result<usize, Error> {
+        Event::new("restore_keys", None, None).of(|_| self.shared.restore(snapshot))
+    }
+}
 
 impl<S: KeyStore> Shared<S> {
     /// `magic ‖ root ID ‖ u32(root version) ‖ u32(count) ‖ documents ‖ MAC`, where a document is

@@ -9,61 +9,47 @@ use std::{
     thread,
 };
 
-use super::{
-    remembered::{Remembered, Seen, State},
-    *,
-};
+use super::*;
 use crate::{
-    error::StoreFault,
+    error::{ErrorKind, StoreFault},
     keyring::{
-        document::Edition,
+        Keyring,
         store::{Action, MemoryStore, Request},
     },
 };
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn root() -> CmkVersion {
+pub(super) fn root() -> CmkVersion {
     CmkVersion::new("00000000-0000-0000-0000-00000000root".parse().unwrap(), 0, &[7; 32]).unwrap()
 }
 
-fn key_id() -> KeyId {
+pub(super) fn key_id() -> KeyId {
     "0d0466b0-e727-4d9c-b35d-f84bb474a37f".parse().unwrap()
 }
 
 /// A store with one key, and a keyring that holds it. `max_age` is 60 s, and `max_stale` is an hour.
-fn keyring() -> (Arc<MemoryStore>, StoreKeyring<Arc<MemoryStore>>) {
+pub(super) fn keyring() -> (Arc<MemoryStore>, StoreKeyring<Arc<MemoryStore>>) {
     let store = Arc::new(MemoryStore::new());
     let keyring = StoreKeyring::new(Arc::clone(&store), root());
     keyring.update(&key_id(), |keys| keys.create_key(key_id())).unwrap();
     (store, keyring)
 }
 
-/// Another keyring that holds the key, whose refresher checks it every 10 ms.
-fn checked_often(store: &Arc<MemoryStore>) -> StoreKeyring<Arc<MemoryStore>> {
-    let settings = StoreSettings {
-        max_age: Duration::from_millis(40),
-        ..StoreSettings::default()
-    };
-    let keyring = StoreKeyring::with_settings(Arc::clone(store), root(), [], settings).unwrap();
-    keyring.load(&key_id()).unwrap();
-    keyring
-}
-
-fn seal(keyring: &StoreKeyring<Arc<MemoryStore>>) -> Result<u32, ErrorKind> {
+pub(super) fn seal(keyring: &StoreKeyring<Arc<MemoryStore>>) -> Result<u32, ErrorKind> {
     keyring
         .with_current(&key_id(), CmkVersion::key_version)
         .map_err(|error| error.kind())
 }
 
-fn open(keyring: &StoreKeyring<Arc<MemoryStore>>, version: u32) -> Result<(), ErrorKind> {
+pub(super) fn open(keyring: &StoreKeyring<Arc<MemoryStore>>, version: u32) -> Result<(), ErrorKind> {
     keyring
         .with_version(&key_id(), version, |_| ())
         .map_err(|error| error.kind())
 }
 
 /// Makes the store fail, and counts the requests.
-fn away(store: &MemoryStore) -> Arc<AtomicUsize> {
+pub(super) fn away(store: &MemoryStore) -> Arc<AtomicUsize> {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
     store.set_script(move |_request, _call| {
@@ -73,11 +59,11 @@ fn away(store: &MemoryStore) -> Arc<AtomicUsize> {
     count
 }
 
-fn back(store: &MemoryStore) {
+pub(super) fn back(store: &MemoryStore) {
     store.set_script(|_request, _call| Action::Serve);
 }
 
-fn disable(store: &Arc<MemoryStore>) {
+pub(super) fn disable(store: &Arc<MemoryStore>) {
     let elsewhere = StoreKeyring::new(Arc::clone(store), root());
     elsewhere.update(&key_id(), |keys| keys.disable(&key_id())).unwrap();
 }
@@ -168,41 +154,6 @@ fn age_counts_from_the_start_of_the_request() {
 }
 
 #[test]
-fn with_a_refresher_no_call_waits_for_a_document_that_is_old() {
-    let (store, keyring) = keyring();
-    let requests = away(&store);
-    // Pretends that a refresher runs and cannot reach the store.
-    keyring.shared.refreshing.store(true, Ordering::Relaxed);
-    keyring.shared.clock.advance(3599 * SECOND);
-    assert_eq!((seal(&keyring), open(&keyring, 0)), (Ok(0), Ok(())));
-    assert_eq!(requests.load(Ordering::SeqCst), 0);
-    keyring.shared.clock.advance(2 * SECOND);
-    assert_eq!(seal(&keyring), Err(ErrorKind::Store(StoreFault::Stale)));
-}
-
-#[test]
-fn a_refresher_that_panicked_leaves_the_calls_to_confirm() {
-    let (store, keyring) = keyring();
-    let keyring_of_panics = checked_often(&store);
-    store.set_script(|_request, call| {
-        if call.is_refresh() {
-            panic!("a fault of the store")
-        } else {
-            Action::Serve
-        }
-    });
-    keyring_of_panics.start_refresher().unwrap();
-    while keyring_of_panics.shared.refreshing.load(Ordering::Relaxed) {
-        thread::sleep(Duration::from_millis(1));
-    }
-    store.set_script(|_request, _call| Action::Serve);
-    disable(&store);
-    keyring_of_panics.shared.clock.advance(SECOND);
-    assert_eq!(seal(&keyring_of_panics), Err(ErrorKind::KeyDisabled));
-    drop(keyring);
-}
-
-#[test]
 fn a_store_that_panics_fails_the_calls_that_wait_for_it() {
     let (store, _keyring) = keyring();
     let keyring = Arc::new(StoreKeyring::new(Arc::clone(&store), root()));
@@ -286,51 +237,6 @@ fn the_age_of_the_oldest_document_is_counted() {
     drop(store);
 }
 
-fn remembered(capacity: usize) -> (Remembered, impl Fn(u64) -> Seen) {
-    let seen = |generation| Seen {
-        order: generation,
-        state: State::Purged(Edition {
-            id: [0; 16],
-            generation,
-            mac: [0; 32],
-        }),
-    };
-    (Remembered::new(capacity), seen)
-}
-
-fn numbered(number: usize) -> KeyId {
-    std::format!("00000000-0000-0000-0000-{number:012}").parse().unwrap()
-}
-
-#[test]
-fn remembered_documents_go_in_the_order_in_which_they_came() {
-    let (mut remembered, seen) = remembered(3);
-    for number in 0..3 {
-        remembered.insert(numbered(number), seen(1));
-    }
-    // Key 0 is inserted again, so key 1 is dropped first.
-    remembered.insert(numbered(0), seen(2));
-    remembered.insert(numbered(3), seen(1));
-    let left = (0..4).filter(|number| remembered.get(&numbered(*number)).is_some());
-    assert_eq!(left.collect::<Vec<_>>(), [0, 2, 3]);
-    assert_eq!(remembered.get(&numbered(0)).unwrap().order, 2);
-}
-
-/// The table of a map grows when removed entries have left marks in most of it. At this size it does.
-#[test]
-fn remembered_documents_take_the_stated_memory() {
-    const CAPACITY: usize = 7_000;
-    let (mut remembered, seen) = remembered(CAPACITY);
-    let used = allocation_counter::measure(|| {
-        for number in 0..20 * CAPACITY {
-            remembered.insert(numbered(number), seen(1));
-            // Keys that come back into memory are no longer remembered.
-            remembered.remove(&numbered(number / 2));
-        }
-    });
-    assert!(used.bytes_max < 250 * CAPACITY as u64, "{used:?}");
-}
-
 /// The grace period covers the deadline of a call. The machine may be suspended meanwhile.
 #[test]
 fn a_change_is_not_sent_after_its_deadline() {
@@ -404,59 +310,6 @@ fn one_call_at_a_time_waits_for_a_store_that_hangs() {
     go_on.wait();
     assert_eq!(first.join().unwrap(), Ok(0));
     assert_eq!(seal(&keyring), Ok(0));
-}
-
-#[test]
-fn no_call_waits_if_the_refresher_finds_the_store_away() {
-    let (store, _) = keyring();
-    let keyring = checked_often(&store);
-    // Those of this thread, because the refresher tries the connections of calls too.
-    let calls = Arc::new(AtomicUsize::new(0));
-    let (counter, caller) = (Arc::clone(&calls), thread::current().id());
-    store.set_script(move |_request, _call| {
-        if thread::current().id() == caller {
-            counter.fetch_add(1, Ordering::SeqCst);
-        }
-        Action::Fail
-    });
-    keyring.start_refresher().unwrap();
-    while !keyring.shared.refresh_failed.load(Ordering::Relaxed) {
-        thread::sleep(Duration::from_millis(1));
-    }
-    keyring.shared.clock.advance(3601 * SECOND);
-    for _ in 0..3 {
-        assert_eq!(seal(&keyring), Err(ErrorKind::Store(StoreFault::Stale)));
-        keyring.shared.clock.advance(SECOND);
-    }
-    assert_eq!(calls.load(Ordering::SeqCst), 0);
-    // A key that is not held is asked for all the same.
-    let other: KeyId = "0d0466b0-e727-4d9c-b35d-f84bb474a380".parse().unwrap();
-    assert!(keyring.load(&other).is_err());
-    assert_eq!(calls.load(Ordering::SeqCst), 1);
-    back(&store);
-    while seal(&keyring).is_err() {
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-#[test]
-fn a_refresher_whose_own_connection_fails_uses_those_of_calls() {
-    let (store, _) = keyring();
-    let keyring = checked_often(&store);
-    store.set_script(|_request, call| if call.is_refresh() { Action::Fail } else { Action::Serve });
-    let until = |wanted: Result<u32, ErrorKind>| {
-        let begun = std::time::Instant::now();
-        while seal(&keyring) != wanted {
-            assert!(begun.elapsed() < 20 * SECOND, "{:?}", seal(&keyring));
-            thread::sleep(Duration::from_millis(1));
-        }
-    };
-    keyring.start_refresher().unwrap();
-    // Older than `max_stale`, until the next check.
-    keyring.shared.clock.advance(3601 * SECOND);
-    until(Ok(0));
-    disable(&store);
-    until(Err(ErrorKind::KeyDisabled));
 }
 
 /// Two threads write one key back. The first to be answered comes last.

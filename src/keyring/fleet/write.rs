@@ -151,64 +151,10 @@ impl<S: KeyStore> Shared<S> {
         Err(Error::from(StoreFault::Conflict).with_key_id(key_id))
     }
 
-    /// Accepts the document of the store, whatever document is held.
-    pub(super) fn adopt(&self, key_id: &KeyId) -> Result<(), Error> {
-        let call = self.call();
-        loop {
-            let begun = self.cache.begin(self.clock.now());
-            let present = self.get(key_id, &call)?;
-            if self.cache.adopt(key_id, begun, present, &self.roots.load())? {
-                return Ok(());
-            }
-            if call.remaining().is_zero() {
-                return Err(Error::from(StoreFault::Deadline).with_key_id(key_id));
-            }
-        }
-    }
-
     pub(super) fn get(&self, key_id: &KeyId, call: &Call) -> Result<Option<StoredDocument>, Error> {
         let present = self.store.get(key_id, call).map_err(|error| self.failed(error))?;
         self.answered();
         Ok(present)
-    }
-
-    /// Overwrites the document of the store with the held one after a rollback.
-    pub(super) fn write_back(&self, key_id: &KeyId) -> Result<(), Error> {
-        self.attempts(key_id, |call| {
-            let begun = self.cache.begin(self.clock.now());
-            let present = self.get(key_id, call)?;
-            let revision = present.as_ref().map(|present| present.revision);
-            let roots = self.roots.load_full();
-            let held = self.cache.get(key_id);
-            let held = held.ok_or_else(|| Error::from(ErrorKind::UnknownKey).with_key_id(key_id))?;
-            let found = match &present {
-                Some(present) => {
-                    reading::read(&present.document, key_id, &roots, Some(&held.key))?
-                        .edition
-                        .generation
-                }
-                None => 0,
-            };
-            let answer = present.map_or(Answer::Absent, Answer::Document);
-            match self.judge(key_id, begun, answer, true) {
-                Err(error) if error.kind() == ErrorKind::Store(StoreFault::RolledBack) => {}
-                result => return result.map(|_| Some(())),
-            }
-            let keys = keyset_of(key_id, Some(&held.key));
-            let generation = next(found.max(held.edition.generation))?;
-            let text = document::write(&keys, held.edition.id, generation, &held.root)?;
-            let document = parse(key_id, text, &held.root, Some(&held.key))?;
-            let change = Change {
-                key_id,
-                begun: begun.at,
-                before: None,
-                expected: revision,
-                after: Some(document),
-                keep: true,
-                written_back: Some(held.edition),
-            };
-            Ok(self.make(change, call)?.done())
-        })
     }
 
     /// Reads and accepts the document of the store.
