@@ -144,16 +144,23 @@ class Key:
 class Document:
     """A document whose fields follow C2."""
 
-    def __init__(self, value):
+    def __init__(self, identity, generation, keys):
+        self.version, self.id, self.generation, self.keys = 1, identity, generation, keys
+
+    @classmethod
+    def parsed(cls, value):
         names = ("format", "version", "id", "generation", "root", "keys", "mac")
-        _, self.version, identity, generation, root, keys, mac = fields(value, names)
-        self.id, self.generation = from_hex(identity, 16), number(generation, 1, 2**64 - 1)
-        self.root_id, root_version, check = fields(root, ("key_id", "key_version", "check"))
-        key_id(self.root_id)
-        self.root_version, self.check = number(root_version, 0, 2**32 - 1), from_hex(check, 32)
-        self.keys = [Key.parsed(key, self.root_id) for key in items(keys)]
-        ascending([key.key_id for key in self.keys])
-        self.mac = from_hex(mac, 32)
+        _, _, identity, generation, root, keys, mac = fields(value, names)
+        identity, generation = from_hex(identity, 16), number(generation, 1, 2**64 - 1)
+        root_id, root_version, check = fields(root, ("key_id", "key_version", "check"))
+        key_id(root_id)
+        root_version, check = number(root_version, 0, 2**32 - 1), from_hex(check, 32)
+        keys = [Key.parsed(key, root_id) for key in items(keys)]
+        ascending([key.key_id for key in keys])
+        document = cls(identity, generation, keys)
+        document.root_id, document.root_version, document.check = root_id, root_version, check
+        document.mac = from_hex(mac, 32)
+        return document
 
     def message(self):
         """C3."""
@@ -267,7 +274,7 @@ def read(root, text):
     version = value.get("version")
     well_formed(type(version) is int and version < 2**64 and not value.repeated & {"format", "version"})
     require(version == 1, "unknown_format")
-    document = Document(value)
+    document = Document.parsed(value)
     same_root = (document.root_id, document.root_version) == (root.key_id, root.version)
     require(same_root and hmac.compare_digest(document.check, check(root)), "wrong_root")
     require(hmac.compare_digest(document.mac, mac(mac_key(root), document.message())), "changed")
