@@ -1,7 +1,11 @@
 //! What commands print on standard output.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::SystemTime,
+};
 
+use dekseal::UnixTime;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -26,6 +30,11 @@ pub(crate) fn write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
 pub(crate) fn line<T: Serialize + ?Sized>(output: &mut dyn Write, value: &T) -> io::Result<()> {
     serde_json::to_writer(&mut *output, value)?;
     output.write_all(b"\n")
+}
+
+/// A time as `2027-01-15T08:00:00Z`.
+pub(crate) fn date(time: UnixTime) -> String {
+    humantime::format_rfc3339_seconds(SystemTime::from(time)).to_string()
 }
 
 /// A failure to write to standard output.

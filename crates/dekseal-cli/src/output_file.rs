@@ -7,7 +7,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
     process::exit,
@@ -94,8 +94,7 @@ fn unnamed(directory: &Path) -> io::Result<Option<File>> {
     if !Path::new("/proc/self/fd").exists() {
         return Ok(None);
     }
-    let mut options = File::options();
-    options.write(true).mode(0o600);
+    let mut options = private();
     options.custom_flags(OFlags::TMPFILE.bits().cast_signed());
     match options.open(directory) {
         Ok(file) => Ok(Some(file)),
@@ -170,12 +169,17 @@ fn handle_signals() -> io::Result<()> {
 fn named(directory: &Path) -> io::Result<NamedTempFile> {
     Builder::new().prefix(".").suffix(".tmp").make_in(directory, |path| {
         let mut temporary = temporary();
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path)?;
+        let file = private().create_new(true).open(path)?;
         *temporary = Some(path.to_owned());
         Ok(file)
     })
+}
+
+/// Opens or makes a file to write to, which only its owner can read.
+pub(crate) fn private() -> OpenOptions {
+    let mut options = File::options();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }

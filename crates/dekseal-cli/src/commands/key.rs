@@ -2,7 +2,7 @@
 
 mod show;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use dekseal::{KeyId, KeyState, StoreSettings, UnixTime};
 use serde_json::json;
@@ -301,9 +301,4 @@ fn seals_under(key_id: &KeyId, version: u32, globals: &Globals) -> Result<(), Fa
     output::print(globals.json, &value, |out| {
         writeln!(out, "{key_id} seals under version {version} from now on")
     })
-}
-
-/// A time as `2027-01-15T08:00:00Z`.
-pub(super) fn date(time: UnixTime) -> String {
-    humantime::format_rfc3339_seconds(SystemTime::from(time)).to_string()
 }

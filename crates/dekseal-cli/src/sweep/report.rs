@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use dekseal::{KeyId, UnixTime, VersionInfo};
@@ -13,6 +13,7 @@ use super::{
     state::{SHOWN, State},
     table::Description,
 };
+use crate::output;
 
 /// The report of a pass.
 #[derive(Serialize)]
@@ -247,7 +248,7 @@ fn json(part: &KeyPart) -> serde_json::Value {
 /// A time as people write it, in UTC.
 fn date(seconds: u64) -> String {
     match UnixTime::from_secs(seconds) {
-        Ok(time) => humantime::format_rfc3339_seconds(SystemTime::from(time)).to_string(),
+        Ok(time) => output::date(time),
         Err(_) => "never".into(),
     }
 }

@@ -13,7 +13,7 @@ use super::{
     rewrap::Sealed,
     row::{Key, Problem},
 };
-use crate::failure::Failure;
+use crate::{failure::Failure, output_file::private};
 
 /// The state of a pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,7 +169,8 @@ impl StateFile {
     fn replace(&self, state: &State) -> io::Result<()> {
         // Only the holder of the lock writes this file, so a rest of a killed process is overwritten.
         let temporary = beside(&self.path, ".new");
-        let mut file = private().truncate(true).open(&temporary)?;
+        // The keys of rows can be private.
+        let mut file = private().create(true).truncate(true).open(&temporary)?;
         file.write_all(&serde_json::to_vec(state)?)?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
@@ -196,7 +197,11 @@ impl Drop for StateFile {
 fn lock(lock_path: &Path, path: &Path) -> Result<File, Failure> {
     let failed = |error: &io::Error| Failure::of_io(lock_path.display(), error);
     loop {
-        let file = private().open(lock_path).map_err(|error| failed(&error))?;
+        let file = private()
+            .create(true)
+            .truncate(false)
+            .open(lock_path)
+            .map_err(|error| failed(&error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -227,15 +232,6 @@ fn is_at(file: &File, path: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_at(_file: &File, _path: &Path) -> bool {
     true
-}
-
-/// Opens a file that only its owner can read: the keys of rows can be private.
-fn private() -> fs::OpenOptions {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

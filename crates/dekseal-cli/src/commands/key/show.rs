@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use dekseal::{KeyId, KeyInfo, KeyState, VersionInfo};
 use serde::Serialize;
 
-use super::date;
 use crate::{failure::Failure, globals::Globals, keyring::AnyKeyring, output};
 
 /// A key as JSON.
@@ -33,7 +32,7 @@ impl<'a> Key<'a> {
         let (state, purge_from) = match key.state {
             KeyState::Enabled => ("enabled", None),
             KeyState::Disabled => ("disabled", None),
-            KeyState::PendingDeletion { at } => ("pending_deletion", Some(date(at))),
+            KeyState::PendingDeletion { at } => ("pending_deletion", Some(output::date(at))),
             _ => ("unknown", None),
         };
         Self {
@@ -41,7 +40,7 @@ impl<'a> Key<'a> {
             state,
             purge_from,
             current_version: key.current_version,
-            current_created: key.current_created.map(date),
+            current_created: key.current_created.map(output::date),
             min_version: key.min_version,
             versions: None,
         }
@@ -59,7 +58,7 @@ impl Version {
     fn of(version: &VersionInfo) -> Self {
         Self {
             key_version: version.key_version,
-            created: version.created.map(date),
+            created: version.created.map(output::date),
         }
     }
 }

@@ -105,6 +105,14 @@ impl Stage {
         }
     }
 
+    /// The command over `table`, a row at a time. All rows have the context of tenant 1.
+    pub(super) fn sweep_table(&self, table: &str, options: &[&str]) -> Command {
+        let database = ["sweep", "--database", &self.address, "--table", table];
+        let columns = ["--blob-column", "sealed", "--context", "tenant=1"];
+        let state = ["--state", table, "--batch", "1"];
+        self.place.command(&[&database[..], &columns, &state, options].concat())
+    }
+
     /// The command over this table.
     pub(super) fn sweep(&self, options: &[&str]) -> Command {
         self.sweep_column("sealed", options)

@@ -62,24 +62,7 @@ fn keys_of_many_types_order_the_sweep() {
     }
     stage.rotate();
     for (name, _, keys) in tables {
-        let sweep = |options: &[&str]| {
-            let words = [
-                "sweep",
-                "--database",
-                &stage.address,
-                "--table",
-                name,
-                "--blob-column",
-                "sealed",
-                "--state",
-                name,
-            ];
-            done(
-                &mut stage
-                    .place
-                    .command(&[&words[..], &["--context", "tenant=1", "--batch", "1"], options].concat()),
-            )
-        };
+        let sweep = |options: &[&str]| done(&mut stage.sweep_table(name, options));
         let rows = keys.len() as u64;
         assert_eq!(counts(&sweep(&[])), [("rows", rows), ("rewrapped", rows)], "{name}");
         assert_eq!(

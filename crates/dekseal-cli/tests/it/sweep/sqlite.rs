@@ -56,24 +56,7 @@ fn keys_of_many_types_order_the_sweep() {
             "f" => &["--key-column", "rowid"],
             _ => &[],
         };
-        let sweep = || {
-            let words = [
-                "sweep",
-                "--database",
-                &stage.address,
-                "--table",
-                name,
-                "--blob-column",
-                "sealed",
-                "--state",
-                name,
-            ];
-            done(
-                &mut stage
-                    .place
-                    .command(&[&words[..], &["--context", "tenant=1", "--batch", "1"], key].concat()),
-            )
-        };
+        let sweep = || done(&mut stage.sweep_table(name, key));
         let rows = keys.len() as u64;
         assert_eq!(counts(&sweep()), [("rows", rows), ("rewrapped", rows)], "{name}");
         assert_eq!(counts(&sweep()), [("rows", rows), ("current", rows)], "{name}");
