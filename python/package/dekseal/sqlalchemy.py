@@ -14,7 +14,8 @@
 does not decrypt.
 
 With `hide_parameters`, the errors and logs of SQLAlchemy do not show the values of a statement. Without it, plaintext
-that a program passes to `insert` in place of a payload is refused, but is part of the error.
+that a program passes to `insert` in place of a payload is refused, but is part of the error's text. The error's
+attribute `params` has it in any case.
 
 The primary key must be known before the row is written: assign it, or give it a default that Python computes. It must
 not change while the row has encrypted values.
