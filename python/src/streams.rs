@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead as _, Read, Seek, SeekFrom, Write},
     path::PathBuf,
     sync::{Mutex, MutexGuard, TryLockError},
 };
@@ -12,9 +12,10 @@ use dekseal::{
     zeroize::Zeroizing,
 };
 use pyo3::{
+    buffer::PyBuffer,
     exceptions::{PyOSError, PyRuntimeError, PyValueError},
     prelude::*,
-    types::PyBytes,
+    types::{PyBytes, PySlice},
 };
 
 use crate::{
@@ -173,6 +174,21 @@ impl Source {
         Ok(filled)
     }
 
+    /// The verified bytes at the position, none at the end.
+    fn buffered(&mut self) -> io::Result<&[u8]> {
+        match self {
+            Self::Seek(reader) => reader.fill_buf(),
+            Self::Stream(reader) => reader.fill_buf(),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self {
+            Self::Seek(reader) => reader.consume(count),
+            Self::Stream(reader) => reader.consume(count),
+        }
+    }
+
     /// The bytes that follow, if that is known.
     fn rest(&mut self) -> io::Result<Option<u64>> {
         match self {
@@ -205,6 +221,39 @@ impl RawReader {
             Some(read) if filled < size => Ok(PyBytes::new(py, read)),
             _ => Ok(bytes),
         }
+    }
+
+    /// Fills a memoryview of bytes. Fewer only at the end. Other Python threads can change its memory, so bytes are
+    /// copied there while none runs.
+    fn readinto(&self, view: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let (py, length) = (view.py(), view.len()?);
+        let mut filled = 0;
+        while filled < length {
+            self.run(py, |source| {
+                loop {
+                    match source.buffered() {
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        result => return result.map(drop),
+                    }
+                }
+            })?;
+            let mut source = locked(&self.source)?;
+            let source = source.as_mut().ok_or_else(closed)?;
+            // They are there now, so this reads nothing.
+            let ready = source.buffered().or_raise()?;
+            let Some(ready) = ready
+                .get(..ready.len().min(length.saturating_sub(filled)))
+                .filter(|ready| !ready.is_empty())
+            else {
+                break;
+            };
+            let (count, end) = (ready.len(), filled.saturating_add(ready.len()));
+            let part = view.get_item(PySlice::new(py, filled.cast_signed(), end.cast_signed(), 1))?;
+            PyBuffer::<u8>::get(&part)?.copy_from_slice(py, ready)?;
+            source.consume(count);
+            filled = end;
+        }
+        Ok(filled)
     }
 
     /// All bytes that follow.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import csv
 import faulthandler
 import gc
@@ -93,6 +94,16 @@ def test_any_part_can_be_read(path: pathlib.Path, engine: dekseal.Engine, of_key
             buffer = bytearray(70_000)
             reader.seek(65_000)
             assert reader.readinto(buffer) == 70_000 and buffer == DATA[65_000:135_000]
+            assert reader.tell() == 135_000
+            # Near the end there is less, and the rest of the buffer stays as it was.
+            reader.seek(-10, 2)
+            assert reader.readinto(buffer) == 10 and buffer == DATA[-10:] + DATA[65_010:135_000]
+            assert reader.readinto(buffer) == 0
+            numbers = array.array("H", bytes(200))
+            reader.seek(0)
+            assert reader.readinto(numbers) == 200 and numbers.tobytes() == DATA[:200]
+            with pytest.raises(BufferError):
+                reader.readinto(bytes(10))
             assert reader.seek(10, 2) == len(DATA) + 10 and reader.read(5) == b""
             with pytest.raises(ValueError, match="negative"):
                 reader.seek(-1)

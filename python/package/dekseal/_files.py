@@ -49,10 +49,9 @@ class PayloadReader(io.RawIOBase):
         return data
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
+        count: int = self._raw.readinto(memoryview(buffer).cast("B"))
+        self._position += count
+        return count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         if not self.seekable():

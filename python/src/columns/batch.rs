@@ -163,18 +163,17 @@ impl Builder {
                 _ => None,
             }
         }
-        let failures = || outcomes.iter().map(failure);
-        self.failed = self.failed.saturating_add(failures().flatten().count());
-        columns.push(Arc::new(
-            failures()
-                .map(|failure| failure.map(|failure| &failure.kind))
-                .collect::<StringArray>(),
-        ));
-        columns.push(Arc::new(
-            failures()
-                .map(|failure| failure.map(|failure| &failure.text))
-                .collect::<StringArray>(),
-        ));
+        let failed = outcomes.iter().filter_map(failure).count();
+        self.failed = self.failed.saturating_add(failed);
+        for text in [
+            |failure: &Failure| failure.kind.clone(),
+            |failure: &Failure| failure.text.clone(),
+        ] {
+            columns.push(Arc::new(match failed {
+                0 => StringArray::new_null(rows),
+                _ => outcomes.iter().map(|row| failure(row).map(text)).collect(),
+            }));
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         self.batches.push(batch.map_err(refused)?);

@@ -194,33 +194,39 @@ impl<'a> Reader<'a> {
         row: usize,
         f: impl FnOnce(&EncryptionContext) -> Result<T, Error>,
     ) -> Result<T, Refused> {
+        let null = Refused::Null("the encryption context is null");
         let context = match self {
             Self::Same(context) => return Ok(f(context)?),
-            Self::Fields(array, fields) => {
-                if array.is_some_and(|array| array.is_null(row)) {
-                    return Err(Refused::Null("the encryption context is null"));
-                }
-                let pairs = fields.iter().map(|(key, value)| match value {
-                    Value::Same(text) => Some((*key, *text)),
-                    Value::Rows(texts) => texts.get(row).map(|text| (*key, text)),
-                });
-                pairs.collect::<Option<Vec<_>>>()
-            }
+            Self::Fields(array, _) if array.is_some_and(|array| array.is_null(row)) => return Err(null),
+            Self::Fields(_, fields) => of_pairs(fields.iter().map(|(key, value)| match value {
+                Value::Same(text) => Some((*key, *text)),
+                Value::Rows(texts) => texts.get(row).map(|text| (*key, text)),
+            }))?,
+            Self::Pairs(pairs) if pairs.lists.is_null(row) => return Err(null),
             Self::Pairs(pairs) => {
-                if pairs.lists.is_null(row) {
-                    return Err(Refused::Null("the encryption context is null"));
-                }
                 let range = pairs.range(row);
                 let (from, to) = range.ok_or(Refused::Null("the encryption context has no entries in its column"))?;
-                let pair = |entry| match pairs.entries.is_null(entry) {
+                of_pairs((from..to).map(|entry| match pairs.entries.is_null(entry) {
                     true => None,
                     false => pairs.keys.get(entry).zip(pairs.values.get(entry)),
-                };
-                (from..to).map(pair).collect()
+                }))?
             }
         };
-        let context = context.ok_or(Refused::Null("a value of the encryption context is null"))?;
-        Ok(f(&EncryptionContext::from_pairs(context)?)?)
+        Ok(f(&context)?)
+    }
+}
+
+/// The context of pairs, none of which may be null.
+fn of_pairs<'a>(mut pairs: impl Iterator<Item = Option<(&'a str, &'a str)>>) -> Result<EncryptionContext, Refused> {
+    let mut null = false;
+    let present = pairs.by_ref().map_while(|pair| {
+        null = pair.is_none();
+        pair
+    });
+    let context = EncryptionContext::from_pairs(present);
+    match null {
+        true => Err(Refused::Null("a value of the encryption context is null")),
+        false => Ok(context?),
     }
 }
 

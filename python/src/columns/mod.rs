@@ -52,11 +52,11 @@ pub(crate) fn inspect_column(py: Python<'_>, values: &Bound<'_, PyAny>, threads:
                 // A row that fails keeps text in its room.
                 room.fill(b' ');
                 match sealed_in(value) {
-                    Ok((sealed, _)) => {
+                    Ok(sealed) => {
                         room.copy_from_slice(sealed.key_id().as_bytes());
                         Outcome::Done(sealed.key_version())
                     }
-                    Err(error) => Outcome::Failed(contexts::Refused::from(error).into()),
+                    Err(error) => Outcome::Failed(Box::new(contexts::Refused::from(error).into())),
                 }
             })
             .map_err(|_| PyMemoryError::new_err(()))?;
@@ -67,13 +67,20 @@ pub(crate) fn inspect_column(py: Python<'_>, values: &Bound<'_, PyAny>, threads:
 }
 
 /// The sealed DEK that a value is, or that the payload has whose beginning it is.
-fn sealed_in(value: &[u8]) -> Result<(SealedDek, Option<PayloadHeader>), Error> {
+fn sealed_in(value: &[u8]) -> Result<SealedDek, Error> {
+    match header_of(value)? {
+        Some(header) => Ok(*header.sealed_dek()),
+        None => SealedDek::from_bytes(value),
+    }
+}
+
+/// The header of a payload, or nothing for a value that is not a payload.
+fn header_of(value: &[u8]) -> Result<Option<PayloadHeader>, Error> {
     if !value.starts_with(b"dekseal") {
-        return Ok((SealedDek::from_bytes(value)?, None));
+        return Ok(None);
     }
     let header = value.first_chunk().ok_or(ErrorKind::NotAPayload(PayloadRule::Length))?;
-    let header = PayloadHeader::from_bytes(header)?;
-    Ok((*header.sealed_dek(), Some(header)))
+    PayloadHeader::from_bytes(header).map(Some)
 }
 
 /// The data type of a chunk is not that of its column.
@@ -123,7 +130,7 @@ impl Operation<'_> {
                     };
                     match contexts.with(row, |context| (self.work)(&opened.engine, context, value, room)) {
                         Ok(extra) => Outcome::Done(extra),
-                        Err(refused) => Outcome::Failed(refused.into()),
+                        Err(refused) => Outcome::Failed(Box::new(refused.into())),
                     }
                 })
                 .map_err(|_| PyMemoryError::new_err(()))?;
@@ -213,22 +220,22 @@ impl PyEngine {
             kind: |large| Kind::Rewrapped("value", large),
             length: |value| value.len(),
             work: &|engine, context, value, room| {
-                let (old, header) = sealed_in(value)?;
-                let new = match &header {
-                    Some(header) => {
-                        let new = engine.rewrap_header(&key_id, context, &new_key_id, header)?;
+                let renewed = match header_of(value)? {
+                    Some(old) => {
+                        let new = engine.rewrap_header(&key_id, context, &new_key_id, &old)?;
                         room.copy_from_slice(value);
                         let (head, _) = room.split_at_mut(PayloadHeader::LEN);
                         head.copy_from_slice(&new.to_bytes());
-                        *new.sealed_dek()
+                        new.sealed_dek() != old.sealed_dek()
                     }
                     None => {
+                        let old = SealedDek::from_bytes(value)?;
                         let new = engine.rewrap_dek_to((&key_id, context), &old, (&new_key_id, context))?;
                         room.copy_from_slice(new.as_bytes());
-                        new
+                        new != old
                     }
                 };
-                Ok(Extra::from(new != old))
+                Ok(Extra::from(renewed))
             },
         }
         .run(py, self, contexts, values, threads)

@@ -38,7 +38,8 @@ impl From<Refused> for Failure {
 pub(super) enum Outcome<T> {
     Null,
     Done(T),
-    Failed(Failure),
+    /// Boxed, because most rows do not fail.
+    Failed(Box<Failure>),
 }
 
 /// The bytes that the rows result in, one after another.
@@ -76,9 +77,9 @@ pub(super) fn run<T: Send>(
         end = end.saturating_add(length(row));
         end
     }));
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(end)?;
-    bytes.resize(end, 0);
+    // An error if there is no memory. Then zeroed memory of the system, which is not touched before its row.
+    Vec::<u8>::new().try_reserve_exact(end)?;
+    let mut bytes = vec![0; end];
     let mut outcomes = Vec::new();
     outcomes.try_reserve_exact(rows)?;
     outcomes.resize_with(rows, || Outcome::Null);
