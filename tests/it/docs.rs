@@ -3,6 +3,8 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::imports::sources;
+#[cfg(all(feature = "api", feature = "file-keyring"))]
+use crate::support::this_test;
 
 fn read(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -341,10 +343,7 @@ fn named_tests(text: &str) -> BTreeSet<&str> {
 #[cfg(all(feature = "api", feature = "file-keyring"))]
 #[test]
 fn each_test_that_a_document_names_exists() {
-    let list = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--list", "--format=terse"])
-        .output()
-        .unwrap();
+    let list = this_test().args(["--list", "--format=terse"]).output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
     let tests: Vec<_> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
     assert!(tests.len() > 200, "only {} tests: the search is broken", tests.len());

@@ -1,13 +1,11 @@
 //! Runs the examples that need no input.
 
-use std::process::Command;
-
-use crate::support::example;
+use crate::support::{command, example};
 
 #[test]
 fn each_example_succeeds_and_prints_something() {
     for name in ["create_datakey", "encrypt_file", "keyring"] {
-        let output = Command::new(example(name)).output().unwrap();
+        let output = command(&example(name)).output().unwrap();
         assert!(
             output.status.success() && output.stderr.is_empty(),
             "{name}: {output:?}"

@@ -24,7 +24,7 @@ use dekseal::{
 
 use crate::{
     keyring_file::{directory, root},
-    support::{KEY_ID, NOW, OTHER_KEY_ID, cmk, key_id, one_key, time, words_from_bytes},
+    support::{KEY_ID, NOW, OTHER_KEY_ID, cmk, in_shell, key_id, one_key, this_test, time, words_from_bytes},
 };
 
 const DAY: u64 = 86_400;
@@ -583,7 +583,7 @@ fn child_short_of_memory() {
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_that_runs_out_ends_the_process_and_loses_nothing() {
-    use std::{os::unix::process::ExitStatusExt, process::Command};
+    use std::os::unix::process::ExitStatusExt;
     const SIGABRT: i32 = 6;
 
     let (_directory, path) = directory();
@@ -594,15 +594,14 @@ fn memory_that_runs_out_ends_the_process_and_loses_nothing() {
             one_key_in(&path);
             // A program without unsafe code cannot limit its own memory, so a shell does it. With one arena, every
             // thread can use the spare memory.
-            let child = Command::new("sh")
-                .args(["-c", "ulimit -v 500000; exec \"$0\" \"$@\""])
-                .arg(std::env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "faults::child_short_of_memory",
-                    "--nocapture",
-                    "--test-threads=1",
-                ])
+            let mut command = this_test();
+            command.args([
+                "--exact",
+                "faults::child_short_of_memory",
+                "--nocapture",
+                "--test-threads=1",
+            ]);
+            let child = in_shell("ulimit -v 500000; exec \"$0\" \"$@\"", &command)
                 .env("DEKSEAL_TEST_SHORT", format!("{job} {spare}"))
                 .env("DEKSEAL_TEST_KEYRING", &path)
                 .env("MALLOC_ARENA_MAX", "1")

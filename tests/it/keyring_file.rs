@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::{
     allocations::look_for_a_subscriber,
-    support::{KEY_ID, NOW, OTHER_KEY_ID, cmk, dek, key_id, time, vectors},
+    support::{KEY_ID, NOW, OTHER_KEY_ID, cmk, dek, in_shell, key_id, this_test, time, vectors},
 };
 
 const ROOT_ID: &str = "00000000-0000-0000-0000-00000000root";
@@ -805,7 +805,7 @@ fn ten_thousand_keys() {
 
 /// This test binary, run again in `directory` for `child_process` alone.
 fn child(job: &str, directory: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = this_test();
     command
         .args(["--exact", "keyring_file::child_process", "--nocapture"])
         .env("DEKSEAL_TEST_JOB", job)
@@ -854,12 +854,9 @@ fn child_process() {
         "limited" => {
             // A program without unsafe code cannot limit itself, so a shell calls `ulimit -f`: see `a_full_disk`.
             let script = "ulimit -f 1; trap '' XFSZ; DEKSEAL_TEST_JOB='rotate once' exec \"$0\" \"$@\"";
-            let status = Command::new("sh")
-                .args(["-c", script])
-                .arg(std::env::current_exe().unwrap())
-                .args(["--exact", "keyring_file::child_process", "--nocapture"])
-                .status()
-                .unwrap();
+            let mut command = this_test();
+            command.args(["--exact", "keyring_file::child_process", "--nocapture"]);
+            let status = in_shell(script, &command).status().unwrap();
             assert!(status.success());
         }
         "rotate once" => {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     keyring_file::{directory, root},
-    support::{KEY_ID, cmk, key_id},
+    support::{KEY_ID, cmk, key_id, this_test},
 };
 
 const JOB: &str = "DEKSEAL_STORAGE_JOB";
@@ -32,7 +32,7 @@ pub(crate) fn with_key(path: &Path) -> FileKeyring {
 
 /// This test binary, run again to do only `job` with the keyring at `path`.
 pub(crate) fn child(job: &str, path: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = this_test();
     command
         .args(["--exact", "keyring_storage::child_process", "--nocapture"])
         .envs([(JOB, job.as_ref()), (PATH, path.as_os_str())])

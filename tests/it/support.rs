@@ -1,5 +1,7 @@
 //! Helpers of several modules: the test vectors, and generators with a given behaviour.
 
+#[cfg(feature = "std")]
+use std::process::Command;
 use std::{collections::BTreeMap, convert::Infallible};
 
 use dekseal::{
@@ -111,6 +113,35 @@ pub(crate) fn example(name: &str) -> std::path::PathBuf {
         "cargo build --examples comes first"
     );
     built
+}
+
+/// A command that runs `program`, which was built for the same processor as this test. If an emulator runs this test,
+/// `DEKSEAL_EMULATOR` names it, because the system cannot start such a program.
+#[cfg(feature = "std")]
+pub(crate) fn command(program: &std::path::Path) -> Command {
+    let Some(emulator) = std::env::var_os("DEKSEAL_EMULATOR") else {
+        return Command::new(program);
+    };
+    let mut command = Command::new(emulator);
+    command.arg(program);
+    command
+}
+
+/// A command that runs this test binary again.
+#[cfg(feature = "std")]
+pub(crate) fn this_test() -> Command {
+    command(&std::env::current_exe().unwrap())
+}
+
+/// A command that lets a shell run `script`, in which `"$0" "$@"` is `command`.
+#[cfg(feature = "file-keyring")]
+pub(crate) fn in_shell(script: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", script])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell
 }
 
 /// A generator that returns these bytes in order and then fails.

@@ -2,16 +2,16 @@
 
 use std::{
     io::Write,
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
 };
 
 use dekseal::FileKeyring;
 use serde_json::{Value, json};
 
-use crate::support::{KEY_ID, SealedVector, cmk, example, key_id, vectors};
+use crate::support::{KEY_ID, SealedVector, cmk, command, example, key_id, vectors};
 
 fn run(arguments: &[String], input: &str) -> Output {
-    let mut child = Command::new(example("kms_stdio"))
+    let mut child = command(&example("kms_stdio"))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,11 +1,9 @@
 //! Streams of any length need constant memory.
 
-use std::{
-    io::{self, Read, Write},
-    process::Command,
-};
+use std::io::{self, Read, Write};
 
 use super::buffers::payload_cipher;
+use crate::support::this_test;
 
 /// The number of bytes of the stream, set in the child process. Set `DEKSEAL_STREAM=5368709120` for the test to use 5
 /// GiB.
@@ -21,7 +19,7 @@ fn a_stream_takes_less_than_2_mib() {
     if std::env::var_os(CHILD).is_some() {
         return measure(bytes);
     }
-    let child = Command::new(std::env::current_exe().unwrap())
+    let child = this_test()
         .args([
             "--exact",
             "payload::memory::a_stream_takes_less_than_2_mib",
