@@ -5,6 +5,7 @@ use std::{collections::HashMap, ops::ControlFlow, sync::Arc, time::Duration};
 use arbitrary::{Arbitrary, Unstructured};
 use dekseal::{
     CmkVersion, Dek, EncryptionContext, Engine, ErrorKind, KeyId, Keyset, SealedDek, StoreFault, StoreKeyring,
+    StoreSettings,
     store::{Call, KeyStore, MemoryStore, Revision, StoredDocument},
 };
 
@@ -66,8 +67,10 @@ fn key_id(number: u8) -> KeyId {
 }
 
 fn process(store: &Arc<MemoryStore>) -> Process {
-    let keyring = StoreKeyring::new(Arc::clone(store), root(0));
-    keyring.set_roots(root(0), [root(1)]);
+    // A process that is stopped meanwhile must not fail.
+    let mut settings = StoreSettings::default();
+    settings.deadline = Duration::from_secs(3600);
+    let keyring = StoreKeyring::with_settings(Arc::clone(store), root(0), [root(1)], settings).expect("settings");
     Engine::new(keyring)
 }
 
