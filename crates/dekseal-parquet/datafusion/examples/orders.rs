@@ -30,7 +30,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let kms = Kms::new(engine, [("table", "orders")])?;
     let factory = KmsEncryptionFactory::new(CryptoFactory::new(kms), Arc::new(KmsConnectionConfig::default()));
     let session = SessionContext::new();
-    session.runtime_env().register_parquet_encryption_factory("dekseal", Arc::new(factory));
+    session
+        .runtime_env()
+        .register_parquet_encryption_factory("dekseal", Arc::new(factory));
 
     // The column `card` has its own CMK. The other columns and the footer share one.
     let encryption = EncryptionConfiguration::builder(footer_id.to_string())
@@ -47,14 +49,27 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("id", Arc::new(Int32Array::from(vec![1, 2])) as ArrayRef),
         ("card", Arc::new(StringArray::from(vec!["4929-1111", "4929-2222"]))),
     ])?)?;
-    orders.write_parquet(&path, DataFrameWriteOptions::new(), Some(options.clone())).await?;
+    orders
+        .write_parquet(&path, DataFrameWriteOptions::new(), Some(options.clone()))
+        .await?;
 
     // Without the keys, DataFusion reads nothing.
-    assert!(session.read_parquet(&path, ParquetReadOptions::default()).await.is_err());
+    assert!(
+        session
+            .read_parquet(&path, ParquetReadOptions::default())
+            .await
+            .is_err()
+    );
 
     let listing = ListingOptions::new(Arc::new(ParquetFormat::default().with_options(options)));
-    session.register_listing_table("orders", &path, listing, None, None).await?;
-    let card = session.table("orders").await?.filter(col("id").eq(lit(2)))?.select_columns(&["card"])?;
+    session
+        .register_listing_table("orders", &path, listing, None, None)
+        .await?;
+    let card = session
+        .table("orders")
+        .await?
+        .filter(col("id").eq(lit(2)))?
+        .select_columns(&["card"])?;
     assert!(card.to_string().await?.contains("4929-2222"));
     Ok(())
 }
