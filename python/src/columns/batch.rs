@@ -165,10 +165,8 @@ impl Builder {
         }
         let failed = outcomes.iter().filter_map(failure).count();
         self.failed = self.failed.saturating_add(failed);
-        for text in [
-            |failure: &Failure| failure.kind.clone(),
-            |failure: &Failure| failure.text.clone(),
-        ] {
+        let texts: [fn(&Failure) -> &str; 2] = [|failure| &failure.kind, |failure| &failure.text];
+        for text in texts {
             columns.push(Arc::new(match failed {
                 0 => StringArray::new_null(rows),
                 _ => outcomes.iter().map(|row| failure(row).map(text)).collect(),

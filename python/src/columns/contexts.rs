@@ -217,9 +217,9 @@ impl<'a> Reader<'a> {
 }
 
 /// The context of pairs, none of which may be null.
-fn of_pairs<'a>(mut pairs: impl Iterator<Item = Option<(&'a str, &'a str)>>) -> Result<EncryptionContext, Refused> {
+fn of_pairs<'a>(pairs: impl Iterator<Item = Option<(&'a str, &'a str)>>) -> Result<EncryptionContext, Refused> {
     let mut null = false;
-    let present = pairs.by_ref().map_while(|pair| {
+    let present = pairs.map_while(|pair| {
         null = pair.is_none();
         pair
     });
