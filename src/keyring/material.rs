@@ -1,6 +1,6 @@
 //! The material of one version, sealed under a root CMK (FORMAT.md C2).
 
-use alloc::string::ToString;
+use alloc::{string::ToString, vec};
 
 use crate::{
     blob::SealedDek,
@@ -73,7 +73,7 @@ impl SealedMaterial {
 }
 
 fn context(key_id: &KeyId, key_version: u32, length: u8) -> Result<EncryptionContext, Error> {
-    EncryptionContext::from_pairs([
+    EncryptionContext::of(vec![
         ("purpose", "dekseal keyring"),
         ("key_id", key_id.as_str()),
         ("key_version", &key_version.to_string()),

@@ -1061,7 +1061,8 @@ fn a_refresh_with_nothing_new_does_not_parse() {
     // The same state in another text is parsed once.
     let text = [fs::read(&path).unwrap(), b" ".to_vec()].concat();
     fs::write(&path, text).unwrap();
-    assert!(measure(|| assert!(!other.refresh().unwrap())).count_total > 200);
+    let used = measure(|| assert!(!other.refresh().unwrap()));
+    assert!(used.count_total > 100, "{used:?}");
     unchanged(&other, "a refresh that found another text");
 }
 

@@ -2,17 +2,19 @@
 
 use std::{
     borrow::Cow,
-    fmt,
+    fmt::{self, Display},
     marker::PhantomData,
     ops::Range,
+    str::FromStr,
     string::{String, ToString},
     time::SystemTime,
     vec::Vec,
 };
 
+use base16ct::HexDisplay;
 use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use super::{
@@ -22,6 +24,7 @@ use super::{
 use crate::{
     blob::SealedDek,
     error::{Error, FileFault},
+    key_id::KeyId,
     unix_time::UnixTime,
 };
 
@@ -30,31 +33,34 @@ const FORMAT: &str = "dekseal keyring";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
-    format: Cow<'static, str>,
+struct Document<'a> {
+    #[serde(borrow)]
+    format: Cow<'a, str>,
     version: u32,
-    id: Hex<16>,
+    id: Text<Hex<16>>,
     generation: u64,
     root: Object<Root>,
-    keys: Vec<Object<Key>>,
-    mac: Hex<32>,
+    #[serde(borrow)]
+    keys: Vec<Object<Key<'a>>>,
+    mac: Text<Hex<32>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Root {
-    key_id: String,
+    key_id: Text<KeyId>,
     key_version: u32,
-    check: Hex<32>,
+    check: Text<Hex<32>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Key {
-    key_id: String,
-    state: Cow<'static, str>,
+struct Key<'a> {
+    key_id: Text<KeyId>,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    deletion: Option<Date>,
+    deletion: Option<Text<Date>>,
     min_version: u32,
     versions: Vec<Object<Version>>,
 }
@@ -63,9 +69,9 @@ struct Key {
 #[serde(deny_unknown_fields)]
 struct Version {
     version: u32,
-    created: Date,
+    created: Text<Date>,
     material_length: u8,
-    sealed: Hex<{ SealedDek::LEN }>,
+    sealed: Text<Hex<{ SealedDek::LEN }>>,
 }
 
 /// The fields that every version of the format has.
@@ -81,14 +87,14 @@ struct Head {
 #[serde(transparent)]
 struct Object<T>(T);
 
+/// A value that is a string in JSON. It is parsed where it stands, without a copy of the string.
+struct Text<T>(T);
+
 /// Bytes as hex, which is written in upper case and read in either case.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
 struct Hex<const N: usize>([u8; N]);
 
 /// A time in the form `2026-12-31T23:59:59Z`, and in no other form.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy)]
 struct Date(UnixTime);
 
 /// Writes the text of a document.
@@ -96,15 +102,15 @@ pub(super) fn render(contents: &Contents, mac: [u8; 32]) -> Result<Vec<u8>, Erro
     let document = Document {
         format: FORMAT.into(),
         version: VERSION,
-        id: Hex(contents.id),
+        id: Text(Hex(contents.id)),
         generation: contents.generation,
         root: Object(Root {
-            key_id: contents.root.key_id.to_string(),
+            key_id: Text(contents.root.key_id),
             key_version: contents.root.key_version,
-            check: Hex(contents.root.check),
+            check: Text(Hex(contents.root.check)),
         }),
         keys: contents.keys.iter().map(|key| Object(Key::from(key))).collect(),
-        mac: Hex(mac),
+        mac: Text(Hex(mac)),
     };
     let mut text = serde_json::to_vec_pretty(&document).map_err(Error::keyring)?;
     text.push(b'\n');
@@ -113,7 +119,11 @@ pub(super) fn render(contents: &Contents, mac: [u8; 32]) -> Result<Vec<u8>, Erro
 
 /// Parses a text of the form of C2. Returns the fields and the MAC.
 pub(super) fn parse(text: &[u8]) -> Result<(Contents, [u8; 32]), Error> {
-    let Ok(Object(document)) = serde_json::from_slice::<Object<Document>>(text) else {
+    // The whole text is checked at once. `from_slice` would check each string in it.
+    let document = str::from_utf8(text)
+        .ok()
+        .and_then(|text| serde_json::from_str(text).ok());
+    let Some(Object::<Document<'_>>(document)) = document else {
         return Err(fault(text).into());
     };
     if document.format != FORMAT {
@@ -122,7 +132,7 @@ pub(super) fn parse(text: &[u8]) -> Result<(Contents, [u8; 32]), Error> {
     if document.version != VERSION {
         return Err(FileFault::UnknownFormat.into());
     }
-    let mac = document.mac.0;
+    let Text(Hex(mac)) = document.mac;
     let contents = document.contents().filter(Contents::follow_rules);
     Ok((contents.ok_or(FileFault::NotAKeyring)?, mac))
 }
@@ -140,17 +150,17 @@ fn fault(text: &[u8]) -> FileFault {
     }
 }
 
-impl Document {
+impl Document<'_> {
     fn contents(self) -> Option<Contents> {
         let Object(root) = self.root;
         let root = RootContents {
-            key_id: root.key_id.parse().ok()?,
+            key_id: root.key_id.0,
             key_version: root.key_version,
-            check: root.check.0,
+            check: root.check.0.0,
         };
         let keys = self.keys.into_iter().map(|Object(key)| key.contents());
         Some(Contents {
-            id: self.id.0,
+            id: self.id.0.0,
             generation: self.generation,
             root,
             keys: keys.collect::<Option<_>>()?,
@@ -158,22 +168,22 @@ impl Document {
     }
 }
 
-impl Key {
+impl Key<'_> {
     fn contents(self) -> Option<KeyContents> {
         let versions = self.versions.into_iter().map(|Object(version)| VersionContents {
             version: version.version,
-            created: version.created.0,
+            created: version.created.0.0,
             material: SealedMaterial {
                 length: version.material_length,
-                blob: version.sealed.0,
+                blob: version.sealed.0.0,
             },
         });
         Some(KeyContents {
-            key_id: self.key_id.parse().ok()?,
+            key_id: self.key_id.0,
             state: match (&*self.state, self.deletion) {
                 ("enabled", None) => KeyState::Enabled,
                 ("disabled", None) => KeyState::Disabled,
-                ("pending_deletion", Some(Date(at))) => KeyState::PendingDeletion { at },
+                ("pending_deletion", Some(Text(Date(at)))) => KeyState::PendingDeletion { at },
                 _ => return None,
             },
             min_version: self.min_version,
@@ -182,23 +192,23 @@ impl Key {
     }
 }
 
-impl From<&KeyContents> for Key {
+impl From<&KeyContents> for Key<'_> {
     fn from(key: &KeyContents) -> Self {
         let (state, deletion) = match key.state {
             KeyState::Enabled => ("enabled", None),
             KeyState::Disabled => ("disabled", None),
-            KeyState::PendingDeletion { at } => ("pending_deletion", Some(Date(at))),
+            KeyState::PendingDeletion { at } => ("pending_deletion", Some(Text(Date(at)))),
         };
         let versions = key.versions.iter().map(|version| {
             Object(Version {
                 version: version.version,
-                created: Date(version.created),
+                created: Text(Date(version.created)),
                 material_length: version.material.length,
-                sealed: Hex(version.material.blob),
+                sealed: Text(Hex(version.material.blob)),
             })
         });
         Self {
-            key_id: key.key_id.to_string(),
+            key_id: Text(key.key_id),
             state: state.into(),
             deletion,
             min_version: key.min_version,
@@ -227,40 +237,66 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-impl<const N: usize> From<Hex<N>> for String {
-    fn from(Hex(bytes): Hex<N>) -> Self {
-        base16ct::upper::encode_string(&bytes)
+impl<T: Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // `collect_str` has a panic for a `Display` that fails.
+        serializer.serialize_str(&self.0.to_string())
     }
 }
 
-impl<const N: usize> TryFrom<String> for Hex<N> {
-    type Error = &'static str;
+impl<'de, T: FromStr> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Parse<T>(PhantomData<T>);
 
-    fn try_from(digits: String) -> Result<Self, Self::Error> {
+        impl<T: FromStr> Visitor<'_> for Parse<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+                text.parse().map_err(|_| E::custom("a malformed string"))
+            }
+        }
+
+        deserializer.deserialize_str(Parse(PhantomData)).map(Self)
+    }
+}
+
+impl<const N: usize> Display for Hex<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        HexDisplay(&self.0).fmt(f)
+    }
+}
+
+impl<const N: usize> FromStr for Hex<N> {
+    type Err = ();
+
+    fn from_str(digits: &str) -> Result<Self, ()> {
         let mut bytes = [0; N];
         match base16ct::mixed::decode(digits, &mut bytes) {
             Ok(decoded) if decoded.len() == N => Ok(Self(bytes)),
-            _ => Err("another number of hex digits"),
+            _ => Err(()),
         }
     }
 }
 
-impl From<Date> for String {
-    fn from(Date(time): Date) -> Self {
-        humantime::format_rfc3339_seconds(SystemTime::from(time)).to_string()
+impl Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_seconds(SystemTime::from(self.0)).fmt(f)
     }
 }
 
-impl TryFrom<String> for Date {
-    type Error = &'static str;
+impl FromStr for Date {
+    type Err = ();
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let date = seconds(&text)
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let date = seconds(text)
             .and_then(|seconds| UnixTime::from_secs(seconds).ok())
             .map(Self);
         // Each time has exactly one text.
-        date.filter(|date| String::from(*date) == text)
-            .ok_or("not a date between the years 2020 and 9999")
+        date.filter(|date| date.to_string() == text).ok_or(())
     }
 }
 
@@ -294,10 +330,7 @@ mod tests {
         for day in (first..=last).step_by(if cfg!(debug_assertions) { 13 } else { 1 }) {
             let time = day * DAY + day % DAY;
             let date = Date(UnixTime::from_secs(time).unwrap());
-            assert_eq!(
-                Date::try_from(String::from(date)).map(|date| date.0.as_secs()),
-                Ok(time)
-            );
+            assert_eq!(date.to_string().parse().map(|Date(read)| read.as_secs()), Ok(time));
         }
     }
 
@@ -325,7 +358,7 @@ mod tests {
             "0000-01-01T00:00:00Z",
             "2026-01-01T00:00:0\u{e9}Z",
         ] {
-            assert!(Date::try_from(String::from(text)).is_err(), "{text}");
+            assert!(text.parse::<Date>().is_err(), "{text}");
         }
     }
 }

@@ -26,8 +26,8 @@ use crate::{
 };
 
 /// A document that is authentic, and whose material was all opened.
-pub(super) struct Document {
-    pub(super) keys: Keyset,
+pub(super) struct Document<K = Keyset> {
+    pub(super) keys: K,
     pub(super) edition: Edition,
     /// The root that the document is under.
     pub(super) root: Arc<CmkVersion>,
@@ -113,9 +113,30 @@ fn write_with(
     json::render(&contents, mac)
 }
 
-/// Reads a document under one of the `roots`, with the checks of C5 in their order. Versions that are among the `known`
-/// keys are taken from there, and not opened again.
-pub(super) fn read(text: &[u8], roots: &[Arc<CmkVersion>], known: &Keyset) -> Result<Document, Error> {
+/// Reads a document under one of the `roots`, with the checks of C5 in their order. Versions of the keys that `known`
+/// returns are taken from there, and not opened again.
+pub(super) fn read<'a, K: FromIterator<(KeyId, Key)>>(
+    text: &[u8],
+    roots: &[Arc<CmkVersion>],
+    known: impl Fn(&KeyId) -> Option<&'a Key>,
+) -> Result<Document<K>, Error> {
+    let (keys, edition, root) = authentic(text, roots)?;
+    let keys = keys.into_iter().map(|key| {
+        let known = known(&key.key_id);
+        Ok((key.key_id, open(key, root, known)?))
+    });
+    Ok(Document {
+        keys: keys.collect::<Result<_, Error>>()?,
+        edition,
+        root: Arc::clone(root),
+    })
+}
+
+/// The keys of an authentic document, which were not opened yet, and its root.
+fn authentic<'a>(
+    text: &[u8],
+    roots: &'a [Arc<CmkVersion>],
+) -> Result<(Vec<KeyContents>, Edition, &'a Arc<CmkVersion>), Error> {
     let (contents, mac) = json::parse(text)?;
     let root = roots.iter().find(|root| contents.root.is(root));
     let root = root.ok_or_else(|| {
@@ -132,22 +153,14 @@ pub(super) fn read(text: &[u8], roots: &[Arc<CmkVersion>], known: &Keyset) -> Re
         generation: contents.generation,
         mac,
     };
-    let mut keys = Keyset::new();
-    for key in contents.keys {
-        keys.insert(key.key_id, open(key, root, known)?);
-    }
-    Ok(Document {
-        keys,
-        edition,
-        root: Arc::clone(root),
-    })
+    Ok((contents.keys, edition, root))
 }
 
-fn open(key: KeyContents, root: &CmkVersion, known: &Keyset) -> Result<Key, Error> {
+fn open(key: KeyContents, root: &CmkVersion, known: Option<&Key>) -> Result<Key, Error> {
     let mut versions = BTreeMap::new();
     for entry in key.versions {
         let known = known
-            .version(&key.key_id, entry.version)
+            .and_then(|known| known.get(entry.version))
             .filter(|known| known.created == Some(entry.created) && known.sealed.as_deref() == Some(&entry.material));
         let version = match known {
             Some(known) => Arc::clone(known),

@@ -143,7 +143,7 @@ impl FileKeyring {
             let root = Arc::new(root);
             let now = Moment::now();
             let text = document::write(&Keyset::new(), document::new_id()?, 1, &root)?;
-            let document = document::read(&text, slice::from_ref(&root), &Keyset::new())?;
+            let document = document::read(&text, slice::from_ref(&root), |_| None)?;
             storage.create(&text)?;
             Ok(Self::new(storage, document, &text, now))
         })
@@ -174,7 +174,7 @@ impl FileKeyring {
             let storage = Storage::new(path)?;
             let now = Moment::now();
             let present = storage.read()?;
-            let document = document::read(&present.text, slice::from_ref(&Arc::new(root)), &Keyset::new());
+            let document = document::read(&present.text, slice::from_ref(&Arc::new(root)), |_| None);
             let document = document.map_err(|error| error.with_path(storage.path()))?;
             let keyring = Self::new(storage, document, &present.text, now);
             keyring.note(present.seen, now);

@@ -51,7 +51,8 @@ impl FileKeyring {
     }
 
     pub(super) fn parse(&self, text: &[u8], state: &State) -> Result<Document, Error> {
-        let document = document::read(text, slice::from_ref(&state.root), &self.memory.keys());
+        let known = self.memory.keys();
+        let document = document::read(text, slice::from_ref(&state.root), |key_id| known.get(key_id));
         document.map_err(|error| error.with_path(self.storage.path()))
     }
 
@@ -124,7 +125,8 @@ impl FileKeyring {
         root: &Arc<CmkVersion>,
         store: impl FnOnce(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let document = document::read(text, slice::from_ref(root), &self.memory.keys());
+        let known = self.memory.keys();
+        let document = document::read(text, slice::from_ref(root), |key_id| known.get(key_id));
         let document = document.map_err(|_| ErrorKind::ForeignKeys)?;
         let now = Moment::now();
         let written = store(text);

@@ -39,19 +39,15 @@ pub(super) struct Read {
 
 /// A keyset of one key, or of none.
 pub(super) fn keyset_of(key_id: &KeyId, key: Option<&Key>) -> Keyset {
-    let mut keys = Keyset::new();
-    if let Some(key) = key {
-        keys.insert(*key_id, key.clone());
-    }
-    keys
+    key.map(|key| (*key_id, key.clone())).into_iter().collect()
 }
 
 /// Reads the key of a document. It must be `key_id`, and the only key (D2). Versions of the `held` key are not opened
 /// again.
 pub(super) fn read(text: &[u8], key_id: &KeyId, roots: &Roots, held: Option<&Key>) -> Result<Read, Error> {
-    let document = document::read(text, &roots.all, &keyset_of(key_id, held));
-    let Document { keys, edition, root } = document.map_err(|error| refused(key_id, error))?;
-    let mut keys = keys.into_keys();
+    let document = document::read(text, &roots.all, |found| held.filter(|_| found == key_id));
+    let Document { keys, edition, root }: Document<Vec<_>> = document.map_err(|error| refused(key_id, error))?;
+    let mut keys = keys.into_iter();
     match (keys.next(), keys.next()) {
         (Some((found, key)), None) if found == *key_id => Ok(Read { key, edition, root }),
         (Some((found, _)), None) => {

@@ -164,18 +164,15 @@ impl Keyset {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyId, &Key)> {
         self.keys.iter()
     }
+}
 
-    pub(super) fn version(&self, key_id: &KeyId, key_version: u32) -> Option<&Arc<Version>> {
-        self.get(key_id)?.get(key_version)
-    }
-
-    #[cfg(feature = "store-keyring")]
-    pub(super) fn into_keys(self) -> impl Iterator<Item = (KeyId, Key)> {
-        self.keys.into_iter()
-    }
-
-    pub(super) fn insert(&mut self, key_id: KeyId, key: Key) {
-        self.keys.insert(key_id, key);
+#[cfg(feature = "file-keyring")]
+impl FromIterator<(KeyId, Key)> for Keyset {
+    fn from_iter<I: IntoIterator<Item = (KeyId, Key)>>(keys: I) -> Self {
+        Self {
+            keys: keys.into_iter().collect(),
+            root: None,
+        }
     }
 }
 
