@@ -38,6 +38,9 @@ struct State {
     waiting: VecDeque<Arc<Query>>,
     /// The number of queries that have begun and not ended.
     under_way: usize,
+    /// The number of calls that wait for `ended`. Most misses are alone, and a signal to nobody would cost a system
+    /// call.
+    asleep: usize,
     /// The source of query numbers.
     count: u64,
 }
@@ -75,7 +78,7 @@ impl Misses {
                 state.waiting.pop_front();
                 state.under_way = state.under_way.saturating_add(1);
                 // The next query may begin now.
-                self.ended.notify_all();
+                self.wake(&state);
                 drop(state);
                 let result = self.run(&query, ask);
                 return answer(&result, key_id);
@@ -85,11 +88,19 @@ impl Misses {
                 state.leave(&query);
                 return Err(StoreFault::Deadline.into());
             }
+            state.asleep = state.asleep.saturating_add(1);
             state = self
                 .ended
                 .wait_timeout(state, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+            state.asleep = state.asleep.saturating_sub(1);
+        }
+    }
+
+    fn wake(&self, state: &State) {
+        if state.asleep > 0 {
+            self.ended.notify_all();
         }
     }
 
@@ -107,7 +118,7 @@ impl Misses {
                 let result = self.result.take();
                 let result = result.unwrap_or_else(|| Err(StoreFault::Unavailable.into()));
                 lock(&self.query.shared).result = Some(result);
-                self.misses.ended.notify_all();
+                self.misses.wake(&state);
             }
         }
         let mut end = End {
