@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
+import functools
 import gc
 import os
 import pathlib
@@ -26,10 +28,10 @@ SECONDS = float(os.environ.get("DEKSEAL_STRESS", "3"))
 CALLS = int(os.environ.get("DEKSEAL_CALLS", "60000"))
 
 
-def in_child(work: Callable[[], None], seconds: float = 60) -> Callable[[], None]:
+def in_child(work: Callable[[], None], seconds: float = 60, fork: Callable[[], int] = os.fork) -> Callable[[], None]:
     """Forks a child that does the work. Returns a function that waits for it, and raises if it failed or hangs."""
     sys.stdout.flush()
-    child = os.fork()
+    child = fork()
     if child == 0:
         code = 1
         try:
@@ -79,6 +81,25 @@ def test_a_child_goes_on_and_changes_keys(opener: Opener) -> None:
     shared = not isinstance(keyring, dekseal.MemoryKeyring)
     assert keyring.info(key_id).current_version == int(shared)
     assert engine.decrypt_dek(key_id, CONTEXT, sealed) == dek
+
+
+def test_a_fork_that_python_does_not_see_shares_no_connection(postgres: str, root: dekseal.Root) -> None:
+    """A library in C forks without Python's hooks, so the child has the keyring of its parent. Answers that reached the
+    wrong process could report a rotation that was not made."""
+    keyring = dekseal.PostgresKeyring(postgres, root, table="unseen_forks", create_schema=True)
+    keys = [keyring.create_key() for _ in range(3)]
+
+    def rotate(key_id: str) -> None:
+        for version in range(1, 51):
+            assert keyring.rotate(key_id) == version
+
+    fork = ctypes.PyDLL(None).fork
+    children = [in_child(functools.partial(rotate, key_id), fork=fork) for key_id in keys[1:]]
+    rotate(keys[0])
+    for wait in children:
+        wait()
+    other = dekseal.PostgresKeyring(postgres, root, table="unseen_forks")
+    assert [other.info(key_id).current_version for key_id in keys] == [50, 50, 50]
 
 
 def test_threads_and_forks_at_once(opener: Opener) -> None:

@@ -21,6 +21,10 @@ pub(crate) enum Failure {
     Query(tokio_postgres::Error),
     /// The deadline passed before the request was sent.
     Late,
+    /// The deadline passed after the request may have been sent.
+    Unanswered,
+    /// The system refused what the connection needs. Nothing was sent.
+    System(io::Error),
     /// The server did not accept this setting and kept this value.
     Setting(&'static str, String),
     /// The table has a revision of this length.
@@ -57,7 +61,7 @@ impl Failure {
                 let ended = [SqlState::READ_ONLY_SQL_TRANSACTION, TOO_LATE];
                 is_statements_own(error) && !ended.contains(error.code()) && !OUTDATED.contains(error.code())
             }),
-            Self::Connect(_) | Self::Setting(..) => false,
+            Self::Connect(_) | Self::Setting(..) | Self::Unanswered | Self::System(_) => false,
             Self::Late | Self::Revision(_) | Self::KeyId(_) => true,
         }
     }
@@ -96,14 +100,21 @@ impl Failure {
             Self::Query(error) => error.as_db_error().is_some_and(|error| {
                 is_statements_own(error) && *error.code() != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
             }),
-            Self::Connect(_) | Self::Late | Self::Setting(..) | Self::Revision(_) | Self::KeyId(_) => true,
+            Self::Unanswered => false,
+            Self::Connect(_)
+            | Self::Late
+            | Self::System(_)
+            | Self::Setting(..)
+            | Self::Revision(_)
+            | Self::KeyId(_) => true,
         }
     }
 
     fn kind(&self) -> StoreErrorKind {
         let error = match self {
             Self::Connect(error) | Self::Query(error) => error,
-            Self::Late => return StoreErrorKind::Deadline,
+            Self::Late | Self::Unanswered => return StoreErrorKind::Deadline,
+            Self::System(_) => return StoreErrorKind::Unavailable,
             Self::Setting(..) | Self::Revision(_) | Self::KeyId(_) => return StoreErrorKind::Refused,
         };
         let Some(state) = error.code() else {
@@ -165,6 +176,8 @@ impl fmt::Display for Failure {
                 None => error.fmt(f),
             },
             Self::Late => f.write_str("the deadline passed before the request was sent"),
+            Self::Unanswered => f.write_str("the server did not answer before the deadline"),
+            Self::System(error) => error.fmt(f),
             Self::Setting(name, value) => write!(f, "the server does not set {name}, which is {value:?}"),
             Self::Revision(length) => write!(f, "the table has a revision of {length} bytes"),
             Self::KeyId(text) => write!(f, "the table has a malformed key ID: {text:?}"),
@@ -176,6 +189,7 @@ impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Connect(error) | Self::Query(error) => error.source(),
+            Self::System(error) => error.source(),
             _ => None,
         }
     }

@@ -22,8 +22,8 @@ mod options;
 mod session;
 mod sql;
 mod store;
+mod threads;
 mod tls;
-mod worker;
 
 pub use tokio_postgres;
 pub use tokio_rustls::rustls;

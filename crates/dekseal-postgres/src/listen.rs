@@ -8,10 +8,13 @@ use std::{
 };
 
 use dekseal::store::{Change, Watcher};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_postgres::{AsyncMessage, error::SqlState};
 
-use crate::{error::Failure, options::Checked, session::Session};
+use crate::{error::Failure, options::Checked};
 
 /// The time without notifications after which the connection is tested with a query, and the time allowed for the
 /// answer.
@@ -60,7 +63,9 @@ async fn listen_once(checked: &Checked, watchers: &Arc<Watchers>) -> Result<(), 
     };
     let (client, mut connection) = connected.map_err(Failure::Connect)?;
     let told = watchers.clone();
-    let mut session = Session::new(client, async move {
+    // It ends with this function.
+    let mut running = JoinSet::new();
+    running.spawn(async move {
         while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(notification) = message {
                 // Every client can notify. A payload that is not a key ID stands for an unknown change.
@@ -69,15 +74,15 @@ async fn listen_once(checked: &Checked, watchers: &Arc<Watchers>) -> Result<(), 
             }
         }
     });
-    let listening = timeout(ANSWER, session.client.batch_execute(&checked.sql.listen));
+    let listening = timeout(ANSWER, client.batch_execute(&checked.sql.listen));
     match listening.await {
         Ok(listening) => listening.map_err(Failure::Connect)?,
         Err(_late) => return Ok(()),
     }
     // Changes before this moment may have been missed.
     watchers.tell(Change::Unknown);
-    while timeout(SILENCE, session.ended()).await.is_err() {
-        match timeout(ANSWER, session.client.check_connection()).await {
+    while timeout(SILENCE, running.join_next()).await.is_err() {
+        match timeout(ANSWER, client.check_connection()).await {
             Ok(Ok(())) => {}
             _ => break,
         }

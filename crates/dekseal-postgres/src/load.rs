@@ -9,7 +9,7 @@ use crate::PostgresStore;
 /// [`StoreKeyring::load`] for an async host: waits for the database without blocking the thread of the task.
 ///
 /// An async host calls this before the call of the engine, if [`is_ready`](StoreKeyring::is_ready) says that the call
-/// would need the database. It works with every async runtime, because the store waits on its own thread. If the future
+/// would need the database. It works with every async runtime, because it waits on a thread of the store. If the future
 /// is dropped, the query continues.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use std::{
         Arc, Once,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use dekseal::{
@@ -13,19 +14,15 @@ use dekseal::{
     store::{Call, KeyStore, Revision, StoreError, StoreErrorKind, StoredDocument, Watcher},
 };
 use tokio::runtime::Handle;
-use tokio_postgres::{
-    Row,
-    error::SqlState,
-    types::{ToSql, Type},
-};
+use tokio_postgres::{Row, error::SqlState, types::Type};
 
 use crate::{
     error::Failure,
     listen::{Watchers, listen},
     options::{Checked, Options},
-    session::{Pool, Query},
+    session::{Parameter, Pool, Query, execute},
     sql::Writes,
-    worker::{Sending, Worker},
+    threads::{Worker, run_blocking},
 };
 
 /// A [`KeyStore`] in PostgreSQL.
@@ -50,13 +47,6 @@ use crate::{
 /// # Ok::<(), dekseal::store::StoreError>(())
 /// ```
 pub struct PostgresStore {
-    shared: Arc<Shared>,
-    watchers: Arc<Watchers>,
-    listening: Once,
-    worker: Worker,
-}
-
-struct Shared {
     checked: Arc<Checked>,
     /// The timeout in milliseconds.
     statement_timeout: String,
@@ -65,6 +55,9 @@ struct Shared {
     cannot_notify: AtomicBool,
     calls: Pool,
     refresher: Pool,
+    watchers: Arc<Watchers>,
+    listening: Once,
+    worker: Worker,
 }
 
 impl PostgresStore {
@@ -79,14 +72,12 @@ impl PostgresStore {
         let checked = options.check()?;
         let worker = Worker::start().map_err(|error| StoreError::new(StoreErrorKind::Unavailable, error))?;
         Ok(Self {
-            shared: Arc::new(Shared {
-                checked: Arc::new(checked),
-                statement_timeout: options.statement_timeout.as_millis().max(1).to_string(),
-                notify: options.notify,
-                cannot_notify: AtomicBool::new(false),
-                calls: Pool::new(options.connections),
-                refresher: Pool::new(1),
-            }),
+            checked: Arc::new(checked),
+            statement_timeout: options.statement_timeout.as_millis().max(1).to_string(),
+            notify: options.notify,
+            cannot_notify: AtomicBool::new(false),
+            calls: Pool::new(options.connections),
+            refresher: Pool::new(1),
             watchers: Arc::default(),
             listening: Once::new(),
             worker,
@@ -97,7 +88,7 @@ impl PostgresStore {
     /// name of the table.
     #[must_use]
     pub fn schema_sql(&self) -> String {
-        self.shared.checked.sql.create_table()
+        self.checked.sql.create_table()
     }
 
     /// Makes the table, and its schema if the options name one, unless they exist.
@@ -121,42 +112,34 @@ impl PostgresStore {
     /// # Ok::<(), dekseal::store::StoreError>(())
     /// ```
     pub fn create_schema(&self, call: &Call) -> Result<(), StoreError> {
-        let shared = self.shared.clone();
-        let sending = Sending::default();
-        let create = async move {
-            let sql = &shared.checked.sql;
+        self.run(|| {
+            let sql = &self.checked.sql;
             if let Some(schema) = &sql.schema {
                 // `IF NOT EXISTS` needs the privilege to make a schema even if the schema exists.
-                let find = Query {
-                    sql: "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = $1".into(),
-                    parameters: vec![text(schema)],
-                    deadline: None,
-                };
-                if shared.read(&shared.calls, &find, &Sending::default()).await?.is_empty() {
-                    shared
-                        .batch(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""))
-                        .await?;
+                let find = "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = $1".into();
+                let found = self.query(&self.calls, &find, &[(schema, Type::TEXT)], call.deadline(), true)?;
+                if found.is_empty() {
+                    self.batch(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""), call)?;
                 }
             }
-            shared.batch(&sql.create_table()).await
-        };
-        self.worker.wait(call, &sending, create)?.map_err(Failure::of_read)
+            self.batch(&sql.create_table(), call)
+        })
+        .map_err(Failure::of_read)
     }
 
-    /// The runtime of the connections' thread. It has threads for blocking calls beside that one.
+    /// The runtime of the worker. It has threads for blocking calls.
     pub(crate) fn runtime(&self) -> &Handle {
         self.worker.runtime()
     }
 
-    fn read(&self, call: &Call, query: Query) -> Result<Vec<Row>, StoreError> {
-        let shared = self.shared.clone();
-        let sending = Sending::default();
-        let refresh = call.is_refresh();
-        let request = async move {
-            let pool = if refresh { &shared.refresher } else { &shared.calls };
-            shared.read(pool, &query, &Sending::default()).await
+    fn read(&self, call: &Call, sql: &Arc<str>, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, StoreError> {
+        let pool = if call.is_refresh() {
+            &self.refresher
+        } else {
+            &self.calls
         };
-        self.worker.wait(call, &sending, request)?.map_err(Failure::of_read)
+        let rows = self.run(|| self.query(pool, sql, parameters, call.deadline(), true));
+        rows.map_err(Failure::of_read)
     }
 
     /// Runs a statement that changes a row if the revision matches.
@@ -164,20 +147,19 @@ impl PostgresStore {
         &self,
         call: &Call,
         statement: fn(&Writes) -> &Arc<str>,
-        parameters: impl Fn() -> Vec<Parameter>,
+        parameters: &[Parameter<'_>],
     ) -> Result<(), StoreError> {
-        let shared = &self.shared;
-        let notify = shared.notify && !shared.cannot_notify.load(Ordering::Relaxed);
-        let sql = &shared.checked.sql;
-        let written = match notify {
-            true => self.write_once(call, statement(&sql.notifying), parameters()),
-            false => self.write_once(call, statement(&sql.quiet), parameters()),
-        }?;
-        let written = match written {
+        let write = |writes| {
+            let sql = statement(writes);
+            self.run(|| self.query(&self.calls, sql, parameters, call.deadline(), false))
+        };
+        let sql = &self.checked.sql;
+        let notify = self.notify && !self.cannot_notify.load(Ordering::Relaxed);
+        let written = match write(if notify { &sql.notifying } else { &sql.quiet }) {
             // The statement changed nothing.
             Err(failure) if notify && failure.state() == Some(&SqlState::UNDEFINED_FUNCTION) => {
-                shared.cannot_notify.store(true, Ordering::Relaxed);
-                self.write_once(call, statement(&sql.quiet), parameters())?
+                self.cannot_notify.store(true, Ordering::Relaxed);
+                write(&sql.quiet)
             }
             written => written,
         };
@@ -187,38 +169,28 @@ impl PostgresStore {
         }
     }
 
-    fn write_once(
+    fn run<T: Send>(&self, request: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+        run_blocking(request).unwrap_or_else(|error| Err(Failure::System(error)))
+    }
+
+    fn query(
         &self,
-        call: &Call,
+        pool: &Pool,
         sql: &Arc<str>,
-        parameters: Vec<Parameter>,
-    ) -> Result<Result<Vec<Row>, Failure>, StoreError> {
-        let shared = self.shared.clone();
-        let sending = Sending::default();
+        parameters: &[Parameter<'_>],
+        deadline: Instant,
+        is_read: bool,
+    ) -> Result<Vec<Row>, Failure> {
         let query = Query {
-            sql: sql.clone(),
+            sql,
             parameters,
-            deadline: Some(call.deadline()),
+            deadline,
+            is_read,
         };
-        let request = {
-            let sending = sending.clone();
-            async move {
-                let pool = &shared.calls;
-                let (checked, timeout) = (&shared.checked, &shared.statement_timeout);
-                pool.query(checked, timeout, &query, &sending, false).await
-            }
-        };
-        self.worker.wait(call, &sending, request)
-    }
-}
-
-impl Shared {
-    async fn read(&self, pool: &Pool, query: &Query, sending: &Sending) -> Result<Vec<Row>, Failure> {
-        pool.query(&self.checked, &self.statement_timeout, query, sending, true)
-            .await
+        pool.query(&self.checked, &self.statement_timeout, &query)
     }
 
-    async fn batch(&self, sql: &str) -> Result<(), Failure> {
+    fn batch(&self, sql: &str, call: &Call) -> Result<(), Failure> {
         // If two callers create the same object at the same time, the second finds it on its next attempt.
         let again = [
             SqlState::DUPLICATE_OBJECT,
@@ -226,19 +198,20 @@ impl Shared {
             SqlState::DUPLICATE_SCHEMA,
             SqlState::UNIQUE_VIOLATION,
         ];
+        let attempt = || execute(&self.checked, &self.statement_timeout, sql, call.deadline());
         for _ in 0..3 {
-            match self.calls.batch(&self.checked, &self.statement_timeout, sql).await {
+            match attempt() {
                 Err(failure) if failure.state().is_some_and(|state| again.contains(state)) => {}
                 outcome => return outcome,
             }
         }
-        self.calls.batch(&self.checked, &self.statement_timeout, sql).await
+        attempt()
     }
 }
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sql = &self.shared.checked.sql;
+        let sql = &self.checked.sql;
         let mut shown = f.debug_struct("PostgresStore");
         shown.field("schema", &sql.schema).field("table", &sql.table);
         shown.finish_non_exhaustive()
@@ -247,12 +220,7 @@ impl fmt::Debug for PostgresStore {
 
 impl KeyStore for PostgresStore {
     fn get(&self, key_id: &KeyId, call: &Call) -> Result<Option<StoredDocument>, StoreError> {
-        let query = Query {
-            sql: self.shared.checked.sql.get.clone(),
-            parameters: vec![text(key_id)],
-            deadline: None,
-        };
-        let rows = self.read(call, query)?;
+        let rows = self.read(call, &self.checked.sql.get, &[(&key_id.as_str(), Type::TEXT)])?;
         let stored = rows.first().map(|row| stored(row, 0)).transpose();
         Ok(stored.map_err(Failure::of_read)?.flatten())
     }
@@ -264,28 +232,22 @@ impl KeyStore for PostgresStore {
         new: &StoredDocument,
         call: &Call,
     ) -> Result<Revision, StoreError> {
-        let (revision, document) = (|| bytes(new.revision.as_bytes()), || bytes(&new.document));
+        let key_id: Parameter<'_> = (&key_id.as_str(), Type::TEXT);
+        let revision: Parameter<'_> = (&new.revision.as_bytes(), Type::BYTEA);
+        let document: Parameter<'_> = (&new.document, Type::BYTEA);
         match expected {
-            None => self.write(
-                call,
-                |writes| &writes.insert,
-                || vec![text(key_id), revision(), document()],
-            ),
-            Some(expected) => self.write(
-                call,
-                |writes| &writes.update,
-                || vec![text(key_id), bytes(expected.as_bytes()), revision(), document()],
-            ),
+            None => self.write(call, |writes| &writes.insert, &[key_id, revision, document]),
+            Some(expected) => {
+                let expected: Parameter<'_> = (&expected.as_bytes(), Type::BYTEA);
+                self.write(call, |writes| &writes.update, &[key_id, expected, revision, document])
+            }
         }?;
         Ok(new.revision)
     }
 
     fn remove(&self, key_id: &KeyId, expected: &Revision, call: &Call) -> Result<(), StoreError> {
-        self.write(
-            call,
-            |writes| &writes.delete,
-            || vec![text(key_id), bytes(expected.as_bytes())],
-        )
+        let parameters: [Parameter<'_>; 2] = [(&key_id.as_str(), Type::TEXT), (&expected.as_bytes(), Type::BYTEA)];
+        self.write(call, |writes| &writes.delete, &parameters)
     }
 
     fn changed(
@@ -299,57 +261,37 @@ impl KeyStore for PostgresStore {
             let is_same = present.as_ref().map(|stored| stored.revision) == *revision;
             return Ok(if is_same { Vec::new() } else { vec![(*key_id, present)] });
         }
-        let key_ids: Vec<_> = known.iter().map(|(key_id, _)| key_id.to_string()).collect();
-        let revisions = known
-            .iter()
-            .map(|(_, revision)| Some(revision.as_ref()?.as_bytes().to_vec()));
+        let key_ids: Vec<_> = known.iter().map(|(key_id, _)| key_id.as_str()).collect();
+        let revisions = known.iter().map(|(_, revision)| Some(revision.as_ref()?.as_bytes()));
         let revisions: Vec<_> = revisions.collect();
-        let query = Query {
-            sql: self.shared.checked.sql.changed.clone(),
-            parameters: vec![
-                (Box::new(key_ids), Type::TEXT_ARRAY),
-                (Box::new(revisions), Type::BYTEA_ARRAY),
-            ],
-            deadline: None,
-        };
-        let rows = self.read(call, query)?;
+        let parameters: [Parameter<'_>; 2] = [(&key_ids, Type::TEXT_ARRAY), (&revisions, Type::BYTEA_ARRAY)];
+        let rows = self.read(call, &self.checked.sql.changed, &parameters)?;
         let changed = rows.iter().map(|row| Ok((key_id(row)?, stored(row, 1)?)));
         changed.collect::<Result<_, _>>().map_err(Failure::of_read)
     }
 
     fn list(&self, after: Option<&KeyId>, limit: usize, call: &Call) -> Result<Vec<KeyId>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let query = Query {
-            sql: self.shared.checked.sql.list.clone(),
-            parameters: vec![text(after.map_or("", KeyId::as_str)), (Box::new(limit), Type::INT8)],
-            deadline: None,
-        };
-        let rows = self.read(call, query)?;
+        let (after, limit) = (
+            after.map_or("", KeyId::as_str),
+            i64::try_from(limit).unwrap_or(i64::MAX),
+        );
+        let parameters: [Parameter<'_>; 2] = [(&after, Type::TEXT), (&limit, Type::INT8)];
+        let rows = self.read(call, &self.checked.sql.list, &parameters)?;
         let page = rows.iter().map(key_id);
         page.collect::<Result<_, _>>().map_err(Failure::of_read)
     }
 
     /// Makes another connection and listens on it. If the server has no notifications, the watcher is never called.
     fn watch(&self, watcher: Watcher) -> bool {
-        if self.shared.notify {
+        if self.notify {
             self.watchers.add(watcher);
             self.listening.call_once(|| {
-                let (checked, watchers) = (self.shared.checked.clone(), self.watchers.clone());
+                let (checked, watchers) = (self.checked.clone(), self.watchers.clone());
                 self.worker.spawn(listen(checked, watchers));
             });
         }
-        self.shared.notify
+        self.notify
     }
-}
-
-type Parameter = (Box<dyn ToSql + Send + Sync>, Type);
-
-fn text(text: impl ToString) -> Parameter {
-    (Box::new(text.to_string()), Type::TEXT)
-}
-
-fn bytes(bytes: &[u8]) -> Parameter {
-    (Box::new(bytes.to_vec()), Type::BYTEA)
 }
 
 /// Reads the column `key_id`, which is the first.

@@ -1,5 +1,6 @@
 //! The store over a real PostgreSQL server.
 
+mod certificates;
 #[path = "../../../../tests/store/conformance.rs"]
 mod conformance;
 mod examples;
