@@ -5,6 +5,9 @@
 //! by default a million. `--reseal N` sets how many of their documents are sealed again, by default all. With `--wait`,
 //! it waits for a line of input before it measures, so that the machine can be made quiet when the rows are there.
 
+/// Makes the certificate of the server, as the tests of `dekseal-postgres` do.
+#[path = "../../../crates/dekseal-postgres/tests/it/certificates.rs"]
+mod certificates;
 mod measure;
 mod million;
 #[cfg(feature = "peers")]

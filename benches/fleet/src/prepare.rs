@@ -1,7 +1,9 @@
 //! Databases with many documents.
 
 use std::{
+    fs::{self, Permissions},
     io::Write,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -16,13 +18,23 @@ use dekseal_sqlite::SqliteStore;
 use postgres::NoTls;
 use tempfile::TempDir;
 
-use crate::{call, key_id, root, server::Server};
+use crate::{call, certificates::certificates, key_id, root, server::Server};
 
 /// A server and a file, each with a table of many documents and one of ten.
 pub(crate) struct Stores {
     pub(crate) server: Server,
     directory: TempDir,
+    /// The root certificate of the server.
+    root: Vec<u8>,
     pub(crate) documents: u64,
+}
+
+/// The way to the server.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
+    Socket,
+    /// TLS over the loopback interface.
+    Tls,
 }
 
 /// The tables. Each is a table in the server, and a file.
@@ -43,8 +55,11 @@ impl Size {
 
 /// Opens a table of the server at `address`, the settings of a connection.
 pub(crate) fn open_postgres(address: &str, size: Size) -> PostgresStore {
-    let options = Options::new(address).expect("an address").table(size.table());
-    PostgresStore::new(options.notify(false)).expect("options")
+    open_with(Options::new(address).expect("an address"), size)
+}
+
+fn open_with(options: Options, size: Size) -> PostgresStore {
+    PostgresStore::new(options.table(size.table()).notify(false)).expect("options")
 }
 
 pub(crate) fn open_sqlite(path: &Path) -> SqliteStore {
@@ -53,11 +68,23 @@ pub(crate) fn open_sqlite(path: &Path) -> SqliteStore {
 
 impl Stores {
     pub(crate) fn new(documents: u64) -> Self {
-        // Commits are durable, unlike in the tests.
-        let settings = ["fsync=on", "shared_buffers=512MB", "max_wal_size=4GB"];
+        let directory = tempfile::tempdir().expect("a directory");
+        // The server runs as another user, and reads its certificate here.
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("a directory");
+        let (root, certificate, key) = certificates(directory.path(), "DNS:localhost");
+        let settings = [
+            // Commits are durable, unlike in the tests.
+            "fsync=on",
+            "shared_buffers=512MB",
+            "max_wal_size=4GB",
+            "ssl=on",
+            &format!("ssl_cert_file={}", certificate.display()),
+            &format!("ssl_key_file={}", key.display()),
+        ];
         let stores = Self {
             server: Server::start(&settings).expect("PostgreSQL's server"),
-            directory: tempfile::tempdir().expect("a directory"),
+            directory,
+            root: fs::read(root).expect("a certificate"),
             documents,
         };
         for (size, count) in [(Size::Many, documents), (Size::Ten, 10)] {
@@ -72,6 +99,20 @@ impl Stores {
 
     pub(crate) fn postgres(&self, size: Size) -> PostgresStore {
         open_postgres(&self.server.socket(), size)
+    }
+
+    pub(crate) fn options(&self, way: Way) -> Options {
+        match way {
+            Way::Socket => Options::new(&self.server.socket()).expect("an address"),
+            Way::Tls => {
+                let options = Options::new(&self.server.tcp("localhost")).expect("an address");
+                options.root_certificates(&self.root).expect("a certificate")
+            }
+        }
+    }
+
+    pub(crate) fn reach(&self, way: Way) -> PostgresStore {
+        open_with(self.options(way), Size::Many)
     }
 
     pub(crate) fn sqlite(&self, size: Size) -> SqliteStore {

@@ -6,13 +6,13 @@ use dekseal::{
     KeyId, StoreKeyring,
     store::{KeyStore, MemoryStore, Revision, StoredDocument},
 };
-use postgres::NoTls;
 use rusqlite::{Connection, Row};
+use tokio::runtime::Builder;
 
 use crate::{
     key_id,
     measure::{compare, compare_with_least, header, in_turns},
-    prepare::{Size, Stores},
+    prepare::{Size, Stores, Way},
     root,
 };
 
@@ -28,7 +28,7 @@ fn numbers(count: u64, from: f64) -> impl FnMut() -> KeyId {
 }
 
 /// A call that misses, against the bare query: one prepared statement for the same row, through the same client,
-/// without pool, thread and deadline. `query` sends it.
+/// without pool and deadline. `query` sends it.
 ///
 /// A document must also be parsed, authenticated and opened, and its keys must be derived. A miss over a store in
 /// memory takes that time. It is the same for every database, so it counts most where a query is fast.
@@ -49,19 +49,26 @@ fn misses<S: KeyStore>(name: &str, store: S, count: u64, mut query: impl FnMut(&
         &miss,
         ("the bare query", bare.median),
         ("the bare query, then reading the document", least),
-        1.30,
+        (1.30, 1.20),
     )
 }
 
-fn in_postgres(stores: &Stores) -> impl FnMut(&KeyId) -> StoredDocument {
-    let mut client = postgres::Client::connect(&stores.server.socket(), NoTls).expect("a server");
+fn in_postgres(stores: &Stores, way: Way) -> impl FnMut(&KeyId) -> StoredDocument {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let connector = stores.options(way).connector().expect("options");
     let select = format!(
         "SELECT revision, document FROM {} WHERE key_id = $1",
         Size::Many.table()
     );
-    let statement = client.prepare(&select).expect("a table");
+    let (client, statement) = runtime.block_on(async {
+        let (client, run) = connector.connect().await.expect("a server");
+        tokio::spawn(run);
+        let statement = client.prepare(&select).await.expect("a table");
+        (client, statement)
+    });
     move |key_id| {
-        let row = client.query_one(&statement, &[&key_id.as_str()]).expect("a row");
+        let row = runtime.block_on(client.query_one(&statement, &[&key_id.as_str()]));
+        let row = row.expect("a row");
         stored(row.get(0), row.get(1))
     }
 }
@@ -115,7 +122,18 @@ pub(crate) fn run(stores: &Stores) -> bool {
     let connection = Connection::open(stores.path(Size::Many)).expect("a database");
     let count = stores.documents;
     let holds = [
-        misses("PostgreSQL", stores.postgres(Size::Many), count, in_postgres(stores)),
+        misses(
+            "PostgreSQL, TLS",
+            stores.reach(Way::Tls),
+            count,
+            in_postgres(stores, Way::Tls),
+        ),
+        misses(
+            "PostgreSQL, Unix socket",
+            stores.reach(Way::Socket),
+            count,
+            in_postgres(stores, Way::Socket),
+        ),
         misses("SQLite", stores.sqlite(Size::Many), count, in_sqlite(&connection)),
         rotations("PostgreSQL", |size| stores.postgres(size), count),
         rotations("SQLite", |size| stores.sqlite(size), count),
