@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     Unanswered,
     /// The system refused what the connection needs. Nothing was sent.
     System(io::Error),
+    /// A library panicked.
+    Panic,
     /// The server did not accept this setting and kept this value.
     Setting(&'static str, String),
     /// The table has a revision of this length.
@@ -61,7 +63,7 @@ impl Failure {
                 let ended = [SqlState::READ_ONLY_SQL_TRANSACTION, TOO_LATE];
                 is_statements_own(error) && !ended.contains(error.code()) && !OUTDATED.contains(error.code())
             }),
-            Self::Connect(_) | Self::Setting(..) | Self::Unanswered | Self::System(_) => false,
+            Self::Connect(_) | Self::Setting(..) | Self::Unanswered | Self::System(_) | Self::Panic => false,
             Self::Late | Self::Revision(_) | Self::KeyId(_) => true,
         }
     }
@@ -100,7 +102,7 @@ impl Failure {
             Self::Query(error) => error.as_db_error().is_some_and(|error| {
                 is_statements_own(error) && *error.code() != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
             }),
-            Self::Unanswered => false,
+            Self::Unanswered | Self::Panic => false,
             Self::Connect(_)
             | Self::Late
             | Self::System(_)
@@ -114,7 +116,7 @@ impl Failure {
         let error = match self {
             Self::Connect(error) | Self::Query(error) => error,
             Self::Late | Self::Unanswered => return StoreErrorKind::Deadline,
-            Self::System(_) => return StoreErrorKind::Unavailable,
+            Self::System(_) | Self::Panic => return StoreErrorKind::Unavailable,
             Self::Setting(..) | Self::Revision(_) | Self::KeyId(_) => return StoreErrorKind::Refused,
         };
         let Some(state) = error.code() else {
@@ -178,6 +180,7 @@ impl fmt::Display for Failure {
             Self::Late => f.write_str("the deadline passed before the request was sent"),
             Self::Unanswered => f.write_str("the server did not answer before the deadline"),
             Self::System(error) => error.fmt(f),
+            Self::Panic => f.write_str("a library panicked during the request"),
             Self::Setting(name, value) => write!(f, "the server does not set {name}, which is {value:?}"),
             Self::Revision(length) => write!(f, "the table has a revision of {length} bytes"),
             Self::KeyId(text) => write!(f, "the table has a malformed key ID: {text:?}"),

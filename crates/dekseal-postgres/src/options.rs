@@ -60,6 +60,9 @@ impl Options {
     ///
     /// For a database with standbys, name all hosts: the store uses the one that accepts writes.
     ///
+    /// Name the user too. Otherwise the operating system is asked for the name of its user at each connection, and no
+    /// deadline ends that.
+    ///
     /// # Errors
     ///
     /// [`Refused`](StoreErrorKind::Refused) if it is not a connection string.

@@ -1,6 +1,7 @@
 //! Connections with their settings, and pools of them.
 
 use std::{
+    collections::VecDeque,
     io, mem, process,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -202,14 +203,19 @@ pub(crate) fn execute(checked: &Checked, statement_timeout: &str, sql: &str, dea
 /// another.
 pub(crate) struct Pool {
     state: Mutex<State>,
-    /// Signals that there is a permit again.
-    released: Condvar,
+    /// Signals that the first of the queue may have a permit.
+    next: Condvar,
 }
 
 struct State {
     idle: Vec<Session>,
     /// The number of calls that may begin now.
     permits: usize,
+    /// The calls that wait for a permit, by their numbers. They get one in turn: a thread that makes one call after
+    /// another must not keep others waiting until their deadlines.
+    queue: VecDeque<u64>,
+    /// The source of these numbers.
+    count: u64,
 }
 
 /// The permission of a call to use a session.
@@ -218,11 +224,8 @@ struct Permit<'a>(&'a Pool);
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        // No call sleeps while there are permits, so the first one wakes all of them.
-        if state.permits == 0 {
-            self.0.released.notify_all();
-        }
         state.permits = state.permits.saturating_add(1);
+        self.0.call_next(&state);
     }
 }
 
@@ -233,8 +236,10 @@ impl Pool {
             state: Mutex::new(State {
                 idle: Vec::new(),
                 permits: size,
+                queue: VecDeque::new(),
+                count: 0,
             }),
-            released: Condvar::new(),
+            next: Condvar::new(),
         }
     }
 
@@ -277,16 +282,29 @@ impl Pool {
     /// Waits until the call may begin.
     fn permit(&self, deadline: Instant) -> Result<Permit<'_>, Failure> {
         let mut state = self.lock();
-        while state.permits == 0 {
+        let number = state.count;
+        state.count = number.wrapping_add(1);
+        state.queue.push_back(number);
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Failure::Late);
+            let is_next = state.permits > 0 && state.queue.front() == Some(&number);
+            if is_next || left.is_zero() {
+                state.queue.retain(|waiting| *waiting != number);
+                if is_next {
+                    state.permits = state.permits.saturating_sub(1);
+                }
+                self.call_next(&state);
+                return if is_next { Ok(Permit(self)) } else { Err(Failure::Late) };
             }
-            let waited = self.released.wait_timeout(state, left);
+            let waited = self.next.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.permits = state.permits.saturating_sub(1);
-        Ok(Permit(self))
+    }
+
+    fn call_next(&self, state: &State) {
+        if state.permits > 0 && !state.queue.is_empty() {
+            self.next.notify_all();
+        }
     }
 
     /// A panic cannot leave a broken session in the list, so a poisoned lock is used as it is.

@@ -67,7 +67,7 @@ impl PostgresStore {
     ///
     /// - [`Refused`](StoreErrorKind::Refused): the name of the table or its schema is invalid, or the system has no
     ///   usable root certificates.
-    /// - [`Unavailable`](StoreErrorKind::Unavailable): the system cannot start a thread for the connections.
+    /// - [`Unavailable`](StoreErrorKind::Unavailable): the system cannot start a thread.
     pub fn new(options: Options) -> Result<Self, StoreError> {
         let checked = options.check()?;
         let worker = Worker::start().map_err(|error| StoreError::new(StoreErrorKind::Unavailable, error))?;
@@ -112,7 +112,7 @@ impl PostgresStore {
     /// # Ok::<(), dekseal::store::StoreError>(())
     /// ```
     pub fn create_schema(&self, call: &Call) -> Result<(), StoreError> {
-        self.run(|| {
+        run_blocking(|| {
             let sql = &self.checked.sql;
             if let Some(schema) = &sql.schema {
                 // `IF NOT EXISTS` needs the privilege to make a schema even if the schema exists.
@@ -138,7 +138,7 @@ impl PostgresStore {
         } else {
             &self.calls
         };
-        let rows = self.run(|| self.query(pool, sql, parameters, call.deadline(), true));
+        let rows = run_blocking(|| self.query(pool, sql, parameters, call.deadline(), true));
         rows.map_err(Failure::of_read)
     }
 
@@ -151,7 +151,7 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         let write = |writes| {
             let sql = statement(writes);
-            self.run(|| self.query(&self.calls, sql, parameters, call.deadline(), false))
+            run_blocking(|| self.query(&self.calls, sql, parameters, call.deadline(), false))
         };
         let sql = &self.checked.sql;
         let notify = self.notify && !self.cannot_notify.load(Ordering::Relaxed);
@@ -167,10 +167,6 @@ impl PostgresStore {
             true => Err(StoreErrorKind::Conflict.into()),
             false => Ok(()),
         }
-    }
-
-    fn run<T: Send>(&self, request: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
-        run_blocking(request).unwrap_or_else(|error| Err(Failure::System(error)))
     }
 
     fn query(

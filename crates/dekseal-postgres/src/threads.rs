@@ -1,11 +1,19 @@
 //! The threads of a store, and whether a call may block the thread that it is on.
 
-use std::{cell::Cell, future::Future, io, panic, thread};
+use std::{
+    cell::Cell,
+    future::Future,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+};
 
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
 };
+
+use crate::error::Failure;
 
 thread_local! {
     /// Whether this is a thread of [`Worker::runtime`] for blocking calls.
@@ -49,18 +57,53 @@ impl Worker {
 
 /// Runs `request`, which blocks, on a thread where it can. On this one, if it can: to wake another thread and to be
 /// woken takes as long as the query. On a thread of an async runtime tokio would panic, so another thread runs it.
-pub(crate) fn run_blocking<T: Send>(request: impl FnOnce() -> T + Send) -> io::Result<T> {
+///
+/// A panic becomes a failure. tokio panics if the system has no thread for it to look up the name of a host.
+pub(crate) fn run_blocking<T: Send>(request: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
     let here = match Handle::try_current() {
         Ok(_) => MAY_BLOCK.get(),
         // Otherwise the thread is ending, and tokio can no longer work on it.
         Err(error) => error.is_missing_context(),
     };
-    if here {
-        return Ok(request());
+    let outcome = if here {
+        // What the request itself calls is within its runtime.
+        let may_block = MAY_BLOCK.take();
+        let outcome = catch_unwind(AssertUnwindSafe(request));
+        MAY_BLOCK.set(may_block);
+        outcome
+    } else {
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name("dekseal-postgres".into());
+            let running = thread.spawn_scoped(scope, request).map_err(Failure::System);
+            running.map(|running| running.join())
+        })?
+    };
+    outcome.unwrap_or(Err(Failure::Panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_failure_after_which_the_outcome_is_unknown() {
+        let panics = || run_blocking(|| -> Result<(), _> { std::panic::resume_unwind(Box::new("a panic")) });
+        let runtime = Builder::new_current_thread().build().unwrap();
+        for failed in [panics(), runtime.block_on(async { panics() })] {
+            assert!(failed.unwrap_err().of_write().is_outcome_unknown());
+        }
     }
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().name("dekseal-postgres".into());
-        let running = thread.spawn_scoped(scope, request)?;
-        Ok(running.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
-    })
+
+    /// A logger or a verifier that runs within a request may call a store.
+    #[test]
+    fn a_request_can_make_another() {
+        let worker = Worker::start().unwrap();
+        let runtime = || Builder::new_current_thread().build().unwrap();
+        let inner = move || Ok(runtime().block_on(async { 1 }));
+        let twice = move || run_blocking(move || runtime().block_on(async { run_blocking(inner) })).unwrap();
+        assert_eq!(twice(), 1);
+        let (sender, outcome) = std::sync::mpsc::channel();
+        worker.runtime().spawn_blocking(move || sender.send(twice()));
+        assert_eq!(outcome.recv(), Ok(1));
+    }
 }

@@ -4,7 +4,11 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     process::Stdio,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -205,6 +209,33 @@ fn a_session_that_the_server_ends_is_replaced() {
         }
         store.put(&key_id(number), None, &stored(b"first"), &call()).unwrap();
     }
+}
+
+/// Threads that make one call after another do not keep others waiting.
+#[test]
+fn calls_get_a_connection_in_turn() {
+    let Some(options) = options() else { return };
+    let store = create(options.connections(1));
+    let done = AtomicU64::new(0);
+    // How many other calls ended while a call waited.
+    let mut overtaken: Vec<u64> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|number| {
+                let (store, done) = (&store, &done);
+                let timed = move || {
+                    let before = done.load(Ordering::SeqCst);
+                    store.get(&key_id(number), &call()).unwrap();
+                    done.fetch_add(1, Ordering::SeqCst) - before
+                };
+                scope.spawn(move || (0..200).map(|_| timed()).collect::<Vec<_>>())
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    // In turn, these are the calls of the seven other threads. More may end before a call is in the queue.
+    overtaken.sort_unstable();
+    let most = overtaken[overtaken.len() * 9 / 10];
+    assert!(most < 10, "{most} calls overtook a tenth of all, or more");
 }
 
 /// Another client holds a lock on a row.
