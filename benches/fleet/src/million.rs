@@ -14,7 +14,7 @@ use dekseal::{StoreKeyring, StoreSettings, store::KeyStore};
 
 use crate::{
     key_id,
-    prepare::{Size, Stores, open_postgres, open_sqlite},
+    prepare::{Size, Stores, Way, open_postgres, open_sqlite},
     root,
 };
 
@@ -150,7 +150,12 @@ pub(crate) fn run(stores: &Stores, reseal: u64) -> bool {
     ];
     println!("\nPasses over all keys, one after another:\n");
     println!("| store | what | keys | time | rate |\n|---|---|---:|---:|---:|");
-    pass("PostgreSQL", stores.postgres(Size::Many), documents, reseal);
+    pass(
+        "PostgreSQL",
+        stores.postgres(Way::Socket, Size::Many),
+        documents,
+        reseal,
+    );
     pass("SQLite", stores.sqlite(Size::Many), documents, reseal);
     println!();
     !holds.contains(&false)

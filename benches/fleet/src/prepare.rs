@@ -88,7 +88,10 @@ impl Stores {
             documents,
         };
         for (size, count) in [(Size::Many, documents), (Size::Ten, 10)] {
-            stores.postgres(size).create_schema(&call()).expect("a table");
+            stores
+                .postgres(Way::Socket, size)
+                .create_schema(&call())
+                .expect("a table");
             drop(stores.sqlite(size));
             stores.insert(size, &make(count));
         }
@@ -97,8 +100,8 @@ impl Stores {
         stores
     }
 
-    pub(crate) fn postgres(&self, size: Size) -> PostgresStore {
-        open_postgres(&self.server.socket(), size)
+    pub(crate) fn postgres(&self, way: Way, size: Size) -> PostgresStore {
+        open_with(self.options(way), size)
     }
 
     pub(crate) fn options(&self, way: Way) -> Options {
@@ -109,10 +112,6 @@ impl Stores {
                 options.root_certificates(&self.root).expect("a certificate")
             }
         }
-    }
-
-    pub(crate) fn reach(&self, way: Way) -> PostgresStore {
-        open_with(self.options(way), Size::Many)
     }
 
     pub(crate) fn sqlite(&self, size: Size) -> SqliteStore {

@@ -124,18 +124,18 @@ pub(crate) fn run(stores: &Stores) -> bool {
     let holds = [
         misses(
             "PostgreSQL, TLS",
-            stores.reach(Way::Tls),
+            stores.postgres(Way::Tls, Size::Many),
             count,
             in_postgres(stores, Way::Tls),
         ),
         misses(
             "PostgreSQL, Unix socket",
-            stores.reach(Way::Socket),
+            stores.postgres(Way::Socket, Size::Many),
             count,
             in_postgres(stores, Way::Socket),
         ),
         misses("SQLite", stores.sqlite(Size::Many), count, in_sqlite(&connection)),
-        rotations("PostgreSQL", |size| stores.postgres(size), count),
+        rotations("PostgreSQL", |size| stores.postgres(Way::Socket, size), count),
         rotations("SQLite", |size| stores.sqlite(size), count),
     ];
     println!();

@@ -286,15 +286,17 @@ impl Pool {
         state.count = number.wrapping_add(1);
         state.queue.push_back(number);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let is_next = state.permits > 0 && state.queue.front() == Some(&number);
-            if is_next || left.is_zero() {
-                state.queue.retain(|waiting| *waiting != number);
-                if is_next {
-                    state.permits = state.permits.saturating_sub(1);
-                }
+            if state.permits > 0 && state.queue.front() == Some(&number) {
+                state.queue.pop_front();
+                state.permits = state.permits.saturating_sub(1);
                 self.call_next(&state);
-                return if is_next { Ok(Permit(self)) } else { Err(Failure::Late) };
+                return Ok(Permit(self));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.queue.retain(|waiting| *waiting != number);
+                self.call_next(&state);
+                return Err(Failure::Late);
             }
             let waited = self.next.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
